@@ -1,0 +1,1 @@
+"""Source-based routing for servers with several NICs: the cloud-init face."""

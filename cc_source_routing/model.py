@@ -1,0 +1,326 @@
+"""The words that all other modules speak: plain frozen values.
+
+No I/O, no netlink, no cloud-init, no decisions.  Interfaces are known by
+name (files need names, and the kernel's index is an affair of the netlink
+edge); addresses and prefixes are `ipaddress` objects, so that ``fd00:0::1``
+and ``fd00::1`` are one value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple, Union
+
+IPAddress = Union[IPv4Address, IPv6Address]
+IPInterface = Union[IPv4Interface, IPv6Interface]
+IPNetwork = Union[IPv4Network, IPv6Network]
+
+# Families are told by their IP version: 4 or 6.
+FAMILIES = (4, 6)
+
+# linux/rtnetlink.h
+TABLE_UNSPEC, TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL = 0, 253, 254, 255
+RESERVED_TABLES = frozenset((TABLE_UNSPEC, TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL))
+PROTO_KERNEL, PROTO_BOOT, PROTO_STATIC, PROTO_RA, PROTO_DHCP = 2, 3, 4, 9, 16
+SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
+
+# By these we know what is ours.  None is assigned in linux/rtnetlink.h or in
+# iproute2's rt_protos; the group only has to differ from what others use.
+OUR_PROTOCOL = 83
+OUR_PROTOCOL_NAME = "source-routing"
+OUR_GROUP = 21330
+
+# Route replacement is keyed on the metric, so it never varies.  These are the
+# kernel's own defaults for a route without one.
+METRIC = {4: 0, 6: 1024}
+
+
+# --------------------------------------------------------------------------
+# What the host is: observed
+# --------------------------------------------------------------------------
+
+
+class Link(NamedTuple):
+    """A network interface (RTM_NEWLINK)."""
+
+    index: int
+    name: str
+    mac: str = ""  # lower case, colons; "" when it has none
+    permanent_mac: str = ""
+    up: bool = True  # administratively (IFF_UP)
+    kind: str = ""  # IFLA_INFO_KIND: "" for hardware, "veth", "bridge", "vlan", ...
+    master: str = ""
+    group: int = 0
+    loopback: bool = False
+
+
+class Address(NamedTuple):
+    """An address on a link (RTM_NEWADDR)."""
+
+    dev: str
+    interface: IPInterface  # address with prefix length
+    scope: int = SCOPE_UNIVERSE
+    noprefixroute: bool = False
+    tentative: bool = False  # IPv6 duplicate address detection not finished
+    failed: bool = False  # IFA_F_DADFAILED
+    deprecated: bool = False
+    temporary: bool = False
+    dynamic: bool = False  # has a lifetime (DHCP, SLAAC)
+
+    @property
+    def ip(self) -> IPAddress:
+        return self.interface.ip
+
+    @property
+    def family(self) -> int:
+        return self.interface.version
+
+
+class Route(NamedTuple):
+    """One path of a route; a multipath route is one `Route` a hop."""
+
+    table: int
+    dst: IPNetwork
+    dev: str = ""
+    gateway: Optional[IPAddress] = None
+    metric: int = 0
+    protocol: int = 0
+    scope: int = SCOPE_UNIVERSE
+    type: str = "unicast"  # unicast, throw, blackhole, ...
+    onlink: bool = False
+
+    @property
+    def family(self) -> int:
+        return self.dst.version
+
+
+class Rule(NamedTuple):
+    """A routing policy rule (ip-rule(8))."""
+
+    family: int
+    priority: int
+    table: int
+    src: Optional[IPNetwork] = None
+    oif: str = ""
+    fwmark: int = 0
+    fwmask: int = 0
+    suppress_prefixlength: Optional[int] = None
+    suppress_ifgroup: Optional[int] = None
+    protocol: int = 0
+    # Anything else that it selects or does, as sorted (attribute, value) pairs:
+    # never in a rule of ours, so a rule that has some is not ours.
+    other: Tuple[Tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> "Rule":
+        """The rule without its protocol: networkd adopts rules and changes that."""
+        return self._replace(protocol=0)
+
+
+class Neighbour(NamedTuple):
+    """An entry of the ARP or ND cache that has a link-layer address."""
+
+    dev: str
+    ip: IPAddress
+    reachable: bool  # REACHABLE, STALE, DELAY, PROBE or PERMANENT, not FAILED/INCOMPLETE
+    router: bool  # NTF_ROUTER: it sent router advertisements
+
+
+class MetadataRoute(NamedTuple):
+    to: IPNetwork
+    via: IPAddress
+
+
+@dataclass(frozen=True)
+class MetadataPort:
+    """A port as the cloud or cloud-init's network config tells it."""
+
+    mac: str = ""  # lower case; "" when the source names the interface only
+    name: str = ""  # interface name or config id when told
+    addresses: Tuple[IPInterface, ...] = ()
+    routes: Tuple[MetadataRoute, ...] = ()  # defaults included
+    source: str = ""  # "network_data.json", "cloud-init network config v1", ...
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """All that the cloud says; an empty one means unknown, never "no ports"."""
+
+    ports: Tuple[MetadataPort, ...] = ()
+    warnings: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a DHCP client was told for an interface, newest valid lease only."""
+
+    dev: str
+    family: int
+    address: Optional[IPInterface] = None
+    routers: Tuple[IPAddress, ...] = ()  # option 3, in order
+    # RFC 3442, option 121.  An RFC-following client that got it ignores option 3.
+    classless_routes: Tuple[MetadataRoute, ...] = ()
+    client: str = ""  # "dhclient", "networkd", "NetworkManager", "dhcpcd"
+    path: str = ""  # the file it came from
+
+
+@dataclass(frozen=True)
+class HostState:
+    """One snapshot of all that a plan depends on beside the stanza."""
+
+    links: Tuple[Link, ...] = ()
+    addresses: Tuple[Address, ...] = ()
+    routes: Tuple[Route, ...] = ()
+    rules: Tuple[Rule, ...] = ()
+    neighbours: Tuple[Neighbour, ...] = ()
+    metadata: Metadata = Metadata()
+    leases: Tuple[Lease, ...] = ()
+    # Guessed gateways that were probed: (interface, address) -> answered.
+    probes: Mapping[Tuple[str, IPAddress], bool] = field(default_factory=dict)
+    # Names of routing tables that others defined in the root: id -> name.
+    foreign_tables: Mapping[int, str] = field(default_factory=dict)
+    # Our own earlier table ids: interface name -> id.
+    saved_tables: Mapping[str, int] = field(default_factory=dict)
+    # net.ipv4.conf.<key>.rp_filter, keys are interface names and "all".
+    rp_filter: Mapping[str, int] = field(default_factory=dict)
+    warnings: Tuple[str, ...] = ()
+
+
+# --------------------------------------------------------------------------
+# What the user wants: the stanza
+# --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StanzaRoute:
+    to: IPNetwork
+    via: Optional[IPAddress] = None
+    on_link: bool = False
+
+
+@dataclass(frozen=True)
+class InterfaceStanza:
+    """One entry of ``interfaces:``."""
+
+    id: str
+    match_name: str = ""  # glob
+    match_macaddress: str = ""  # lower case
+    enabled: bool = True
+    table: Optional[int] = None
+    gateway4: Optional[IPv4Address] = None
+    gateway6: Optional[IPv6Address] = None
+    routes: Tuple[StanzaRoute, ...] = ()
+    on_link: bool = False  # the gateways need not lie in a subnet of the NIC
+
+
+@dataclass(frozen=True)
+class Stanza:
+    """The validated ``source_routing:`` stanza, every default filled in."""
+
+    enabled: bool = True
+    renderer: str = "auto"
+    families: FrozenSet[int] = frozenset(FAMILIES)
+    gateway_guess: str = "verify"  # never | verify | always
+    rp_filter: str = "keep"  # keep | loose | strict
+    published_ports: bool = False
+    table_base: int = 500
+    rule_priority: int = 5000
+    exclude: Tuple[str, ...] = ()
+    interfaces: Tuple[InterfaceStanza, ...] = ()
+
+
+# --------------------------------------------------------------------------
+# What shall be: the plan
+# --------------------------------------------------------------------------
+
+
+class Gateway(NamedTuple):
+    """The gateway chosen for one NIC and family, and why."""
+
+    ip: IPAddress
+    source: str  # short and stable: "stanza", "metadata", "default route", "lease", ...
+    reason: str  # for people: "default route via ens4 in table main (proto dhcp)"
+    onlink: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedNic:
+    """One managed NIC with all that is planned for it."""
+
+    name: str
+    mac: str
+    table: int
+    addresses: Tuple[IPInterface, ...]  # those that get rules, sorted
+    gateways: Mapping[int, Gateway] = field(default_factory=dict)  # by family
+    routes: Tuple[Route, ...] = ()  # of its table, both families
+    rules: Tuple[Rule, ...] = ()  # those of its own (stages 2, 4, 5)
+
+    def gateway(self, family: int) -> Optional[Gateway]:
+        return self.gateways.get(family)
+
+
+@dataclass(frozen=True)
+class RoutingPlan:
+    """The one result of planning: feeds the kernel, the files and the checks.
+
+    Empty (`nics` is ()) when there is nothing to do; `reason` then says why.
+    """
+
+    nics: Tuple[PlannedNic, ...] = ()
+    shared_rules: Tuple[Rule, ...] = ()  # stages 1 and 3, each active family
+    group: int = OUR_GROUP
+    rp_filter: Optional[int] = None  # value for managed NICs; None: keep
+    published_ports: bool = False
+    rule_priority: int = 5000
+    reason: str = ""
+    warnings: Tuple[str, ...] = ()
+    unserved: Mapping[str, str] = field(default_factory=dict)  # NIC -> why it is not managed
+
+    @property
+    def routes(self) -> Tuple[Route, ...]:
+        return tuple(route for nic in self.nics for route in nic.routes)
+
+    @property
+    def rules(self) -> Tuple[Rule, ...]:
+        own = tuple(rule for nic in self.nics for rule in nic.rules)
+        return tuple(sorted(self.shared_rules + own, key=rule_order))
+
+    def nic(self, name: str) -> Optional[PlannedNic]:
+        return next((nic for nic in self.nics if nic.name == name), None)
+
+
+def rule_order(rule: Rule) -> Tuple[Any, ...]:
+    """Sort key: the order in which the kernel reads rules, families apart."""
+    src = rule.src
+    return (
+        rule.family,
+        rule.priority,
+        int(src.network_address) if src else -1,
+        src.prefixlen if src else -1,
+        rule.oif,
+        rule.table,
+    )
+
+
+# --------------------------------------------------------------------------
+# Files
+# --------------------------------------------------------------------------
+
+
+class ConfigFile(NamedTuple):
+    """A file that a renderer wants under the root; `path` is absolute there."""
+
+    path: str
+    content: str
+    mode: int = 0o644
+
+
+JsonDict = Dict[str, Any]

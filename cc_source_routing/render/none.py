@@ -1,0 +1,27 @@
+"""The renderer that writes nothing: the live kernel only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Tuple
+
+from ..model import ConfigFile, RoutingPlan
+from . import Evidence
+
+RELOAD = None
+
+
+def available(root: Path) -> Evidence:
+    return Evidence(True, "asked for")
+
+
+def inspect(root: Path, plan: RoutingPlan) -> Any:
+    return None
+
+
+def render(plan: RoutingPlan, facts: Any) -> Tuple[ConfigFile, ...]:
+    return ()
+
+
+def owned(root: Path) -> Tuple[str, ...]:
+    return ()
