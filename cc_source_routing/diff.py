@@ -1,0 +1,237 @@
+"""What must change, as operations in an order that loses no packet.  Pure.
+
+A wanted and a present state go in, operations come out: groups, then routes,
+then new rules, and only then old rules and old routes.  Restoring after a
+failed apply is the same comparison with the earlier state as the wanted one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+from .model import (
+    OUR_GROUP,
+    OUR_PROTOCOL,
+    PROTO_STATIC,
+    TABLE_MAIN,
+    HostState,
+    IPNetwork,
+    Route,
+    RoutingPlan,
+    Rule,
+    rule_order,
+)
+from .planner import STAGE_MAIN_ELSEWHERE, STAGE_MAIN_SPECIFIC, STAGES
+
+RouteKey = Tuple[int, IPNetwork, int]
+
+
+class SetGroup(NamedTuple):
+    """Put an interface into an interface group (ip-link(8))."""
+
+    dev: str
+    group: int
+
+    def describe(self) -> str:
+        return f"link set dev {self.dev} group {self.group}"
+
+
+class SetRpFilter(NamedTuple):
+    """Set ``net.ipv4.conf.DEV.rp_filter`` (Documentation/networking/ip-sysctl.rst)."""
+
+    dev: str
+    value: int
+
+    def describe(self) -> str:
+        return f"sysctl net.ipv4.conf.{self.dev}.rp_filter={self.value}"
+
+
+class ReplaceRoute(NamedTuple):
+    """Add a route or replace the one with its table, prefix and metric."""
+
+    route: Route
+
+    def describe(self) -> str:
+        return f"route replace {describe_route(self.route)}"
+
+
+class AddRule(NamedTuple):
+    rule: Rule
+
+    def describe(self) -> str:
+        return f"rule add {describe_rule(self.rule)}"
+
+
+class DeleteRule(NamedTuple):
+    rule: Rule
+
+    def describe(self) -> str:
+        return f"rule del {describe_rule(self.rule)}"
+
+
+class DeleteRoute(NamedTuple):
+    route: Route
+
+    def describe(self) -> str:
+        return f"route del {describe_route(self.route)}"
+
+
+Operation = Union[SetGroup, SetRpFilter, ReplaceRoute, AddRule, DeleteRule, DeleteRoute]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """All that is ours in a kernel, or shall be: what the diff compares."""
+
+    routes: FrozenSet[Route] = frozenset()
+    rules: FrozenSet[Rule] = frozenset()
+    groups: Mapping[str, int] = field(default_factory=dict)
+    rp_filter: Mapping[str, int] = field(default_factory=dict)
+
+
+def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
+    """The plan's footprint; links that leave our group go back to the default one."""
+    names = {nic.name for nic in plan.nics}
+    groups = {name: plan.group for name in names}
+    for link in state.links:
+        if link.group == OUR_GROUP and link.name not in names:
+            groups[link.name] = 0
+    rp_filter: Dict[str, int] = {}
+    if plan.rp_filter is not None:
+        rp_filter = {name: plan.rp_filter for name in names}
+    return Footprint(frozenset(plan.routes), frozenset(plan.rules), groups, rp_filter)
+
+
+def present(state: HostState, plan: Optional[RoutingPlan] = None) -> Footprint:
+    """What of ours is in the kernel now."""
+    priority = plan.rule_priority if plan is not None else None
+    planned = {rule.key for rule in plan.rules} if plan is not None else set()
+    tables = {nic.table for nic in plan.nics} if plan is not None else set()
+    tables |= set(state.saved_tables.values())
+    return Footprint(
+        frozenset(route for route in state.routes if is_our_route(route)),
+        frozenset(
+            rule
+            for rule in state.rules
+            if rule.key in planned or is_our_rule(rule, tables, priority)
+        ),
+        {link.name: link.group for link in state.links},
+        state.rp_filter,
+    )
+
+
+def is_our_route(route: Route) -> bool:
+    return route.protocol == OUR_PROTOCOL and route.table != TABLE_MAIN
+
+
+def is_our_rule(rule: Rule, tables: "set[int]", priority: Optional[int]) -> bool:
+    """By its protocol; or, adopted by networkd (``proto static``), by its exact form."""
+    if rule.protocol == OUR_PROTOCOL:
+        return True
+    if rule.protocol != PROTO_STATIC or rule.other or priority is None:
+        return False
+    stage = rule.priority - priority
+    if stage in (STAGE_MAIN_ELSEWHERE, STAGE_MAIN_SPECIFIC):
+        bare = not (rule.src or rule.oif or rule.fwmark)
+        return bare and rule.table == TABLE_MAIN and rule.suppress_prefixlength == 1
+    return stage in STAGES and rule.table in tables
+
+
+def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
+    """Operations that turn `have` into `want`, in the order to run them."""
+    operations: List[Operation] = []
+    for dev, group in sorted(want.groups.items()):
+        # Leaving the group waits until no rule depends on it.
+        if have.groups.get(dev) != group and group != 0:
+            operations.append(SetGroup(dev, group))
+    for dev, value in sorted(want.rp_filter.items()):
+        if have.rp_filter.get(dev) not in (value, None):
+            operations.append(SetRpFilter(dev, value))
+    operations += _route_additions(want, have)
+    have_keys = {rule.key for rule in have.rules}
+    want_keys = {rule.key for rule in want.rules}
+    new = [rule for rule in want.rules if rule.key not in have_keys]
+    # Shared rules first: alone they say what main says.
+    operations += [AddRule(r) for r in sorted(new, key=lambda r: (r.table != TABLE_MAIN, rule_order(r)))]
+    old = _surplus_rules(want_keys, have.rules)
+    operations += [
+        DeleteRule(r) for r in sorted(old, key=lambda r: (r.table == TABLE_MAIN, rule_order(r)))
+    ]
+    operations += _route_deletions(want, have)
+    for dev, group in sorted(want.groups.items()):
+        if group == 0 and have.groups.get(dev, 0) != 0:
+            operations.append(SetGroup(dev, 0))
+    return tuple(operations)
+
+
+def route_key(route: Route) -> RouteKey:
+    """What the kernel's route replacement is keyed on."""
+    return (route.table, route.dst, route.metric)
+
+
+def _route_additions(want: Footprint, have: Footprint) -> List[Operation]:
+    missing = want.routes - have.routes
+    # On-link routes first: a gateway must be reachable when its route comes.
+    order = sorted(missing, key=lambda r: (r.gateway is not None, _route_order(r)))
+    return [ReplaceRoute(route) for route in order]
+
+
+def _route_deletions(want: Footprint, have: Footprint) -> List[Operation]:
+    replaced = {route_key(route) for route in want.routes}
+    old = [route for route in have.routes - want.routes if route_key(route) not in replaced]
+    order = sorted(old, key=lambda r: (r.gateway is None, _route_order(r)))
+    return [DeleteRoute(route) for route in order]
+
+
+def _surplus_rules(want_keys: "set[Rule]", have: FrozenSet[Rule]) -> List[Rule]:
+    """Rules that are not wanted, and second copies of those that are."""
+    surplus = []
+    kept = set()
+    for rule in sorted(have, key=lambda rule: (rule_order(rule), rule.protocol != OUR_PROTOCOL)):
+        if rule.key in want_keys and rule.key not in kept:
+            kept.add(rule.key)
+        else:
+            surplus.append(rule)
+    return surplus
+
+
+def _route_order(route: Route) -> Tuple[int, int, int, int]:
+    return (
+        route.table,
+        route.family,
+        int(route.dst.network_address),
+        -route.dst.prefixlen,
+    )
+
+
+def describe_route(route: Route) -> str:
+    """A route as ip-route(8) takes it."""
+    words = [] if route.type == "unicast" else [route.type]
+    words.append("default" if route.dst.prefixlen == 0 else str(route.dst))
+    if route.gateway is not None:
+        words += ["via", str(route.gateway)]
+    if route.dev:
+        words += ["dev", route.dev]
+    words += ["table", str(route.table)]
+    if route.onlink:
+        words.append("onlink")
+    return " ".join(words)
+
+
+def describe_rule(rule: Rule) -> str:
+    """A rule as ip-rule(8) takes it."""
+    everything = {4: "all", 6: "::/0"}[rule.family]
+    source = everything if rule.src is None else str(rule.src.network_address)
+    words = ["from", source]
+    if rule.oif:
+        words += ["oif", rule.oif]
+    if rule.fwmark:
+        words += ["fwmark", f"{rule.fwmark:#x}/{rule.fwmask:#x}"]
+    words += ["lookup", "main" if rule.table == TABLE_MAIN else str(rule.table)]
+    if rule.suppress_prefixlength is not None:
+        words += ["suppress_prefixlength", str(rule.suppress_prefixlength)]
+    if rule.suppress_ifgroup is not None:
+        words += ["suppress_ifgroup", str(rule.suppress_ifgroup)]
+    words += ["priority", str(rule.priority)]
+    return " ".join(words)

@@ -1,0 +1,234 @@
+"""Which gateway an interface has, and how we know: the ladder.
+
+Pure.  Each rung is a function that looks at one source of evidence and
+answers with a `Gateway` or None; the first answer wins and its reason is
+always told, because a wrong gateway is the hardest thing to see at 3 a.m.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
+
+from .errors import Fault
+from .hostindex import CONFIGURED_PROTOCOLS, HostIndex
+from .model import (
+    OUR_PROTOCOL,
+    Gateway,
+    InterfaceStanza,
+    IPAddress,
+    Lease,
+    Link,
+    MetadataRoute,
+    Route,
+)
+
+
+class Question(NamedTuple):
+    """For which interface and family a gateway is sought, and with what at hand."""
+
+    link: Link
+    family: int
+    index: HostIndex
+    entry: Optional[InterfaceStanza]
+    guess: str  # never | verify | always
+
+
+def choose_gateway(question: Question) -> Optional[Gateway]:
+    """The gateway by the first rung that has an answer; None when none has."""
+    own = {address.ip for address in question.index.addresses(question.link.name, question.family)}
+    for rung in LADDER:
+        gateway = rung(question)
+        if gateway is not None and gateway.ip not in own:
+            return gateway
+    return None
+
+
+def stanza_gateway_fault(question: Question) -> Optional[Fault]:
+    """What is wrong with the stanza's gateway now that the addresses are known."""
+    entry, dev, family = question.entry, question.link.name, question.family
+    addresses = question.index.addresses(dev, family)
+    ip = _stanza_ip(entry, family)
+    if entry is None or ip is None or not addresses:
+        return None
+    path = f"interfaces.{entry.id}.gateway{family}"
+    if any(ip == address.ip for address in addresses):
+        return Fault(path, f"{ip} is {dev}'s own address")
+    if entry.on_link or question.index.is_on_link(dev, ip):
+        return None
+    subnets = ", ".join(str(net) for net in question.index.connected(dev, family)) or "none"
+    return Fault(
+        path, f"{ip} is in no subnet of {dev} ({subnets}); set on_link: true if that is meant"
+    )
+
+
+def guess_candidates(index: HostIndex, dev: str, family: int) -> List[IPAddress]:
+    """First address of each subnet of the interface, its own addresses left out."""
+    own = {address.ip for address in index.addresses(dev, family)}
+    candidates = []
+    for network in index.connected(dev, family):
+        if network.max_prefixlen - network.prefixlen < 2:
+            continue
+        first = network.network_address + 1
+        if first not in own:
+            candidates.append(first)
+    return candidates
+
+
+# -- the rungs ---------------------------------------------------------------
+
+
+def _from_stanza(question: Question) -> Optional[Gateway]:
+    ip = _stanza_ip(question.entry, question.family)
+    if ip is None or question.entry is None:
+        return None
+    reason = f"the stanza's interfaces.{question.entry.id}.gateway{question.family}"
+    return _gateway(question, ip, "stanza", reason)
+
+
+def _from_metadata(question: Question) -> Optional[Gateway]:
+    port = question.index.port(question.link)
+    if port is None:
+        return None
+    own = {a.ip for a in question.index.addresses(question.link.name, question.family)}
+    current = any(interface.ip in own for interface in port.addresses)
+    defaults = _defaults(port.routes, question.family)
+    # A port on two subnets lists a default for each: the first address's one.
+    defaults.sort(key=lambda ip: not question.index.is_on_link(question.link.name, ip))
+    for ip in defaults:
+        # Off-link is believed only while the port still has the addresses told
+        # with it; metadata of before a change of address is no evidence.
+        if current or question.index.is_on_link(question.link.name, ip):
+            return _gateway(question, ip, "metadata", f"default route of the port in {port.source}")
+    return None
+
+
+def _from_main_default(question: Question) -> Optional[Gateway]:
+    defaults = [
+        route
+        for route in question.index.main_routes(question.link.name, question.family)
+        if route.dst.prefixlen == 0 and route.gateway is not None
+    ]
+    if not defaults:
+        return None
+    best = min(defaults, key=lambda route: route.metric)
+    assert best.gateway is not None
+    reason = f"default route via {question.link.name} in table main"
+    return _gateway(question, best.gateway, "default route", reason)
+
+
+def _from_lease(question: Question) -> Optional[Gateway]:
+    lease = question.index.lease(question.link.name, question.family)
+    if lease is None:
+        return None
+    ip, option = lease_gateway(lease)
+    if ip is None:
+        return None
+    return _gateway(question, ip, "lease", f"{option} of the {lease.client} lease {lease.path}")
+
+
+def _from_router_advertisement(question: Question) -> Optional[Gateway]:
+    routers = [
+        neighbour
+        for neighbour in question.index.neighbours(question.link.name, question.family)
+        if neighbour.router
+    ]
+    if not routers:
+        return None
+    best = min(routers, key=lambda n: (not n.reachable, int(n.ip)))
+    reason = f"router advertisement on {question.link.name}"
+    return _gateway(question, best.ip, "router advertisement", reason)
+
+
+def _from_only_gateway(question: Question) -> Optional[Gateway]:
+    routes = [
+        route
+        for route in question.index.main_routes(question.link.name, question.family)
+        if route.gateway is not None and route.protocol in CONFIGURED_PROTOCOLS
+    ]
+    gateways = {route.gateway for route in routes}
+    if len(gateways) != 1:
+        return None
+    (ip,) = gateways
+    assert ip is not None
+    reason = f"only gateway of any route via {question.link.name} ({_shortest(routes).dst})"
+    return _gateway(question, ip, "only gateway", reason)
+
+
+def _from_own_table(question: Question) -> Optional[Gateway]:
+    """What we found at an earlier run: an error or silence now never deletes it."""
+    dev = question.link.name
+    for route in question.index.state.routes:
+        if (
+            route.protocol == OUR_PROTOCOL
+            and route.dev == dev
+            and route.family == question.family
+            and route.dst.prefixlen == 0
+            and route.gateway is not None
+            and (route.onlink or question.index.is_on_link(dev, route.gateway))
+        ):
+            reason = f"kept from an earlier run (table {route.table})"
+            return _gateway(question, route.gateway, "earlier run", reason)
+    return None
+
+
+def _from_guess(question: Question) -> Optional[Gateway]:
+    if question.guess == "never":
+        return None
+    dev = question.link.name
+    for ip in guess_candidates(question.index, dev, question.family):
+        answered = question.index.state.probes.get((dev, ip), False)
+        if answered:
+            asked = "ARP" if question.family == 4 else "neighbour discovery"
+            return _gateway(
+                question, ip, "guess", f"first address of the subnet, answers {asked}"
+            )
+        if question.guess == "always":
+            return _gateway(question, ip, "guess", "first address of the subnet, not verified")
+    return None
+
+
+LADDER: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
+    _from_stanza,
+    _from_metadata,
+    _from_main_default,
+    _from_lease,
+    _from_router_advertisement,
+    _from_only_gateway,
+    _from_own_table,
+    _from_guess,
+)
+
+
+# -- helpers -----------------------------------------------------------------
+
+
+def lease_gateway(lease: Lease) -> Tuple[Optional[IPAddress], str]:
+    """A lease's gateway and the option that told it.
+
+    A client that was sent classless routes must ignore the router option
+    (RFC 3442), so then only a default among them counts.
+    """
+    if lease.classless_routes:
+        defaults = _defaults(lease.classless_routes, lease.family)
+        return (defaults[0] if defaults else None), "option 121"
+    routers = [ip for ip in lease.routers if ip.version == lease.family]
+    return (routers[0] if routers else None), "router option"
+
+
+def _gateway(question: Question, ip: IPAddress, source: str, reason: str) -> Gateway:
+    on_link = question.index.is_on_link(question.link.name, ip)
+    return Gateway(ip, source, reason, onlink=not on_link)
+
+
+def _stanza_ip(entry: Optional[InterfaceStanza], family: int) -> Optional[IPAddress]:
+    if entry is None:
+        return None
+    return entry.gateway4 if family == 4 else entry.gateway6
+
+
+def _defaults(routes: Iterable[MetadataRoute], family: int) -> List[IPAddress]:
+    return [r.via for r in routes if r.to.prefixlen == 0 and r.to.version == family]
+
+
+def _shortest(routes: List[Route]) -> Route:
+    return min(routes, key=lambda route: (route.dst.prefixlen, int(route.dst.network_address)))

@@ -1,0 +1,145 @@
+"""A `HostState` seen from its interfaces: what lies where, looked up once.
+
+Pure, and without decisions: selection, the gateway ladder and the planner
+all ask here instead of each walking the whole snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Dict, List, Optional, Tuple
+
+from .model import (
+    PROTO_BOOT,
+    PROTO_DHCP,
+    PROTO_KERNEL,
+    PROTO_RA,
+    PROTO_STATIC,
+    SCOPE_LINK,
+    TABLE_MAIN,
+    Address,
+    HostState,
+    IPAddress,
+    IPNetwork,
+    Lease,
+    Link,
+    MetadataPort,
+    Neighbour,
+    Route,
+)
+
+# Routes that somebody configured, in contrast to those of a routing daemon
+# (linux/rtnetlink.h: the kernel's own, boot, static, ra, dhcp; 0 is "unspec").
+CONFIGURED_PROTOCOLS = frozenset((0, PROTO_KERNEL, PROTO_BOOT, PROTO_STATIC, PROTO_RA, PROTO_DHCP))
+
+Key = Tuple[str, int]  # interface name, family
+
+
+def is_serviceable(address: Address) -> bool:
+    """Whether an address is one that remote hosts may reach: global and ready for use."""
+    ip = address.ip
+    return not (
+        address.scope >= SCOPE_LINK
+        or address.tentative
+        or address.failed
+        or ip.is_link_local
+        or ip.is_loopback
+        or ip.is_multicast
+        or ip.is_unspecified
+    )
+
+
+def is_specific(network: IPNetwork) -> bool:
+    """Not a default, nor one half of the 0/1 + 128/1 pair that VPNs use for one."""
+    return network.prefixlen > 1
+
+
+def is_routable(network: IPNetwork) -> bool:
+    """Not link-local and not multicast: a prefix that a gateway may be asked for."""
+    first = network.network_address
+    return not (first.is_link_local or first.is_multicast)
+
+
+class HostIndex:
+    """Read-only look-ups over one `HostState`."""
+
+    def __init__(self, state: HostState):
+        self.state = state
+        self.links: Dict[str, Link] = {link.name: link for link in state.links}
+        self._addresses: Dict[Key, List[Address]] = defaultdict(list)
+        for address in state.addresses:
+            self._addresses[address.dev, address.family].append(address)
+        self._main: Dict[Key, List[Route]] = defaultdict(list)
+        self.main_prefixes: Dict[int, Dict[IPNetwork, None]] = {4: {}, 6: {}}
+        for route in state.routes:
+            if route.table != TABLE_MAIN:
+                continue
+            self._main[route.dev, route.family].append(route)
+            if is_specific(route.dst) and (is_routable(route.dst) or route.gateway):
+                self.main_prefixes[route.family][route.dst] = None
+        self._neighbours: Dict[Key, List[Neighbour]] = defaultdict(list)
+        for neighbour in state.neighbours:
+            self._neighbours[neighbour.dev, neighbour.ip.version].append(neighbour)
+        self._leases: Dict[Key, Lease] = {}
+        for lease in state.leases:
+            self._leases.setdefault((lease.dev, lease.family), lease)
+
+    def addresses(self, dev: str, family: int) -> List[Address]:
+        """The serviceable addresses of an interface, in the kernel's order."""
+        return [a for a in self._addresses[dev, family] if is_serviceable(a)]
+
+    def main_routes(self, dev: str, family: int) -> List[Route]:
+        """Table main's unicast routes through an interface."""
+        return [route for route in self._main[dev, family] if route.type == "unicast"]
+
+    def neighbours(self, dev: str, family: int) -> List[Neighbour]:
+        return self._neighbours[dev, family]
+
+    def lease(self, dev: str, family: int) -> Optional[Lease]:
+        return self._leases.get((dev, family))
+
+    def port(self, link: Link) -> Optional[MetadataPort]:
+        """The cloud's port behind a link, by its MAC; by its name where the source has no MAC."""
+        macs = {mac for mac in (link.mac, link.permanent_mac) if mac}
+        for port in self.state.metadata.ports:
+            if port.mac and port.mac in macs:
+                return port
+        for port in self.state.metadata.ports:
+            if not port.mac and port.name and port.name == link.name:
+                return port
+        return None
+
+    def connected(self, dev: str, family: int) -> List[IPNetwork]:
+        """Prefixes that are on the interface's own link, sorted, longest first.
+
+        From its addresses, unless the kernel was told that the prefix is not on
+        the link (``noprefixroute``, as for SLAAC without the L flag, RFC 4861
+        4.6.2) and main has no such route; and from main's on-link routes that
+        contain one of its addresses (a DHCPv6 /128 in an advertised prefix).
+        """
+        on_link = {
+            route.dst
+            for route in self.main_routes(dev, family)
+            if route.gateway is None and is_specific(route.dst)
+        }
+        found: Dict[IPNetwork, None] = {}
+        for address in self.addresses(dev, family):
+            network = address.interface.network
+            host_only = network.prefixlen == network.max_prefixlen
+            if not host_only and (not address.noprefixroute or network in on_link):
+                found[network] = None
+            for prefix in on_link:
+                if address.ip in prefix and prefix.prefixlen < prefix.max_prefixlen:
+                    found[prefix] = None
+        return sorted(found, key=network_order)
+
+    def is_on_link(self, dev: str, ip: IPAddress) -> bool:
+        """Whether an address lies in one of the interface's connected prefixes."""
+        if ip.version == 6 and ip.is_link_local:
+            return True
+        return any(ip in network for network in self.connected(dev, ip.version))
+
+
+def network_order(network: IPNetwork) -> Tuple[int, int, int]:
+    """Sort key: by family, then by address, then the longer prefix first."""
+    return (network.version, int(network.network_address), -network.prefixlen)

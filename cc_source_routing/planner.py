@@ -1,0 +1,422 @@
+"""From a stanza and a host's state to the one RoutingPlan.  Pure.
+
+The layout answers one question for each packet: which interface owns its
+source address?  Five rules a family, in this order (priorities are
+`rule_priority` plus the stage):
+
+====== ==================================================== =========================
+stage  rule                                                 decides
+====== ==================================================== =========================
++0     lookup main suppress_prefixlength 1                  specific routes that leave
+       suppress_ifgroup G                                   by no managed NIC
++10    from ADDR lookup T suppress_prefixlength 1           what main would send by a
+                                                            sibling NIC
++20    lookup main suppress_prefixlength 1                  specific routes through
+                                                            the own NIC
++30    from ADDR lookup T                                   the default
++40    oif NIC lookup T                                     sockets bound to a device
+====== ==================================================== =========================
+
+Managed NICs are in interface group G.  See ip-rule(8) for the suppressors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import collapse_addresses, ip_network
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+from .errors import Fault, StanzaError
+from .gateway import Question, choose_gateway, stanza_gateway_fault
+from .hostindex import CONFIGURED_PROTOCOLS, HostIndex, is_routable, is_specific, network_order
+from .model import (
+    METRIC,
+    OUR_GROUP,
+    OUR_PROTOCOL,
+    SCOPE_LINK,
+    SCOPE_UNIVERSE,
+    TABLE_MAIN,
+    Gateway,
+    HostState,
+    InterfaceStanza,
+    IPInterface,
+    IPNetwork,
+    Link,
+    PlannedNic,
+    Route,
+    RoutingPlan,
+    Rule,
+    Stanza,
+)
+from .selection import Selection, natural_order, select_links
+from .tables import allocate_tables
+
+STAGE_MAIN_ELSEWHERE = 0
+STAGE_OWN_SPECIFIC = 10
+STAGE_MAIN_SPECIFIC = 20
+STAGE_OWN_DEFAULT = 30
+STAGE_BOUND_DEVICE = 40
+STAGES = (
+    STAGE_MAIN_ELSEWHERE,
+    STAGE_OWN_SPECIFIC,
+    STAGE_MAIN_SPECIFIC,
+    STAGE_OWN_DEFAULT,
+    STAGE_BOUND_DEVICE,
+)
+ANYWHERE: Dict[int, IPNetwork] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+RP_FILTER_VALUES = {"keep": None, "strict": 1, "loose": 2}
+
+
+class Side(NamedTuple):
+    """What one family of one NIC brings into the plan."""
+
+    name: str
+    table: int
+    addresses: Tuple[IPInterface, ...]
+    gateway: Gateway
+    connected: Tuple[IPNetwork, ...]
+    static: Mapping[IPNetwork, Route]  # configured specific routes of main through it
+    extra: Tuple[Route, ...]  # the stanza's routes for its table
+
+    @property
+    def prefixes(self) -> Set[IPNetwork]:
+        """What its siblings reach by their own gateways."""
+        return set(self.connected) | set(self.static)
+
+
+def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
+    """Plan everything, or an empty plan whose `reason` says why there is nothing to do.
+
+    Raises `StanzaError` when the stanza contradicts what the host is (all
+    faults at once) and `PlanError` when no table is left.
+    """
+    if not stanza.enabled:
+        return RoutingPlan(reason="source routing is off in the stanza")
+    index = HostIndex(state)
+    selection = select_links(stanza, index)
+    gateways, faults = _gateways(stanza, index, selection)
+    faults += selection.faults
+    served = [(link, entry) for link, entry in selection.managed if gateways[link.name]]
+    ids, table_faults = allocate_tables(
+        [(link.name, entry) for link, entry in served], stanza.table_base, state
+    )
+    faults += table_faults
+    claims, warnings = _claim_addresses(index, served, stanza)
+    sides: Dict[str, Dict[int, Side]] = {link.name: {} for link, _entry in served}
+    for family in sorted(stanza.families):
+        candidates = []
+        for link, entry in served:
+            gateway, addresses = gateways[link.name].get(family), claims[link.name, family]
+            if gateway is None or not addresses:
+                continue
+            side, side_faults = _side(index, link, entry, ids[link.name], addresses, gateway)
+            faults += side_faults
+            candidates.append(side)
+        # One NIC with a gateway in a family is what main's own default serves.
+        if len(candidates) > 1:
+            for side in candidates:
+                sides[side.name][family] = side
+    if faults:
+        raise StanzaError(faults)
+    return _assemble(stanza, index, selection, served, sides, gateways, warnings)
+
+
+# -- what each NIC brings ------------------------------------------------------
+
+
+def _gateways(
+    stanza: Stanza, index: HostIndex, selection: Selection
+) -> Tuple[Dict[str, Dict[int, Gateway]], List[Fault]]:
+    gateways: Dict[str, Dict[int, Gateway]] = {}
+    faults: List[Fault] = []
+    for link, entry in selection.managed:
+        gateways[link.name] = {}
+        for family in sorted(stanza.families):
+            if not index.addresses(link.name, family):
+                continue
+            question = Question(link, family, index, entry, stanza.gateway_guess)
+            fault = stanza_gateway_fault(question)
+            if fault is not None:
+                faults.append(fault)
+            gateway = choose_gateway(question)
+            if gateway is not None:
+                gateways[link.name][family] = gateway
+    return gateways, faults
+
+
+def _claim_addresses(
+    index: HostIndex,
+    served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
+    stanza: Stanza,
+) -> Tuple[Dict[Tuple[str, int], Tuple[IPInterface, ...]], List[str]]:
+    """The addresses of each NIC that get rules; one that two NICs have goes to the first."""
+    claims: Dict[Tuple[str, int], Tuple[IPInterface, ...]] = {}
+    warnings: List[str] = []
+    owner: Dict[object, str] = {}
+    for link, _entry in served:
+        for family in sorted(stanza.families):
+            mine = []
+            for address in index.addresses(link.name, family):
+                first = owner.setdefault(address.ip, link.name)
+                if first == link.name:
+                    mine.append(address.interface)
+                else:
+                    warnings.append(
+                        f"{address.ip} is on both {first} and {link.name}; {first} keeps it"
+                    )
+            claims[link.name, family] = tuple(sorted(mine, key=lambda i: (int(i.ip), str(i))))
+    return claims, warnings
+
+
+def _side(
+    index: HostIndex,
+    link: Link,
+    entry: Optional[InterfaceStanza],
+    table: int,
+    addresses: Tuple[IPInterface, ...],
+    gateway: Gateway,
+) -> Tuple[Side, List[Fault]]:
+    family = gateway.ip.version
+    connected = tuple(index.connected(link.name, family))
+    static = {
+        route.dst: route
+        for route in index.main_routes(link.name, family)
+        if route.dst not in connected and _is_static(route, gateway)
+    }
+    extra, faults = _stanza_routes(index, link, entry, table, family)
+    return Side(link.name, table, addresses, gateway, connected, static, extra), faults
+
+
+def _is_static(route: Route, gateway: Gateway) -> bool:
+    """Whether a route of main tells what lies behind its NIC's gateway or link.
+
+    Not one through another next hop: the sibling's own gateway knows nothing of
+    the networks behind a neighbouring host (flannel's and Calico's pods).
+    """
+    return (
+        is_specific(route.dst)
+        and (is_routable(route.dst) or route.gateway is not None)
+        and route.protocol in CONFIGURED_PROTOCOLS
+        and (route.gateway is None or route.gateway == gateway.ip)
+    )
+
+
+def _stanza_routes(
+    index: HostIndex, link: Link, entry: Optional[InterfaceStanza], table: int, family: int
+) -> Tuple[Tuple[Route, ...], List[Fault]]:
+    routes: List[Route] = []
+    faults: List[Fault] = []
+    for number, wanted in enumerate(entry.routes if entry else ()):
+        if wanted.to.version != family:
+            continue
+        path = f"interfaces.{entry.id if entry else ''}.routes.{number}"
+        if wanted.to.prefixlen == 0:
+            faults.append(Fault(f"{path}.to", f"a default is told by gateway{family}"))
+            continue
+        on_link = wanted.via is not None and index.is_on_link(link.name, wanted.via)
+        if wanted.via is not None and not on_link and not wanted.on_link:
+            faults.append(
+                Fault(
+                    f"{path}.via",
+                    f"{wanted.via} is in no subnet of {link.name}; "
+                    "set on_link: true if that is meant",
+                )
+            )
+        onlink = wanted.via is not None and not on_link
+        routes.append(_route(table, wanted.to, link.name, wanted.via, onlink))
+    return tuple(routes), faults
+
+
+# -- tables --------------------------------------------------------------------
+
+
+def _table_routes(
+    side: Side, siblings: Sequence[Side], main_prefixes: Iterable[IPNetwork]
+) -> Tuple[Route, ...]:
+    """All routes of one NIC's table in one family, in a fixed order."""
+    entries: Dict[IPNetwork, Route] = {}
+    for network in side.connected:
+        entries[network] = _route(side.table, network, side.name)
+    for route in side.extra:
+        entries.setdefault(route.dst, route)
+    foreign = set().union(*(sibling.prefixes for sibling in siblings))
+    onlink = side.gateway.onlink
+    barriers = set(entries) | set(side.static) | (set(main_prefixes) - foreign)
+    for network in _collapse(foreign, barriers):
+        own = side.static.get(network)
+        via = own.gateway if own else side.gateway.ip
+        entries.setdefault(network, _route(side.table, network, side.name, via, onlink))
+    for network in _throws(entries, main_prefixes, foreign):
+        entries[network] = Route(
+            side.table,
+            network,
+            metric=METRIC[network.version],
+            protocol=OUR_PROTOCOL,
+            type="throw",
+        )
+    ordered = [entries[network] for network in sorted(entries, key=network_order)]
+    anywhere = ANYWHERE[side.gateway.ip.version]
+    default = _route(side.table, anywhere, side.name, side.gateway.ip, onlink)
+    return (*ordered, default)
+
+
+def _collapse(foreign: Set[IPNetwork], barriers: Set[IPNetwork]) -> List[IPNetwork]:
+    """Fewer prefixes for the same addresses, where no other prefix lies among them.
+
+    Without it N NICs need N(N-1) routes a family.  Near a barrier (a prefix of
+    the table that goes elsewhere, or one that main decides) a union could
+    change the longest match, so there the prefixes stay as they are.
+    """
+    apart = {n for n in foreign if any(barrier.overlaps(n) for barrier in barriers)}
+    collapsed = set(apart)
+    for union in collapse_addresses(foreign - apart):
+        if any(barrier.overlaps(union) for barrier in barriers):
+            collapsed.update(n for n in foreign if n.subnet_of(union))  # type: ignore[arg-type]
+        else:
+            collapsed.add(union)
+    return sorted(collapsed, key=network_order)
+
+
+def _throws(
+    entries: Mapping[IPNetwork, Route],
+    main_prefixes: Iterable[IPNetwork],
+    foreign: Set[IPNetwork],
+) -> List[IPNetwork]:
+    """Prefixes of main inside one of the table's, of which main knows better (stage +20)."""
+    spans = [(int(n.network_address), int(n.broadcast_address), n.prefixlen) for n in entries]
+    throws = []
+    for network in main_prefixes:
+        if network in entries or network in foreign:
+            continue
+        first = int(network.network_address)
+        if any(lo <= first <= hi and length < network.prefixlen for lo, hi, length in spans):
+            throws.append(network)
+    return throws
+
+
+def _route(
+    table: int,
+    dst: IPNetwork,
+    dev: str,
+    via: Optional[object] = None,
+    onlink: bool = False,
+) -> Route:
+    # Scope as the kernel gives it: IPv4 on-link routes have scope link, IPv6
+    # routes have no scope.
+    scope = SCOPE_LINK if via is None and dst.version == 4 else SCOPE_UNIVERSE
+    return Route(
+        table,
+        dst,
+        dev,
+        via,  # type: ignore[arg-type]
+        METRIC[dst.version],
+        OUR_PROTOCOL,
+        scope,
+        onlink=onlink and via is not None,
+    )
+
+
+# -- rules and the whole ---------------------------------------------------------
+
+
+def _own_rules(side: Side, priority: int) -> Tuple[Rule, ...]:
+    family = side.gateway.ip.version
+    rules = []
+    for interface in side.addresses:
+        source = ip_network(interface.ip)
+        own = Rule(
+            family,
+            priority + STAGE_OWN_DEFAULT,
+            side.table,
+            src=source,
+            protocol=OUR_PROTOCOL,
+        )
+        rules.append(
+            own._replace(priority=priority + STAGE_OWN_SPECIFIC, suppress_prefixlength=1)
+        )
+        rules.append(own)
+    rules.append(
+        Rule(
+            family,
+            priority + STAGE_BOUND_DEVICE,
+            side.table,
+            oif=side.name,
+            protocol=OUR_PROTOCOL,
+        )
+    )
+    return tuple(dict.fromkeys(rules))
+
+
+def _shared_rules(family: int, priority: int, group: int) -> Tuple[Rule, ...]:
+    main = Rule(
+        family,
+        priority + STAGE_MAIN_SPECIFIC,
+        TABLE_MAIN,
+        suppress_prefixlength=1,
+        protocol=OUR_PROTOCOL,
+    )
+    elsewhere = main._replace(priority=priority + STAGE_MAIN_ELSEWHERE, suppress_ifgroup=group)
+    return (elsewhere, main)
+
+
+def _assemble(
+    stanza: Stanza,
+    index: HostIndex,
+    selection: Selection,
+    served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
+    sides: Mapping[str, Mapping[int, Side]],
+    gateways: Mapping[str, Mapping[int, Gateway]],
+    warnings: Sequence[str],
+) -> RoutingPlan:
+    nics = []
+    families: Set[int] = set()
+    for link, _entry in served:
+        own = sides[link.name]
+        if not own:
+            continue
+        routes: Tuple[Route, ...] = ()
+        rules: Tuple[Rule, ...] = ()
+        for family, side in sorted(own.items()):
+            siblings = [s[family] for n, s in sides.items() if n != link.name and family in s]
+            routes += _table_routes(side, siblings, index.main_prefixes[family])
+            rules += _own_rules(side, stanza.rule_priority)
+        families.update(own)
+        nics.append(
+            PlannedNic(
+                name=link.name,
+                mac=link.mac,
+                table=next(iter(own.values())).table,
+                addresses=tuple(i for _f, side in sorted(own.items()) for i in side.addresses),
+                gateways={family: side.gateway for family, side in own.items()},
+                routes=routes,
+                rules=rules,
+            )
+        )
+    unserved = dict(selection.left_out)
+    lonely = []
+    for link, _entry in selection.managed:
+        if not gateways[link.name]:
+            unserved[link.name] = "no gateway known"
+            lonely.append(
+                f"{link.name} has no known gateway and is not served; "
+                f"set interfaces.{link.name}.gateway4 or gateway6"
+            )
+        elif not sides.get(link.name):
+            unserved[link.name] = "no second NIC with a gateway in its family"
+    plan = RoutingPlan(
+        nics=tuple(sorted(nics, key=lambda nic: natural_order(nic.name))),
+        group=OUR_GROUP,
+        rp_filter=RP_FILTER_VALUES[stanza.rp_filter],
+        published_ports=stanza.published_ports,
+        rule_priority=stanza.rule_priority,
+        warnings=(*index.state.warnings, *selection.warnings, *warnings, *lonely),
+        unserved=unserved,
+    )
+    if not nics:
+        return replace(plan, reason="fewer than two NICs with an address and a gateway")
+    shared = [
+        rule
+        for family in sorted(families)
+        for rule in _shared_rules(family, stanza.rule_priority, OUR_GROUP)
+    ]
+    return replace(plan, shared_rules=tuple(shared))
