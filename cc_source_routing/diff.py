@@ -91,15 +91,15 @@ class Footprint:
 
 
 def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
-    """The plan's footprint; links that leave our group go back to the default one."""
+    """The plan's footprint; links that are no longer managed get back what they had."""
     names = {nic.name for nic in plan.nics}
     groups = {name: plan.group for name in names}
     for link in state.links:
         if link.group == OUR_GROUP and link.name not in names:
-            groups[link.name] = 0
-    rp_filter: Dict[str, int] = {}
+            groups[link.name] = state.previous_groups.get(link.name, 0)
+    rp_filter: Dict[str, int] = dict(state.previous_rp_filter)
     if plan.rp_filter is not None:
-        rp_filter = {name: plan.rp_filter for name in names}
+        rp_filter.update({name: plan.rp_filter for name in names})
     return Footprint(frozenset(plan.routes), frozenset(plan.rules), groups, rp_filter)
 
 
@@ -143,7 +143,7 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
     operations: List[Operation] = []
     for dev, group in sorted(want.groups.items()):
         # Leaving the group waits until no rule depends on it.
-        if have.groups.get(dev) != group and group != 0:
+        if have.groups.get(dev) != group == OUR_GROUP:
             operations.append(SetGroup(dev, group))
     for dev, value in sorted(want.rp_filter.items()):
         if have.rp_filter.get(dev) not in (value, None):
@@ -160,8 +160,8 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
     ]
     operations += _route_deletions(want, have)
     for dev, group in sorted(want.groups.items()):
-        if group == 0 and have.groups.get(dev, 0) != 0:
-            operations.append(SetGroup(dev, 0))
+        if group != OUR_GROUP and have.groups.get(dev, group) != group:
+            operations.append(SetGroup(dev, group))
     return tuple(operations)
 
 

@@ -191,6 +191,9 @@ class HostState:
     saved_tables: Mapping[str, int] = field(default_factory=dict)
     # net.ipv4.conf.<key>.rp_filter, keys are interface names and "all".
     rp_filter: Mapping[str, int] = field(default_factory=dict)
+    # What interfaces had before we changed it, for the way back.
+    previous_groups: Mapping[str, int] = field(default_factory=dict)
+    previous_rp_filter: Mapping[str, int] = field(default_factory=dict)
     warnings: Tuple[str, ...] = ()
 
 

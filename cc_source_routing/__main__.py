@@ -1,0 +1,7 @@
+"""`python3 -m cc_source_routing` is the command `source-routing`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,264 @@
+"""The command `source-routing`: arguments in, exit code out.
+
+0 well, 1 a deviation or failure, 2 wrong use or an invalid stanza.  Errors
+are sentences on standard error; a traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, List, Optional, Sequence
+
+from .errors import SourceRoutingError, StanzaError
+from .model import IPAddress, Stanza
+
+OK, FAILURE, MISUSE = 0, 1, 2
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except StanzaError as error:
+        for fault in error.faults:
+            print(f"source-routing: {fault}", file=sys.stderr)
+        return MISUSE
+    except SourceRoutingError as error:
+        print(f"source-routing: {error}", file=sys.stderr)
+        return FAILURE
+    except PermissionError as error:
+        print(f"source-routing: {error.strerror}; this needs root", file=sys.stderr)
+        return FAILURE
+    except ImportError as error:
+        print(f"source-routing: {error}; install python3-{error.name}", file=sys.stderr)
+        return FAILURE
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        sys.stderr.close()
+        return OK
+    except KeyboardInterrupt:
+        return FAILURE
+
+
+# -- commands --------------------------------------------------------------------
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from . import engine, report
+    from .files import file_deviations
+
+    view = engine.view(_stanza(arguments), arguments.root)
+    pending = file_deviations(arguments.root, view.files, view.owned)
+    _warn(view.warnings)
+    document = {**report.view_json(view), "pending_files": pending}
+    _print(arguments, document, report.plan_text(view, pending))
+    return OK
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from . import engine, report
+
+    deadline = time.monotonic() + arguments.wait
+    stanza = _stanza(arguments)
+    while True:
+        outcome = engine.apply(stanza, arguments.root)
+        served = not arguments.interface or outcome.view.plan.nic(arguments.interface) is not None
+        if served or not arguments.wait or time.monotonic() >= deadline:
+            break
+        time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
+    _warn(outcome.view.warnings)
+    _print(arguments, report.outcome_json(outcome), report.outcome_text(outcome))
+    if arguments.interface and arguments.wait and not served:
+        reason = outcome.view.plan.unserved.get(arguments.interface, "no such interface")
+        print(f"source-routing: {arguments.interface} is not served: {reason}", file=sys.stderr)
+        return FAILURE
+    return OK
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    from . import engine
+
+    view, changes = engine.render_only(_stanza(arguments), arguments.root, arguments.renderer)
+    _warn(view.warnings)
+    document = {"written": list(changes.written), "removed": list(changes.removed)}
+    lines = [f"wrote {path}" for path in changes.written]
+    lines += [f"removed {path}" for path in changes.removed]
+    _print(arguments, document, "\n".join(lines) or "Nothing to change: all files are as planned.")
+    return OK
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from . import engine, report
+
+    view = engine.view(_stanza(arguments), arguments.root)
+    _warn(view.warnings)
+    _print(arguments, report.view_json(view), report.status_text(view))
+    return OK
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from . import engine
+
+    view, found = engine.check(_stanza(arguments), arguments.root)
+    _warn(view.warnings)
+    count = sum(len(nic.addresses) for nic in view.plan.nics)
+    nothing = f" ({view.plan.reason})" if view.plan.reason else ""
+    well = f"All is well: {count} managed addresses answer by their own NIC{nothing}."
+    document = {"ok": not found, "deviations": found, "warnings": list(view.warnings)}
+    _print(arguments, document, "\n".join(found) if found else well)
+    return FAILURE if found else OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from . import engine, report
+
+    stanza = _stanza(arguments)
+    view, reply = engine.explain(stanza, arguments.root, arguments.source, arguments.to)
+    facts = report.explain_facts(reply, view)
+    _print(arguments, facts, report.explain_text(facts))
+    return OK
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from . import engine, report
+
+    outcome = engine.remove(arguments.root)
+    _print(arguments, report.outcome_json(outcome), report.outcome_text(outcome))
+    return OK
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from .userdata import load_stanza_file
+
+    try:
+        loaded = load_stanza_file(arguments.file)
+    except StanzaError as error:
+        document = [{"path": f.path, "message": f.message} for f in error.faults]
+        lines = [f"{arguments.file}: {fault}" for fault in error.faults]
+        _print(arguments, {"valid": False, "faults": document}, "\n".join(lines))
+        return MISUSE
+    found = loaded.stanza is not None
+    text = "the stanza is valid" if found else "no source_routing: key, nothing to validate"
+    _print(arguments, {"valid": True, "stanza": found}, f"{arguments.file}: {text}")
+    return OK
+
+
+# -- arguments -------------------------------------------------------------------
+
+
+def _stanza(arguments: argparse.Namespace) -> Stanza:
+    """--config FILE, else the saved stanza, else all defaults."""
+    from .userdata import load_stanza_file
+
+    if arguments.config is not None:
+        loaded = load_stanza_file(arguments.config)
+        return loaded.stanza if loaded.stanza is not None else Stanza(enabled=False)
+    from .engine import saved_stanza
+
+    return saved_stanza(arguments.root) or Stanza()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="source-routing",
+        description="Make every address of a server with several NICs answer by its own NIC.",
+    )
+    _common(parser, top=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, text: str, as_json: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        _common(sub, top=False)
+        sub.add_argument("--json", action="store_true", help="print JSON, for programs")
+        sub.set_defaults(run=run)
+        return sub
+
+    command("plan", _plan, "show what would be and what would change; changes nothing")
+    sub = command("apply", _apply, "make kernel and files match the plan")
+    sub.add_argument("--interface", metavar="NIC", help="the NIC this is about (with --wait)")
+    sub.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=_seconds,
+        default=0.0,
+        help="wait up to SECONDS for the NIC to get its address and gateway",
+    )
+    sub = command("render", _render, "write only the files; the kernel is not touched")
+    sub.add_argument("--renderer", required=True, choices=_renderers(), help="whose files")
+    command("status", _status, "show NICs, addresses, tables, gateways and their origin, rules")
+    command("check", _check, "exit 0 when kernel, files and route lookups are as planned")
+    sub = command("explain", _explain, "show the way a reply takes and what would drop it")
+    sub.add_argument("--from", dest="source", metavar="ADDR", type=_address, required=True)
+    sub.add_argument("--to", metavar="DEST", type=_address, help="default: somewhere remote")
+    command("remove", _remove, "take away everything of ours, kernel and files")
+    sub = command("validate", _validate, "check the stanza in a user-data file")
+    sub.add_argument("file", metavar="FILE", type=Path)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser, top: bool) -> None:
+    """Options taken before and after the command; the later one wins."""
+    suppressed: Any = argparse.SUPPRESS
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        type=_directory,
+        default=Path("/") if top else suppressed,
+        help="where files are read and written (default /)",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=None if top else suppressed,
+        help="a stanza or a whole cloud-config (default: the saved one, else auto)",
+    )
+
+
+def _renderers() -> List[str]:
+    from .render import RENDERERS
+
+    return ["auto", *RENDERERS]
+
+
+def _directory(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such directory")
+    return path
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 3600")
+    return value
+
+
+def _address(text: str) -> IPAddress:
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in dict.fromkeys(warnings):
+        print(f"source-routing: warning: {warning}", file=sys.stderr)
+
+
+def _print(arguments: argparse.Namespace, document: Any, text: str) -> None:
+    print(json.dumps(document, indent=2) if arguments.json else text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What `handle` does when there is a stanza: guard, time limit, one run, a log.
+
+Imports the standard library alone until it is sure that there is work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any, List, Optional
+
+LOG = logging.getLogger("cc_source_routing")
+# cloud-init runs all stages in one process without a time limit (24.3+): what
+# hangs here would hang the boot for ever.
+TIME_LIMIT_SECONDS = 60.0
+SYSTEM_ROOT = Path("/")
+SYSFS_NET = Path("/sys/class/net")
+SAVED_STANZA = Path("etc/source-routing/stanza.json")
+
+
+def run(value: Any, cloud: Any, root: Path = SYSTEM_ROOT) -> None:
+    """Apply the raw stanza `value` within the time limit; errors become log lines."""
+    if _is_off(value):
+        if not (root / SAVED_STANZA).exists():
+            LOG.debug("source_routing is off, nothing to do")
+            return
+    elif count_nics() < 2:
+        LOG.debug("fewer than two NICs, nothing to do")
+        return
+    failures: List[BaseException] = []
+    worker = threading.Thread(
+        target=_guarded, args=(value, cloud, root, failures), name="source_routing", daemon=True
+    )
+    worker.start()
+    worker.join(TIME_LIMIT_SECONDS)
+    if worker.is_alive():
+        LOG.error("source_routing gave up after %d seconds", TIME_LIMIT_SECONDS)
+    for error in failures:
+        LOG.error("source_routing: %s", error)
+
+
+def count_nics(sysfs: Path = SYSFS_NET) -> int:
+    """Interfaces that could be a NIC, without netlink: not loopback, bridge or tunnel device."""
+    count = 0
+    try:
+        for entry in sysfs.iterdir():
+            virtual = any((entry / mark).exists() for mark in ("bridge", "tun_flags", "brport"))
+            if entry.is_dir() and entry.name != "lo" and not virtual:
+                count += 1
+    except OSError:
+        # Unknown is not "none": let the real observation tell.
+        return 2
+    return count
+
+
+def _is_off(value: Any) -> bool:
+    return value is False or (isinstance(value, dict) and value.get("enabled") is False)
+
+
+def _guarded(value: Any, cloud: Any, root: Path, failures: List[BaseException]) -> None:
+    try:
+        _work(value, cloud, root)
+    except Exception as error:
+        from .errors import SourceRoutingError, StanzaError
+
+        if isinstance(error, StanzaError):
+            for fault in error.faults:
+                LOG.error("source_routing stanza: %s", fault)
+        elif isinstance(error, SourceRoutingError):
+            failures.append(error)
+        else:
+            LOG.exception("source_routing failed; the boot goes on")
+
+
+def _work(value: Any, cloud: Any, root: Path) -> None:
+    from . import engine
+    from .metadata import metadata_from_datasource
+    from .stanza import parse_stanza
+
+    stanza = parse_stanza(value)
+    datasource: Optional[Any] = getattr(cloud, "datasource", None)
+    metadata = metadata_from_datasource(datasource) if datasource is not None else None
+    outcome = engine.apply(stanza, root, metadata)
+    for warning in outcome.view.warnings:
+        LOG.warning("source_routing: %s", warning)
+    for nic in outcome.view.plan.nics:
+        for family, gateway in sorted(nic.gateways.items()):
+            LOG.info(
+                "%s: table %d, IPv%d gateway %s (%s)",
+                nic.name,
+                nic.table,
+                family,
+                gateway.ip,
+                gateway.reason,
+            )
+    if outcome.view.plan.reason:
+        LOG.info("nothing to route now: %s", outcome.view.plan.reason)
+    LOG.info(
+        "%d kernel changes, %d files written, %d removed",
+        len(outcome.operations),
+        len(outcome.files.written),
+        len(outcome.files.removed),
+    )

@@ -1,0 +1,224 @@
+"""What the command and the cloud-init module both do: one run, from end to end.
+
+Stanza in, `observe` -> `build_plan` -> `apply_plan` -> files, result out.  The
+lock is held around everything that changes something.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Tuple
+
+from . import render
+from .apply import apply_plan, operations_for
+from .diff import Operation, SetGroup, SetRpFilter
+from .errors import DiscoveryError, FileError
+from .files import FileChanges, file_deviations, lock, read_text, write_files
+from .metadata import metadata_to_json
+from .model import ConfigFile, HostState, IPAddress, Metadata, RoutingPlan, Stanza
+from .observe import PREVIOUS_PATH, observe
+from .planner import build_plan
+from .render.common import COMMON_PATHS, common_files
+from .selection import potential_nics
+from .stanza import parse_stanza
+from .userdata import stanza_to_json
+from .verify import (
+    Reply,
+    deviations,
+    kernel_rule_deviations,
+    replies,
+    reply,
+    reply_deviations,
+    somewhere,
+)
+
+STANZA_PATH = "/etc/source-routing/stanza.json"
+METADATA_PATH = "/etc/source-routing/metadata.json"
+
+
+@dataclass(frozen=True)
+class View:
+    """A host as observed and as planned."""
+
+    stanza: Stanza
+    state: HostState
+    plan: RoutingPlan
+    operations: Tuple[Operation, ...]
+    files: Tuple[ConfigFile, ...] = ()
+    owned: Tuple[str, ...] = ()
+    renderer: str = "none"
+    renderer_reason: str = ""
+    warnings: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an apply or remove did."""
+
+    view: View
+    operations: Tuple[Operation, ...] = ()
+    files: FileChanges = field(default_factory=lambda: FileChanges((), (), ()))
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.operations or self.files.written or self.files.removed)
+
+
+@contextmanager
+def _kernel() -> "Iterator[object]":
+    from .netlink import Kernel
+
+    with Kernel() as kernel:
+        yield kernel
+
+
+def view(stanza: Stanza, root: Path, metadata: Optional[Metadata] = None) -> View:
+    """Observe and plan; changes nothing."""
+    with _kernel() as kernel:
+        return _view(kernel, stanza, root, metadata)
+
+
+def apply(stanza: Stanza, root: Path, metadata: Optional[Metadata] = None) -> Outcome:
+    """Make kernel and files match the stanza; a second run changes nothing."""
+    with lock(root), _kernel() as kernel:
+        seen = _view(kernel, stanza, root, metadata)
+        _remember_previous(seen, root)
+        operations = apply_plan(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
+        files = write_files(root, seen.files, seen.owned)
+        return Outcome(seen, operations, files)
+
+
+def remove(root: Path) -> Outcome:
+    """Everything ours gone from the kernel and the files; nothing else touched."""
+    return apply(Stanza(enabled=False), root, Metadata())
+
+
+def render_only(stanza: Stanza, root: Path, name: str) -> Tuple[View, FileChanges]:
+    """Only the files, for the renderer `name`; the kernel is read, never changed."""
+    with lock(root):
+        seen = view(_with_renderer(stanza, name), root)
+        return seen, write_files(root, seen.files, seen.owned)
+
+
+def check(stanza: Stanza, root: Path) -> Tuple[View, List[str]]:
+    """Each deviation of kernel, files and lookups from the plan; none when all is well."""
+    with _kernel() as kernel:
+        seen = _view(kernel, stanza, root, None)
+        found = deviations(seen.operations)
+        families = {family for nic in seen.plan.nics for family in nic.gateways}
+        found += kernel_rule_deviations(seen.state, sorted(families))
+        found += file_deviations(root, seen.files, seen.owned)
+        found += reply_deviations(replies(kernel, seen.plan, seen.state))  # type: ignore[arg-type]
+        return seen, found
+
+
+def explain(
+    stanza: Stanza, root: Path, source: IPAddress, destination: Optional[IPAddress]
+) -> Tuple[View, Reply]:
+    """The kernel's way for a packet from one of the host's addresses.
+
+    Raises `DiscoveryError` when no interface has `source`, or the families differ.
+    """
+    with _kernel() as kernel:
+        seen = _view(kernel, stanza, root, None)
+        owner = next((a.dev for a in seen.state.addresses if a.ip == source), None)
+        if owner is None:
+            raise DiscoveryError(f"{source} is on no interface here")
+        if destination is None:
+            destination = somewhere(seen.state, source.version)
+        if destination.version != source.version:
+            raise DiscoveryError(f"{source} and {destination} are of different families")
+        return seen, reply(kernel, seen.state, owner, source, destination)  # type: ignore[arg-type]
+
+
+def saved_stanza(root: Path) -> Optional[Stanza]:
+    """The stanza of the last apply, as saved for hooks and command; None when there is none."""
+    text = read_text(root, STANZA_PATH)
+    if not text:
+        return None
+    try:
+        return parse_stanza(json.loads(text))
+    except ValueError as error:
+        raise FileError(f"{STANZA_PATH}: not JSON ({error})") from error
+
+
+# -- the pieces ----------------------------------------------------------------
+
+
+def _view(kernel: object, stanza: Stanza, root: Path, metadata: Optional[Metadata]) -> View:
+    state = observe(kernel, root, stanza, metadata)  # type: ignore[arg-type]
+    plan = build_plan(stanza, state)
+    operations = operations_for(plan, state)
+    files, owned, name, reason, warnings = _files(stanza, plan, state, root)
+    return View(
+        stanza,
+        state,
+        plan,
+        operations,
+        files,
+        owned,
+        name,
+        reason,
+        (*plan.warnings, *warnings),
+    )
+
+
+def _files(
+    stanza: Stanza, plan: RoutingPlan, state: HostState, root: Path
+) -> Tuple[Tuple[ConfigFile, ...], Tuple[str, ...], str, str, Tuple[str, ...]]:
+    """The files that shall be, all paths that may be ours, the renderer and why it."""
+    owned: Dict[str, None] = dict.fromkeys((*COMMON_PATHS, STANZA_PATH, METADATA_PATH))
+    for name in render.RENDERERS:
+        owned.update(dict.fromkeys(render.renderer(name).owned(root)))
+    if not stanza.enabled:
+        return (), (*owned, PREVIOUS_PATH), "none", plan.reason, ()
+    # With one NIC there is nothing to do, now or after an event.
+    if potential_nics(state, stanza) < 2:
+        return (), tuple(owned), "none", plan.reason, ()
+    try:
+        name, reason = render.select(stanza.renderer, root)
+        warnings: Tuple[str, ...] = ()
+    except DiscoveryError as error:
+        name, reason = "none", str(error)
+        warnings = (f"{error}; nothing will restore the routes after a flap or a reboot",)
+    module = render.renderer(name)
+    files = [
+        *common_files(plan),
+        ConfigFile(STANZA_PATH, stanza_to_json(stanza)),
+        *module.render(plan, module.inspect(root, plan)),
+    ]
+    if state.metadata.ports:
+        files.append(ConfigFile(METADATA_PATH, metadata_to_json(state.metadata)))
+    return tuple(files), tuple(owned), name, reason, warnings
+
+
+def _with_renderer(stanza: Stanza, name: str) -> Stanza:
+    from dataclasses import replace
+
+    return replace(stanza, renderer=name)
+
+
+def _remember_previous(seen: View, root: Path) -> None:
+    """Save what interfaces have before we change it, so that `remove` can give it back."""
+    groups = dict(seen.state.previous_groups)
+    rp_filter = dict(seen.state.previous_rp_filter)
+    current = {link.name: link.group for link in seen.state.links}
+    for operation in seen.operations:
+        if isinstance(operation, SetGroup) and operation.group == seen.plan.group:
+            groups.setdefault(operation.dev, current.get(operation.dev, 0))
+        elif isinstance(operation, SetRpFilter) and operation.dev not in rp_filter:
+            if seen.plan.rp_filter is not None and operation.dev in seen.state.rp_filter:
+                rp_filter[operation.dev] = seen.state.rp_filter[operation.dev]
+    if not seen.plan.nics:
+        return
+    if groups == seen.state.previous_groups and rp_filter == seen.state.previous_rp_filter:
+        return
+    content = json.dumps({"groups": groups, "rp_filter": rp_filter}, sort_keys=True) + "\n"
+    try:
+        write_files(root, (ConfigFile(PREVIOUS_PATH, content),), ())
+    except FileError:
+        # Only the way back of a group or rp_filter is lost; not worth a dead NIC.
+        return

@@ -1,0 +1,111 @@
+"""One snapshot of the host: kernel, metadata, leases, names.
+
+Reads only.  What is missing or malformed is "unknown" and told as a warning
+of the state; only an unreadable kernel is an error (`DiscoveryError`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+
+from .files import read_text, table_names
+from .gateway import Question, choose_gateway, guess_candidates
+from .hostindex import HostIndex
+from .leases import read_leases
+from .metadata import read_metadata
+from .model import HostState, IPAddress, Metadata, Stanza
+from .selection import select_links
+
+if TYPE_CHECKING:
+    from .netlink import Kernel
+
+# What interfaces had before us; in /run, since the kernel forgets at reboot too.
+PREVIOUS_PATH = "/run/source-routing/previous.json"
+PROBE_SECONDS = 1.0
+
+
+def observe(
+    kernel: "Kernel", root: Path, stanza: Stanza, metadata: Optional[Metadata] = None
+) -> HostState:
+    """All that a plan depends on; `metadata` is given where cloud-init holds it already."""
+    state = observe_kernel(kernel)
+    if metadata is None or not metadata.ports:
+        metadata = read_metadata(root)
+    leases = read_leases(root, state.links, time.time())
+    foreign, saved = table_names(root)
+    groups, rp_filter = _previous(root)
+    state = replace(
+        state,
+        metadata=metadata,
+        leases=leases.leases,
+        foreign_tables=foreign,
+        saved_tables=saved,
+        previous_groups=groups,
+        previous_rp_filter=rp_filter,
+        warnings=(*metadata.warnings, *leases.warnings),
+    )
+    candidates = unanswered(stanza, state)
+    if not candidates:
+        return state
+    return replace(state, probes=kernel.probe(candidates, PROBE_SECONDS))
+
+
+def observe_kernel(kernel: "Kernel") -> HostState:
+    """The kernel's part of the snapshot."""
+    from .netlink import read_rp_filter
+
+    links = kernel.links()
+    return HostState(
+        links=links,
+        addresses=kernel.addresses(),
+        routes=kernel.routes(),
+        rules=kernel.rules(),
+        neighbours=kernel.neighbours(),
+        rp_filter=read_rp_filter(link.name for link in links),
+    )
+
+
+def observe_ours(kernel: "Kernel", before: HostState) -> HostState:
+    """`before` with what of ours may have changed read again, and only that."""
+    from .netlink import read_rp_filter
+
+    links = kernel.links()
+    return replace(
+        before,
+        links=links,
+        routes=kernel.our_routes(),
+        rules=kernel.rules(),
+        rp_filter=read_rp_filter(link.name for link in links),
+    )
+
+
+def unanswered(stanza: Stanza, state: HostState) -> List[Tuple[str, IPAddress]]:
+    """Gateways worth a probe: first addresses of NICs about which nothing else is known."""
+    if stanza.gateway_guess != "verify":
+        return []
+    index = HostIndex(state)
+    candidates: List[Tuple[str, IPAddress]] = []
+    for link, entry in select_links(stanza, index).managed:
+        for family in sorted(stanza.families):
+            question = Question(link, family, index, entry, stanza.gateway_guess)
+            if index.addresses(link.name, family) and choose_gateway(question) is None:
+                candidates += [
+                    (link.name, ip) for ip in guess_candidates(index, link.name, family)
+                ]
+    return candidates
+
+
+def _previous(root: Path) -> Tuple[Dict[str, int], Dict[str, int]]:
+    text = read_text(root, PREVIOUS_PATH)
+    try:
+        document = json.loads(text) if text else {}
+        return (
+            {str(name): int(value) for name, value in document.get("groups", {}).items()},
+            {str(name): int(value) for name, value in document.get("rp_filter", {}).items()},
+        )
+    except (ValueError, TypeError, AttributeError):
+        return {}, {}

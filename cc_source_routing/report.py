@@ -1,0 +1,254 @@
+"""Views and outcomes for people (tables, sentences) and for programs (JSON values).  Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from .diff import describe_route, describe_rule
+from .engine import Outcome, View
+from .model import FAMILIES, TABLE_MAIN, HostState, JsonDict, PlannedNic, Rule
+from .planner import STAGE_OWN_DEFAULT, STAGE_OWN_SPECIFIC
+from .verify import Reply
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be, two spaces apart."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def status_text(view: View) -> str:
+    """NIC, addresses, table, gateway and where it came from, rules."""
+    lines: List[str] = []
+    rows = []
+    for nic in view.plan.nics:
+        for family in FAMILIES:
+            gateway = nic.gateway(family)
+            if gateway is None:
+                continue
+            for interface in (i for i in nic.addresses if i.version == family):
+                rows.append(
+                    (
+                        nic.name,
+                        str(interface),
+                        str(nic.table),
+                        str(gateway.ip),
+                        gateway.reason,
+                        _rules_state(view, nic, interface.ip),
+                    )
+                )
+    if rows:
+        lines.append(table(("NIC", "ADDRESS", "TABLE", "GATEWAY", "HOW WE KNOW", "RULES"), rows))
+    else:
+        lines.append(f"Nothing to do: {view.plan.reason}.")
+    for name, reason in view.plan.unserved.items():
+        lines.append(f"{name} is not managed: {reason}.")
+    if view.stanza.enabled:
+        lines.append(f"Renderer: {view.renderer} ({view.renderer_reason}).")
+    if view.operations:
+        lines.append(
+            f"The kernel differs from the plan in {_count(len(view.operations), 'point')}; "
+            "`source-routing check` lists them, `source-routing apply` mends them."
+        )
+    return "\n".join(lines)
+
+
+def plan_text(view: View, pending_files: Sequence[str]) -> str:
+    """What would be, and what would change."""
+    lines = [status_text(view), ""]
+    rules = view.plan.rules
+    if rules:
+        lines.append("Rules:")
+        lines += [f"  {_rule_line(rule)}" for rule in rules]
+    for nic in view.plan.nics:
+        lines.append(f"Table {nic.table} ({nic.name}):")
+        lines += [f"  {describe_route(route)}" for route in nic.routes]
+    if view.files:
+        lines.append("Files:")
+        lines += [f"  {file.path}" for file in view.files]
+    lines.append("")
+    changes = [operation.describe() for operation in view.operations]
+    changes += [f"file {text}" for text in pending_files]
+    if changes:
+        lines.append(f"An apply would do {_count(len(changes), 'change')}:")
+        lines += [f"  {text}" for text in changes]
+    else:
+        lines.append("An apply would change nothing.")
+    return "\n".join(lines).strip("\n")
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """What an apply changed."""
+    lines = [operation.describe() for operation in outcome.operations]
+    lines += [f"wrote {path}" for path in outcome.files.written]
+    lines += [f"removed {path}" for path in outcome.files.removed]
+    if not lines:
+        reason = outcome.view.plan.reason
+        return f"Nothing to change: {reason}." if reason else "Nothing to change: all is as planned."
+    lines.append(f"{_count(len(lines), 'change')}.")
+    return "\n".join(lines)
+
+
+def outcome_json(outcome: Outcome) -> JsonDict:
+    return {
+        "changed": outcome.changed,
+        "operations": [operation.describe() for operation in outcome.operations],
+        "files": {
+            "written": list(outcome.files.written),
+            "removed": list(outcome.files.removed),
+        },
+        "reason": outcome.view.plan.reason,
+        "warnings": list(outcome.view.warnings),
+    }
+
+
+def view_json(view: View) -> JsonDict:
+    """Everything that `status` and `plan` tell."""
+    return {
+        "enabled": view.stanza.enabled,
+        "reason": view.plan.reason,
+        "renderer": view.renderer,
+        "renderer_reason": view.renderer_reason,
+        "group": view.plan.group,
+        "interfaces": {nic.name: _nic_json(nic) for nic in view.plan.nics},
+        "rules": [describe_rule(rule) for rule in view.plan.rules],
+        "unmanaged": dict(view.plan.unserved),
+        "files": [file.path for file in view.files],
+        "pending": [operation.describe() for operation in view.operations],
+        "warnings": list(view.warnings),
+    }
+
+
+def _nic_json(nic: PlannedNic) -> JsonDict:
+    gateways: Dict[str, Any] = {}
+    for family, gateway in sorted(nic.gateways.items()):
+        gateways[f"ipv{family}"] = {
+            "address": str(gateway.ip),
+            "source": gateway.source,
+            "reason": gateway.reason,
+            "onlink": gateway.onlink,
+        }
+    return {
+        "mac": nic.mac,
+        "table": nic.table,
+        "addresses": [str(interface) for interface in nic.addresses],
+        "gateways": gateways,
+        "routes": [describe_route(route) for route in nic.routes],
+        "rules": [describe_rule(rule) for rule in nic.rules],
+    }
+
+
+# -- explain -------------------------------------------------------------------
+
+
+def matched_rule(reply: Reply, state: HostState, nic: Optional[PlannedNic]) -> Optional[Rule]:
+    """The rule by which the kernel's lookup ended: the first that could give that table.
+
+    The kernel tells table and prefix of a lookup, not the rule; a rule whose
+    suppressor rejects the prefix cannot have been it (net/core/fib_rules.c).
+    """
+    if reply.lookup is None:
+        return None
+    groups = {link.name: link.group for link in state.links}
+    for rule in sorted(state.rules, key=lambda rule: rule.priority):
+        if rule.family != reply.source.version or rule.table != reply.lookup.table:
+            continue
+        if rule.src is not None and reply.source not in rule.src:
+            continue
+        if rule.oif or rule.fwmark or rule.other:
+            continue
+        limit = rule.suppress_prefixlength
+        if limit is not None and reply.lookup.dst.prefixlen <= limit:
+            continue
+        if rule.suppress_ifgroup is not None:
+            if groups.get(reply.lookup.dev) == rule.suppress_ifgroup:
+                continue
+        return rule
+    return None
+
+
+def explain_facts(reply: Reply, view: View) -> JsonDict:
+    """Rule, table, route and NIC of a reply, and what would drop it."""
+    state = view.state
+    rule = matched_rule(reply, state, view.plan.nic(reply.owner))
+    lookup = reply.lookup
+    rp_filter = max(state.rp_filter.get("all", 0), state.rp_filter.get(reply.owner, 0))
+    leaves_right = lookup is not None and lookup.dev == reply.owner
+    # Strict reverse path filtering (RFC 3704): a packet is taken only on the
+    # interface by which its reply would leave.  IPv6 has none of its own.
+    dropped_by_rp_filter = reply.source.version == 4 and rp_filter == 1 and not leaves_right
+    dropped_by_rp_filter |= reply.source.version == 4 and rp_filter == 2 and lookup is None
+    return {
+        "from": str(reply.source),
+        "to": str(reply.destination),
+        "owner": reply.owner,
+        "dev": lookup.dev if lookup else None,
+        "gateway": str(lookup.gateway) if lookup and lookup.gateway else None,
+        "table": lookup.table if lookup else None,
+        "route": str(lookup.dst) if lookup else None,
+        "rule": describe_rule(rule) if rule else None,
+        "rp_filter": {"value": rp_filter, "drops": dropped_by_rp_filter},
+        "anti_spoofing": {"drops": lookup is not None and not leaves_right},
+        "right": reply.right,
+    }
+
+
+def explain_text(facts: JsonDict) -> str:
+    lines = [f"A packet from {facts['from']} ({facts['owner']}) to {facts['to']}:"]
+    if facts["dev"] is None:
+        lines.append("  has no route and goes nowhere.")
+    else:
+        via = f" via {facts['gateway']}" if facts["gateway"] else ""
+        table_name = "main" if facts["table"] == TABLE_MAIN else facts["table"]
+        lines += [
+            f"  rule      {facts['rule'] or 'unknown (not one of this program)'}",
+            f"  table     {table_name}",
+            f"  route     {'default' if facts['route'].endswith('/0') else facts['route']}{via}",
+            f"  leaves by {facts['dev']}",
+        ]
+    rp_filter = facts["rp_filter"]
+    verdicts = []
+    if rp_filter["drops"]:
+        verdicts.append(
+            f"rp_filter={rp_filter['value']} on {facts['owner']} drops what comes in from "
+            f"{facts['to']}: its reply would not leave by {facts['owner']}."
+        )
+    if facts["anti_spoofing"]["drops"]:
+        verdicts.append(
+            f"A port with anti-spoofing behind {facts['dev']} drops it: "
+            f"{facts['from']} is not an address of {facts['dev']}."
+        )
+    if facts["right"] and not verdicts:
+        verdicts.append("Nothing on the way out drops it: it leaves by the NIC that owns it.")
+    elif facts["right"]:
+        verdicts.append("Table main has a specific route there, which is left to decide.")
+    return "\n".join([*lines, *verdicts])
+
+
+# -- helpers -------------------------------------------------------------------
+
+
+def _rules_state(view: View, nic: PlannedNic, ip: object) -> str:
+    """Whether both source rules of an address are in the kernel."""
+    have = {rule.key for rule in view.state.rules}
+    stages = (STAGE_OWN_SPECIFIC, STAGE_OWN_DEFAULT)
+    own = [
+        rule
+        for rule in nic.rules
+        if rule.src is not None
+        and rule.src.network_address == ip
+        and rule.priority - view.plan.rule_priority in stages
+    ]
+    found = sum(rule.key in have for rule in own)
+    return "ok" if found == len(own) else f"{found} of {len(own)}"
+
+
+def _rule_line(rule: Rule) -> str:
+    text, _, priority = describe_rule(rule).rpartition(" priority ")
+    return f"{priority}: {text}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
