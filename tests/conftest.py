@@ -1,0 +1,47 @@
+"""What all tests share: their order, what the kernel tests need, the lab."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+for _path in (TESTS.parent, TESTS):
+    if str(_path) not in sys.path:
+        sys.path.insert(0, str(_path))
+
+from lab import Lab, demand, missing_for_lab
+from lab.netns import reap
+
+# The quick ones first: a fault in the planner should not wait for a booted image.
+ORDER = ("kernel", "daemon", "boot")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return max(
+            (ORDER.index(m.name) + 1 for m in item.iter_markers() if m.name in ORDER), default=0
+        )
+
+    items.sort(key=rank)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("kernel"):
+        demand(missing_for_lab())
+
+
+@pytest.fixture(scope="session")
+def _no_leftovers() -> None:
+    """Namespaces of an earlier session that was killed go first."""
+    reap()
+
+
+@pytest.fixture()
+def lab(_no_leftovers: None) -> Iterator[Lab]:
+    """An empty lab of network namespaces; it is gone after the test, whatever happens."""
+    with Lab() as opened:
+        yield opened

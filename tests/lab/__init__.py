@@ -1,0 +1,37 @@
+"""A lab of network namespaces: real packets between a server, its networks and the world.
+
+``Lab`` owns namespaces and takes them away again, whatever happens;
+``Cloud`` builds the topology of a server with several ports in it; `probes`
+sends packets; `snapshot` proves that two states of a namespace are equal;
+`command` runs the command under test; `needs` says what a test is missing.
+Nothing here touches the namespace of the host.
+"""
+
+from __future__ import annotations
+
+from .cloud import Cloud, Nic, nics_in_own_subnets, seed_nics
+from .command import Driver, Result, SourceRouting
+from .needs import demand, missing_for_lab
+from .netns import Lab, LabError
+from .probes import Ping, UdpEcho, pings, route_get
+from .snapshot import Snapshot, snapshot
+
+__all__ = [
+    "Cloud",
+    "Driver",
+    "Lab",
+    "LabError",
+    "Nic",
+    "Ping",
+    "Result",
+    "Snapshot",
+    "SourceRouting",
+    "UdpEcho",
+    "demand",
+    "missing_for_lab",
+    "nics_in_own_subnets",
+    "pings",
+    "route_get",
+    "seed_nics",
+    "snapshot",
+]

@@ -1,0 +1,164 @@
+"""Packets: pings in bulk, the kernel's route lookup, and a meter for lost packets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from .netns import Lab, LabError
+
+AT_ONCE = 24
+ECHO = Path(__file__).with_name("udp_echo.py")
+
+
+class Ping(NamedTuple):
+    """One echo request from a namespace; `source` is an address or a device."""
+
+    netns: str
+    destination: str
+    source: str | None = None
+
+    def __str__(self) -> str:
+        origin = f"{self.netns} from {self.source}" if self.source else self.netns
+        return f"{origin} -> {self.destination}"
+
+
+def ping(lab: Lab, netns: str, destination: str, source: str | None = None) -> bool:
+    """Whether an echo reply comes back."""
+    return not pings(lab, [Ping(netns, destination, source)])
+
+
+def pings(lab: Lab, wanted: Iterable[Ping], tries: int = 2) -> list[Ping]:
+    """Send them all at once; those that stayed without an answer.
+
+    A lost one is asked again, so that a busy machine does not make a fault.
+    """
+    left = list(wanted)
+    if not left:
+        raise LabError("no pings: the matrix is empty")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _attempt in range(tries):
+            answered = list(pool.map(lambda one: _ping(lab, one), left))
+            left = [one for one, well in zip(left, answered) if not well]
+            if not left:
+                break
+    return left
+
+
+def _ping(lab: Lab, one: Ping) -> bool:
+    argv = ["ping", "-n", "-q", "-c1", "-W1"]
+    if one.source:
+        argv += ["-I", one.source]
+    done = lab.run(one.netns, *argv, one.destination, check=False, timeout=20)
+    return done.returncode == 0
+
+
+class Lookup(NamedTuple):
+    """The kernel's answer to ip-route(8) `get`."""
+
+    dev: str = ""
+    gateway: str = ""
+    table: str = "main"
+    error: str = ""
+
+
+def route_get(lab: Lab, netns: str, *argv: str) -> Lookup:
+    """`ip route get ARGV`."""
+    family = ["-6"] if ":" in argv[0] else ["-4"]
+    done = subprocess.run(
+        ["ip", "-n", lab.name(netns), *family, "-j", "-N", "route", "get", *argv],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    if done.returncode:
+        return Lookup(error=done.stderr.strip())
+    return _lookup(json.loads(done.stdout)[0])
+
+
+def routes_get(lab: Lab, netns: str, asked: Sequence[Sequence[str]]) -> list[Lookup]:
+    """Many `ip route get` in one process; an answer each, in order."""
+    script = "".join(f"route get {' '.join(argv)}\n" for argv in asked)
+    done = subprocess.run(
+        ["ip", "-n", lab.name(netns), "-j", "-N", "-force", "-batch", "-"],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    # With -j each command that works prints one array on a line of its own; one
+    # that fails prints an empty array or nothing, so then ask one by one.
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode or len(answers) != len(asked):
+        return [route_get(lab, netns, *argv) for argv in asked]
+    return [_lookup(answer[0]) for answer in answers]
+
+
+def _lookup(answer: dict[str, str]) -> Lookup:
+    if answer.get("type") in ("unreachable", "blackhole", "prohibit"):
+        return Lookup(error=str(answer["type"]))
+    return Lookup(
+        answer.get("dev", ""), answer.get("gateway", ""), str(answer.get("table", "main"))
+    )
+
+
+class Loss(NamedTuple):
+    sent: int
+    received: int
+    longest_gap_ms: float
+
+    @property
+    def lost(self) -> int:
+        return self.sent - self.received
+
+
+class UdpEcho:
+    """A stream of numbered datagrams that are echoed, while something else happens.
+
+    The server is bound to the address, so the answer's source is that address::
+
+        with UdpEcho(lab, "R", "S", "10.13.96.161") as meter:
+            ...
+        assert meter.loss.lost == 0
+    """
+
+    def __init__(self, lab: Lab, sender: str, server: str, address: str, interval_ms: float = 1):
+        self._lab, self._sender, self._server = lab, sender, server
+        self._address, self._interval = address, interval_ms
+        self.loss = Loss(0, 0, 0)
+
+    def __enter__(self) -> UdpEcho:
+        self._echo = self._start(self._server, "server", self._address)
+        self._stream = self._start(self._sender, "sender", self._address, str(self._interval))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stream.stdin.close()
+        told = self._stream.stdout.read()
+        self._stream.wait(timeout=20)
+        self._echo.stdin.close()
+        self._echo.wait(timeout=20)
+        if not told:
+            raise LabError("the UDP sender died")
+        self.loss = Loss(**json.loads(told))
+
+    def _start(self, netns: str, *argv: str) -> subprocess.Popen[str]:
+        process = self._lab.popen(
+            netns,
+            sys.executable,
+            str(ECHO),
+            *argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if process.stdout.readline().strip() != "ready":
+            raise LabError(f"the UDP {argv[0]} in {netns} did not start")
+        return process

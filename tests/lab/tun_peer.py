@@ -1,0 +1,60 @@
+"""The far end of a VPN: makes a tun device and answers every echo request on it.
+
+``tun_peer.py NAME`` prints ``ready`` when the device is there, and holds it
+until its standard input closes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import selectors
+import struct
+import sys
+
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h
+
+
+def answer(packet: bytes) -> bytes:
+    """The echo reply to an echo request; b"" for anything else.
+
+    Addresses change places, which no checksum sees; the type of ICMP changes,
+    which its checksum is corrected for.
+    """
+    if packet[0] >> 4 == 4:
+        head = (packet[0] & 15) * 4
+        if packet[9] != 1 or packet[head] != 8:
+            return b""
+        swapped = packet[:12] + packet[16:20] + packet[12:16] + packet[20:head]
+        reply, difference = 0, 0x0800
+    else:
+        head = 40
+        if packet[6] != 58 or packet[head] != 128:
+            return b""
+        swapped = packet[:8] + packet[24:40] + packet[8:24]
+        reply, difference = 129, -0x0100
+    (checksum,) = struct.unpack_from("!H", packet, head + 2)
+    checksum += difference
+    checksum = (checksum - 1) & 0xFFFF if checksum < 0 else (checksum & 0xFFFF) + (checksum >> 16)
+    body = bytes((reply, packet[head + 1])) + struct.pack("!H", checksum) + packet[head + 4 :]
+    return swapped + body
+
+
+def main(name: str) -> None:
+    tun = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH14x", name.encode(), IFF_TUN | IFF_NO_PI))
+    print("ready", flush=True)
+    with selectors.DefaultSelector() as selector:
+        selector.register(tun, selectors.EVENT_READ)
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, _events in selector.select():
+                if key.fileobj is sys.stdin:
+                    return
+                reply = answer(os.read(tun, 65536))
+                if reply:
+                    os.write(tun, reply)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
