@@ -1,0 +1,85 @@
+"""The one place that runs other programs: argument vectors, a time limit on each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Mapping, NamedTuple, Optional, Sequence, Union
+
+from .errors import BuildError
+
+Argument = Union[str, "os.PathLike[str]"]
+
+
+class Completed(NamedTuple):
+    """What a program left behind, here or in a guest."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def attempt(
+    argv: Sequence[Argument],
+    *,
+    timeout: float = 120,
+    stdin: Optional[str] = None,
+    env: Optional[Mapping[str, str]] = None,
+    cwd: Optional[Path] = None,
+) -> Completed:
+    """Run a program; a failing exit code is an answer, not an error.
+
+    Raises `BuildError` when it is not there or takes longer than `timeout` seconds.
+    """
+    words = [os.fspath(word) for word in argv]
+    # Without a stdin of their own, programs would eat that of the caller.
+    source = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    try:
+        done = subprocess.run(
+            words,
+            text=True,
+            errors="replace",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=timeout,
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            check=False,
+            **source,  # type: ignore[call-overload]
+        )
+    except FileNotFoundError as error:
+        raise BuildError(f"{words[0]}: no such program on this machine") from error
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{' '.join(words)}: not finished after {timeout:g} s") from error
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
+def run(
+    argv: Sequence[Argument],
+    *,
+    timeout: float = 120,
+    stdin: Optional[str] = None,
+    env: Optional[Mapping[str, str]] = None,
+    cwd: Optional[Path] = None,
+) -> str:
+    """Run a program that has to succeed; its standard output."""
+    done = attempt(argv, timeout=timeout, stdin=stdin, env=env, cwd=cwd)
+    if done.returncode != 0:
+        raise BuildError(failure(argv, done))
+    return done.stdout
+
+
+def failure(argv: Sequence[Argument], done: Completed) -> str:
+    """One readable text on a program that failed: what, how, and its last words."""
+    said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-15:]
+    text = f"{' '.join(os.fspath(word) for word in argv)}: exit code {done.returncode}"
+    return text + "".join(f"\n    {line}" for line in said)
+
+
+def missing(programs: Mapping[str, str]) -> Mapping[str, str]:
+    """Those of `programs` (name -> Debian package) that are not on this machine."""
+    # Administrators' tools live in sbin, which a plain user's PATH may lack.
+    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    return {name: deb for name, deb in programs.items() if not shutil.which(name, path=path)}

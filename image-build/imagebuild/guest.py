@@ -1,0 +1,116 @@
+"""What can be asked of a booted guest, whatever it runs in."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Protocol, Sequence, Tuple
+
+from .command import Completed
+from .configdrive import ConfigDrive
+from .errors import BuildError
+
+# What is collected from every guest: for people when a test fails, and for the demo.
+QUESTIONS: Mapping[str, Tuple[str, ...]] = {
+    "cloud-init status": ("cloud-init", "status", "--format", "json"),
+    "ip rule": ("ip", "rule"),
+    "ip -6 rule": ("ip", "-6", "rule"),
+    "ip route show table all": ("ip", "route", "show", "table", "all"),
+    "ip -6 route show table all": ("ip", "-6", "route", "show", "table", "all"),
+    "ip addr": ("ip", "addr"),
+    "source-routing check": ("source-routing", "check"),
+    "failed units": ("systemctl", "--failed", "--no-legend", "--plain"),
+    "journal": ("journalctl", "-b", "--no-pager", "-o", "short-monotonic"),
+    "cloud-init log": ("tail", "-c", "200000", "/var/log/cloud-init.log"),
+}
+
+
+class Guest(Protocol):
+    """A booted image: a container or a virtual machine."""
+
+    drive: ConfigDrive
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
+        """Run a command as root in the guest."""
+
+    def responds(self) -> bool:
+        """Whether commands can be run in it yet."""
+
+    def reboot(self) -> None:
+        """Restart the guest with its disk as it is; returns when it has gone down."""
+
+    def stop(self) -> None:
+        """End it, gone for good."""
+
+    def alive(self) -> bool:
+        """Whether its process still runs."""
+
+    def console(self) -> str:
+        """The end of what it wrote to its console."""
+
+
+@dataclass(frozen=True)
+class Boot:
+    """How a boot went, by the guest's own word."""
+
+    status: Dict[str, Any]  # cloud-init status --format json
+    status_code: int
+    seconds: float
+    answers: Dict[str, Completed] = field(default_factory=dict)
+
+
+def wait_for_boot(guest: Guest, timeout: float) -> Boot:
+    """Wait until cloud-init has finished all stages of this boot; tell how it went."""
+    begun = time.monotonic()
+    until = begun + timeout
+    while True:
+        if not guest.alive():
+            raise BuildError(f"the guest is gone; its console said:\n{guest.console()}")
+        if time.monotonic() > until:
+            raise BuildError(
+                f"not booted after {timeout:.0f} s; its console said:\n{guest.console()}"
+            )
+        if guest.responds() and _finished(guest):
+            break
+        time.sleep(1)
+    done = guest.run(QUESTIONS["cloud-init status"])
+    try:
+        status = json.loads(done.stdout)
+    except ValueError:
+        status = {"unreadable": done.stdout + done.stderr}
+    return Boot(status, done.returncode, time.monotonic() - begun)
+
+
+def _finished(guest: Guest) -> bool:
+    # Written by cloud-init's last stage in /run, so it belongs to this boot; its
+    # `status --wait` would hold the guest's one command channel for minutes.
+    if guest.run(["test", "-e", "/run/cloud-init/result.json"]).returncode != 0:
+        return False
+    identity = guest.run(["cat", "/var/lib/cloud/data/instance-id"]).stdout.strip()
+    if identity != guest.drive.uuid:
+        raise BuildError(
+            f"the guest thinks it is instance {identity or 'unknown'}, not {guest.drive.uuid}: "
+            "cloud-init did not take its ConfigDrive"
+        )
+    return True
+
+
+def collect(guest: Guest, questions: Mapping[str, Sequence[str]] = QUESTIONS) -> Dict[str, Completed]:
+    """Everything worth reading about a guest; a question that fails has that as its answer."""
+    found = {}
+    for title, argv in questions.items():
+        try:
+            found[title] = guest.run(list(argv), timeout=60)
+        except BuildError as error:
+            found[title] = Completed(-1, "", str(error))
+    return found
+
+
+def report(guest: Guest) -> str:
+    """The same as a text."""
+    parts = []
+    for title, answer in collect(guest).items():
+        parts.append(f"===== {title} (exit code {answer.returncode})\n{answer.stdout}{answer.stderr}")
+    parts.append(f"===== console\n{guest.console()}")
+    return "\n".join(parts)

@@ -1,0 +1,283 @@
+"""A data centre in a few network namespaces, for booting guests in.
+
+    remote ---- router ---- [anti-spoofing] ---- guest's NIC 1
+                       \\--- [anti-spoofing] ---- guest's NIC 2 ...
+
+Every namespace hangs on a process of this one and has no name, so nothing can
+be left behind and no leftover of another run can answer for a guest.  Nothing
+of the host's own network is touched.  MACs are new in each lab: whoever
+answers with one of them is this run's guest.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import random
+import re
+import subprocess
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .command import Argument, Completed, attempt, run
+from .errors import BuildError
+
+PROGRAMS: Mapping[str, str] = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "ping": "iputils-ping",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "sysctl": "procps",
+}
+
+REMOTE4, REMOTE_GATEWAY4 = IPv4Interface("64.31.0.51/24"), IPv4Interface("64.31.0.1/24")
+REMOTE6 = IPv6Interface("2001:db8:ffff::51/64")
+REMOTE_GATEWAY6 = IPv6Interface("2001:db8:ffff::1/64")
+
+
+@dataclass(frozen=True)
+class Port:
+    """A NIC of the guest as its cloud knows it."""
+
+    name: str  # what the container calls it; in QEMU udev names it
+    mac: str
+    address4: IPv4Interface
+    gateway4: ipaddress.IPv4Address
+    address6: IPv6Interface
+    gateway6: ipaddress.IPv6Address
+    default: bool  # the metadata gives it the default route
+    routes4: Tuple[str, ...] = ()  # other destinations behind the gateway
+
+    @property
+    def tap(self) -> str:
+        """The router's end of the cable."""
+        return f"port-{self.name}"
+
+
+def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
+    """`count` NICs; the first two are the public and the private one of a classic server."""
+    chance = random.Random(seed) if seed is not None else random.SystemRandom()
+    addresses = ["162.253.43.134/24", "10.13.96.161/19", "172.20.7.11/22", "192.168.77.5/24"]
+    if not 1 <= count <= len(addresses):
+        raise BuildError(f"a lab has 1 to {len(addresses)} NICs, not {count}")
+    result = []
+    for number, text in enumerate(addresses[:count]):
+        address4 = IPv4Interface(text)
+        prefix6 = f"2001:db8:{number + 1:x}:"
+        tail = ":".join(f"{chance.randrange(256):02x}" for _ in range(3))
+        result.append(
+            Port(
+                name=f"ens{number + 3}",
+                mac=f"fa:16:3e:{tail}",
+                address4=address4,
+                gateway4=address4.network.network_address + 1,
+                address6=IPv6Interface(f"{prefix6}:134/64"),
+                gateway6=ipaddress.IPv6Address(f"{prefix6}:1"),
+                default=number == 0,
+                routes4=("10.0.0.0/8",) if number == 1 else (),
+            )
+        )
+    return tuple(result)
+
+
+class Namespace:
+    """A network namespace that lives as long as a process that holds it."""
+
+    def __init__(self, holder: "subprocess.Popen[bytes]"):
+        self._holder = holder
+
+    @classmethod
+    def create(cls) -> "Namespace":
+        # The kernel kills the holder, and with it the namespace, when we die.
+        holder = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"],
+            stdin=subprocess.DEVNULL,
+        )
+        own = os.readlink("/proc/self/ns/net")
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            if holder.poll() is not None:
+                raise BuildError("no network namespace could be made (root is needed)")
+            # `sleep` is the last step, after unshare has done its work.
+            if (
+                os.readlink(f"/proc/{holder.pid}/ns/net") != own
+                and Path(f"/proc/{holder.pid}/comm").read_text().strip() == "sleep"
+            ):
+                namespace = cls(holder)
+                namespace.run(["ip", "link", "set", "lo", "up"])
+                return namespace
+            time.sleep(0.01)
+        holder.kill()
+        raise BuildError("a network namespace was not there after 10 s")
+
+    @property
+    def pid(self) -> int:
+        return self._holder.pid
+
+    @property
+    def path(self) -> str:
+        return f"/proc/{self.pid}/ns/net"
+
+    def prefix(self) -> List[str]:
+        """What to put before a command so that it runs in here."""
+        return ["nsenter", f"--net={self.path}"]
+
+    def run(self, argv: Sequence[Argument], **options: object) -> str:
+        return run([*self.prefix(), *argv], **options)  # type: ignore[arg-type]
+
+    def attempt(self, argv: Sequence[Argument], **options: object) -> Completed:
+        return attempt([*self.prefix(), *argv], **options)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self._holder.kill()
+        self._holder.wait()
+
+
+@dataclass
+class Lab:
+    """Remote host, router with a guarded port for each NIC; a context manager."""
+
+    ports: Tuple[Port, ...] = field(default_factory=ports)
+    _stack: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    def __enter__(self) -> "Lab":
+        with ExitStack() as stack:
+            self.remote = self._namespace(stack)
+            self.router = self._namespace(stack)
+            self._wire_remote()
+            self.router.run(
+                ["sysctl", "-q", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @staticmethod
+    def _namespace(stack: ExitStack) -> Namespace:
+        namespace = Namespace.create()
+        stack.callback(namespace.close)
+        return namespace
+
+    def _wire_remote(self) -> None:
+        self.router.run(
+            ["ip", "link", "add", "remote", "type", "veth", "peer", "name", "uplink"]
+            + ["netns", str(self.remote.pid)]
+        )
+        _addresses(self.router, "remote", REMOTE_GATEWAY4, REMOTE_GATEWAY6)
+        _addresses(self.remote, "uplink", REMOTE4, REMOTE6)
+        for family, gateway in (("-4", REMOTE_GATEWAY4.ip), ("-6", REMOTE_GATEWAY6.ip)):
+            self.remote.run(["ip", family, "route", "add", "default", "via", str(gateway)])
+
+    def plug_container(self) -> Namespace:
+        """A namespace for a container with its NICs plugged in."""
+        guest = self._namespace(self._stack)
+        for port in self.ports:
+            self.router.run(
+                ["ip", "link", "add", port.tap, "type", "veth"]
+                + ["peer", "name", port.name, "address", port.mac, "netns", str(guest.pid)]
+            )
+            self._guard(port)
+        return guest
+
+    def plug_taps(self) -> Namespace:
+        """Taps for a virtual machine, in the namespace to run the hypervisor in."""
+        for port in self.ports:
+            self.router.run(["ip", "tuntap", "add", "dev", port.tap, "mode", "tap"])
+            self._guard(port)
+        return self.router
+
+    def unplug(self) -> None:
+        """Take the cables out, so that the next guest starts with new ones."""
+        for port in self.ports:
+            self.router.run(["ip", "link", "del", port.tap])
+
+    def _guard(self, port: Port) -> None:
+        _addresses(
+            self.router,
+            port.tap,
+            IPv4Interface(f"{port.gateway4}/{port.address4.network.prefixlen}"),
+            IPv6Interface(f"{port.gateway6}/{port.address6.network.prefixlen}"),
+        )
+        self.router.run(["nft", "-f", "-"], stdin=anti_spoofing(port))
+
+    def answers(self, address: object, *, count: int = 3) -> bool:
+        """Whether the remote host gets replies from `address`, all of `count` pings.
+
+        The first packets may be lost to address resolution, so one ping goes ahead.
+        """
+        target = str(address)
+        self.remote.attempt(["ping", "-q", "-n", "-c1", "-W2", target], timeout=20)
+        pings = ["ping", "-q", "-n", f"-c{count}", "-i0.2", "-W2", target]
+        return self.remote.attempt(pings, timeout=30).returncode == 0
+
+    def becomes_reachable(self, address: object, timeout: float) -> bool:
+        """Whether `address` answers the remote host before `timeout` seconds have passed."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            if self.answers(address):
+                return True
+            time.sleep(1)
+        return False
+
+    def neighbour(self, port: Port, address: object) -> str:
+        """The MAC that answered the router's ARP or ND question for `address`, or ""."""
+        found = self.router.run(["ip", "neigh", "show", str(address), "dev", port.tap])
+        match = re.search(r"lladdr ([0-9a-f:]{17})", found)
+        return match.group(1) if match else ""
+
+    def spoofed(self, port: Port) -> int:
+        """How many packets the port's anti-spoofing has dropped."""
+        listing = self.router.run(["nft", "list", "counter", "netdev", _table(port), "spoofed"])
+        match = re.search(r"packets (\d+)", listing)
+        return int(match.group(1)) if match else 0
+
+
+def _addresses(namespace: Namespace, device: str, *addresses: object) -> None:
+    for address in addresses:
+        nodad = ["nodad"] if ":" in str(address) else []
+        namespace.run(["ip", "addr", "add", str(address), "dev", device, *nodad])
+    namespace.run(["ip", "link", "set", device, "up"])
+
+
+def _table(port: Port) -> str:
+    return f"guard_{port.name}"
+
+
+def anti_spoofing(port: Port) -> str:
+    """What Neutron's port security lets out of a port: its own MAC and addresses only."""
+    own6 = f"{{ {port.address6.ip}, ::, {link_local(port.mac)} }}"
+    return f"""
+table netdev {_table(port)} {{
+    counter spoofed {{ }}
+    chain in {{
+        type filter hook ingress device "{port.tap}" priority 0; policy accept;
+        ether saddr != {port.mac} counter name spoofed drop
+        ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
+        ip saddr != {port.address4.ip} counter name spoofed drop
+        arp saddr ip != {{ {port.address4.ip}, 0.0.0.0 }} counter name spoofed drop
+        ip6 saddr != {own6} counter name spoofed drop
+    }}
+}}
+"""
+
+
+def link_local(mac: str) -> ipaddress.IPv6Address:
+    """The EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
+    octets = [int(part, 16) for part in mac.split(":")]
+    octets[0] ^= 2
+    identifier = bytes(octets[:3]) + b"\xff\xfe" + bytes(octets[3:])
+    return ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
+
+
+def reachability(lab: Lab) -> Dict[str, bool]:
+    """Each address of each NIC, IPv4 before IPv6: does it answer the remote host?"""
+    addresses = [port.address4.ip for port in lab.ports] + [port.address6.ip for port in lab.ports]
+    return {str(address): lab.answers(address) for address in addresses}

@@ -1,0 +1,223 @@
+"""Booting a root tree as a container: real systemd and cloud-init in seconds.
+
+Needs no service of the host's: systemd-nspawn runs in a mount namespace of
+its own with an own /run, a cgroup of its own and no registration, so that it
+works on machines whose init is something else, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+from typing import List, Mapping, Optional, Sequence
+
+from . import cache
+from .command import Completed, attempt
+from .configdrive import ConfigDrive
+from .errors import BuildError
+from .lab import Lab, Namespace
+
+PROGRAMS: Mapping[str, str] = {
+    "systemd-nspawn": "systemd-container",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+}
+
+# nspawn's exit code under --keep-unit when the container asked for a reboot.
+_REBOOT = 133
+
+# $1 cgroup name, $2 lower, $3 scratch; the rest is nspawn's.  The overlay is
+# mounted in here too: only the container's own namespace ever sees it.
+_LAUNCH = """
+set -eu
+cgroup=$1 lower=$2 scratch=$3
+shift 3
+mount -t tmpfs tmpfs /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir -p "/sys/fs/cgroup/$cgroup"
+echo $$ >"/sys/fs/cgroup/$cgroup/cgroup.procs"
+mount -t overlay overlay \
+    -o "lowerdir=$lower,upperdir=$scratch/upper,workdir=$scratch/work" "$scratch/root"
+exec systemd-nspawn "$@"
+"""
+
+# veths have no permanent MAC, which is what cloud-init's netplan files and
+# networkd's own .link matching go by.  Only in a lab: see ContainerGuest.
+_MAC_MATCH = """
+[Service]
+ExecStartPre=/bin/sh -c 'sed -i s/^PermanentMACAddress=/MACAddress=/ \
+    /run/systemd/network/*.network /run/systemd/network/*.link 2>/dev/null; true'
+"""
+
+
+class ContainerGuest:
+    """A root tree, booted by systemd-nspawn in a lab; the tree itself stays as it is."""
+
+    def __init__(self, lab: Lab, lowers: Sequence[Path], drive: ConfigDrive, scratch: Path):
+        self.drive = drive
+        self._lab = lab
+        self._scratch = scratch
+        self._lower = ":".join(str(path) for path in lowers)
+        self._cgroup = f"source-routing-lab-{uuid.uuid4().hex[:8]}"
+        self._log = scratch / "console.log"
+        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._leader: Optional[int] = None
+        self.network: Optional[Namespace] = None
+        for name in ("upper", "work", "root"):
+            (scratch / name).mkdir(parents=True, exist_ok=True)
+        # As mount points' modes matter to sshd and others, take over the image's.
+        (scratch / "upper").chmod(0o755)
+        drive.write_tree(scratch / "upper/var/lib/cloud/seed/config_drive")
+        unit = scratch / "upper/etc/systemd/system/systemd-networkd.service.d"
+        unit.mkdir(parents=True)
+        (unit / "50-lab-has-no-permanent-mac.conf").write_text(_MAC_MATCH)
+
+    def start(self) -> None:
+        """Power on: new NICs, and whatever the disk holds by now."""
+        self.network = self._lab.plug_container()
+        argv: List[str] = ["setpriv", "--pdeathsig", "KILL"]
+        argv += ["unshare", "--mount", "--propagation", "private"]
+        argv += ["sh", "-c", _LAUNCH, "launch", self._cgroup, self._lower, str(self._scratch)]
+        argv += [
+            "--boot",
+            "--quiet",
+            f"--directory={self._scratch}/root",
+            "--machine=lab",
+            "--register=no",
+            "--keep-unit",
+            "--console=pipe",
+            "--link-journal=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--capability=CAP_NET_ADMIN",
+            f"--network-namespace-path={self.network.path}",
+        ]
+        # Without it the container's /sys shows the host's NICs.
+        environment = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
+        with open(self._log, "ab") as log:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
+        leader = self._find_leader()
+        if leader is None:
+            raise BuildError("the container has no init process yet")
+        inside = ["nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--pid", "--net"]
+        environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "HOME": "/root",
+        }
+        return attempt([*inside, "--", *argv], timeout=timeout, env=environment)
+
+    def responds(self) -> bool:
+        if self._find_leader() is None:
+            return False
+        with contextlib.suppress(BuildError):
+            return self.run(["test", "-d", "/run/systemd/system"]).returncode == 0
+        return False
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def reboot(self) -> None:
+        process = self._process
+        if process is None:
+            raise BuildError("the container is not running")
+        asked = self.run(["systemctl", "reboot"])
+        if asked.returncode != 0:
+            raise BuildError(f"systemctl reboot in the container: {asked.stderr.strip()}")
+        try:
+            code = process.wait(timeout=120)
+        except subprocess.TimeoutExpired as error:
+            raise BuildError("the container did not go down within 120 s") from error
+        if code != _REBOOT:
+            raise BuildError(f"the container ended with {code} instead of rebooting")
+        self._power_off()
+        self.start()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+        self._power_off()
+        cache.discard(self._scratch)
+
+    def _power_off(self) -> None:
+        self._end_cgroup()
+        self._process = self._leader = None
+        if self.network is not None:
+            # The NICs' state is the machine's memory: it does not outlive a power cycle.
+            self._lab.unplug()
+            self.network.close()
+            self.network = None
+
+    def _end_cgroup(self) -> None:
+        """Wait for the last process to go, kill it if need be, and remove the cgroup."""
+        script = """
+            set -u
+            mount -t cgroup2 cgroup2 /sys/fs/cgroup
+            cd "/sys/fs/cgroup/$1" 2>/dev/null || exit 0
+            echo 1 >cgroup.kill
+            cd /
+            i=0
+            while [ "$i" -lt 50 ]; do
+                find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} + 2>/dev/null && exit 0
+                i=$((i + 1))
+                sleep 0.1
+            done
+            exit 1
+        """
+        unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "end"]
+        attempt([*unshare, self._cgroup], timeout=30)
+
+    def console(self) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return self._log.read_text(encoding="utf-8", errors="replace")[-8000:]
+        return ""
+
+    def _find_leader(self) -> Optional[int]:
+        """The container's PID 1 by its number out here."""
+        if self._leader is not None and os.path.exists(f"/proc/{self._leader}"):
+            return self._leader
+        self._leader = None
+        if self._process is not None:
+            for pid in _descendants(self._process.pid):
+                if _is_init(pid):
+                    self._leader = pid
+        return self._leader
+
+
+def _descendants(pid: int) -> List[int]:
+    found: List[int] = []
+    with contextlib.suppress(OSError, ValueError):
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        for child in map(int, text.split()):
+            found += [child, *_descendants(child)]
+    return found
+
+
+def _is_init(pid: int) -> bool:
+    """Whether `pid` is number 1 of a PID namespace and has become the real init."""
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()
+        return len(numbers) > 2 and numbers[-1] == "1" and "Name:\tsystemd\n" in status
+    return False
+
+
+@contextlib.contextmanager
+def booted(lab: Lab, lowers: Sequence[Path], drive: ConfigDrive, scratch: Path):
+    """A started container, stopped and forgotten at the end."""
+    guest = ContainerGuest(lab, lowers, drive, scratch)
+    try:
+        guest.start()
+        yield guest
+    finally:
+        guest.stop()

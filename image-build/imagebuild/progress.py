@@ -1,0 +1,64 @@
+"""Telling the person at the screen what is being done and for how long."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from typing import Iterator, Optional, TextIO
+
+_HEARTBEAT_SECONDS = 15.0  # where there is no terminal, so that logs stay short
+
+
+class Progress:
+    """Prints each step with its seconds; on a terminal the seconds tick."""
+
+    def __init__(self, stream: Optional[TextIO] = None):
+        self._stream = stream or sys.stderr
+        self._tty = self._stream.isatty()
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+
+    def _put(self, text: str, end: str = "\n") -> None:
+        with self._lock:
+            self._stream.write(f"\r\033[K{text}{end}" if self._tty else text + end)
+            self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """A line of its own, with the seconds since the start."""
+        self._put(f"[{time.monotonic() - self._start:5.0f} s] {text}")
+
+    @contextlib.contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Tell that `text` begins, that it goes on, and how long it took."""
+        begun = time.monotonic()
+        done = threading.Event()
+        if not self._tty:
+            self.say(f"{text} ...")
+
+        def tick() -> None:
+            while not done.wait(1.0 if self._tty else _HEARTBEAT_SECONDS):
+                spent = time.monotonic() - begun
+                if self._tty:
+                    self._put(f"[{begun - self._start:5.0f} s] {text} ... {spent:.0f} s", end="")
+                else:
+                    self.say(f"{text} ... {spent:.0f} s")
+
+        ticker = threading.Thread(target=tick, daemon=True)
+        ticker.start()
+        outcome = "failed after"
+        try:
+            yield
+            outcome = "done in"
+        finally:
+            done.set()
+            ticker.join()
+            self.say(f"{text}: {outcome} {time.monotonic() - begun:.1f} s")
+
+
+class Silent(Progress):
+    """For callers that have their own way of telling."""
+
+    def _put(self, text: str, end: str = "\n") -> None:
+        pass

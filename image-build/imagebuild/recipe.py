@@ -1,0 +1,133 @@
+"""What goes into an image: suites, variants, packages and what is configured in the root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, NamedTuple, Tuple
+
+from .errors import BuildError
+
+SUITES = ("bookworm", "trixie", "sid")
+
+# os_version of Glance's image properties.
+VERSIONS = {"bookworm": "12", "trixie": "13", "sid": "sid"}
+
+# Always: an init, cloud-init, the module's dependencies, tools of any server.
+#  - locales: without update-locale, cloud-init's locale module fails and so does the boot.
+#  - net-tools: cloud-init's ifupdown files call `route`; without it there is
+#    silently no default route.
+#  - qemu-guest-agent: what OpenStack's hw_qemu_guest_agent=yes talks to.
+BASE = (
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "ca-certificates",
+    "cloud-init",
+    "cloud-guest-utils",
+    "iproute2",
+    "iputils-ping",
+    "less",
+    "locales",
+    "net-tools",
+    "openssh-server",
+    "python3-jinja2",
+    "python3-jsonschema",
+    "python3-pyroute2",
+    "qemu-guest-agent",
+    "sudo",
+    "vim-tiny",
+)
+
+# grub-pc keeps the boot menu right when a kernel is upgraded in a running server.
+KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "zstd", "grub-pc", "e2fsprogs")
+
+# Which network manager runs the NICs.
+VARIANTS: Dict[str, Tuple[str, ...]] = {
+    "ifupdown": ("ifupdown", "isc-dhcp-client"),
+    "netplan": ("netplan.io",),
+    "networkd": (),
+    "network-manager": ("network-manager",),
+}
+
+# Later suites took these out of the packages that had them.
+_SUITE_EXTRA = {"bookworm": (), "trixie": (), "sid": ()}
+
+ROOT_LABEL = "cloudimg-rootfs"
+SERIAL_CONSOLE = "ttyS0,115200n8"
+
+
+class Recipe(NamedTuple):
+    """A root tree: which Debian, which network manager, bootable or not."""
+
+    suite: str = "bookworm"
+    variant: str = "ifupdown"
+    kernel: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.suite}-{self.variant}" + ("" if self.kernel else "-nokernel")
+
+    @property
+    def packages(self) -> Tuple[str, ...]:
+        wanted = BASE + VARIANTS[self.variant] + _SUITE_EXTRA[self.suite]
+        return tuple(sorted(wanted + (KERNEL if self.kernel else ())))
+
+
+def check(recipe: Recipe) -> Recipe:
+    """The recipe itself, when there is such a suite and variant."""
+    if recipe.suite not in SUITES:
+        raise BuildError(f"suite {recipe.suite}: not one of {', '.join(SUITES)}")
+    if recipe.variant not in VARIANTS:
+        raise BuildError(f"variant {recipe.variant}: not one of {', '.join(VARIANTS)}")
+    return recipe
+
+
+def configure(root: Path, recipe: Recipe) -> None:
+    """Write into a fresh root what makes it a server image rather than a package set."""
+    _write(root, "etc/hostname", "debian\n")
+    _write(
+        root,
+        "etc/hosts",
+        "127.0.0.1 localhost\n127.0.1.1 debian\n"
+        "::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n",
+    )
+    # The host's resolver is no business of an image; the network manager of a
+    # server, or cloud-init, writes its own.
+    _write(root, "etc/resolv.conf", "")
+    _write(root, "etc/default/locale", "LANG=C.UTF-8\n")
+    if recipe.kernel:
+        _write(root, "etc/fstab", f"LABEL={ROOT_LABEL} / ext4 errors=remount-ro 0 1\n")
+        _write(
+            root,
+            "etc/default/grub.d/50-serial-console.cfg",
+            "# For `openstack console log show`, and for the graphical console.\n"
+            "GRUB_TIMEOUT=0\n"
+            f'GRUB_CMDLINE_LINUX="console=tty0 console={SERIAL_CONSOLE}"\n'
+            'GRUB_TERMINAL="console serial"\n',
+        )
+    if recipe.variant == "networkd":
+        # Nothing else asks for it there: netplan's generator does, cloud-init does not.
+        _enable(root, "systemd-networkd.service", "multi-user.target.wants")
+    if recipe.variant == "network-manager":
+        # cloud-init's own choice prefers others when it finds them.
+        _write(
+            root,
+            "etc/cloud/cloud.cfg.d/90_network_renderer.cfg",
+            "system_info:\n  network:\n    renderers: [network-manager]\n",
+        )
+
+
+def _write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        path.unlink()  # it might lead out of the root
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
+
+
+def _enable(root: Path, unit: str, target: str) -> None:
+    link = root / "etc/systemd/system" / target / unit
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(f"/lib/systemd/system/{unit}")

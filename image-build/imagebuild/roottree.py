@@ -1,0 +1,77 @@
+"""From nothing to a root tree: mmdebstrap, once for each recipe."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import List, Mapping
+
+from . import cache, recipe as recipes
+from .command import attempt, missing, run
+from .errors import BuildError
+from .progress import Progress
+from .recipe import Recipe
+
+# Programs that building a root needs, and the Debian packages that have them.
+PROGRAMS: Mapping[str, str] = {"mmdebstrap": "mmdebstrap"}
+
+_HERE = Path(__file__).resolve().parent
+
+# Apt settings of this host that its package mirror may need.  The rest of the
+# host's configuration is its own affair.
+_INHERITED = re.compile(
+    r'^(Acquire::(?:Check-Valid-Until|Check-Date|https?::Proxy)) "([^"]*)";$', re.MULTILINE
+)
+
+# grub-pc asks for the disk to install to; there is none, imagebuild.disk does it.
+_PRESEED = "grub-pc grub-pc/install_devices_empty boolean true\n"
+
+
+def base(recipe: Recipe, progress: Progress, *, refresh: bool = False) -> Path:
+    """The unpacked root of `recipe`, from the cache where it is there.  Never write into it."""
+    recipes.check(recipe)
+    if os.geteuid() != 0:
+        raise BuildError("building a root tree needs root: run it with sudo")
+    lacking = missing(PROGRAMS)
+    if lacking:
+        raise BuildError(f"missing on this machine: apt-get install {' '.join(lacking.values())}")
+    mirror = os.environ.get("SOURCE_ROUTING_MIRROR", "")
+    # The code that makes it is part of what it is.
+    code = [(_HERE / name).read_text(encoding="utf-8") for name in ("recipe.py", "roottree.py")]
+    identity = cache.key(recipe.name, " ".join(recipe.packages), mirror, *code)
+
+    def make(path: Path) -> None:
+        title = f"installing Debian {recipe.suite} ({recipe.variant}) into a directory"
+        with progress.step(title):
+            _bootstrap(recipe, path, mirror)
+            recipes.configure(path, recipe)
+
+    return cache.remembered(f"root-{recipe.name}-{identity}", make, refresh=refresh)
+
+
+def _bootstrap(recipe: Recipe, target: Path, mirror: str) -> None:
+    argv: List[str] = ["mmdebstrap", "--mode=root", "--variant=minbase", "--components=main"]
+    argv.append("--include=" + ",".join(recipe.packages))
+    argv += [f"--aptopt={name} \"{value}\"" for name, value in _inherited_apt_options()]
+    if recipe.kernel:
+        argv.append(f"--essential-hook=echo '{_PRESEED}' | chroot \"$1\" debconf-set-selections")
+    # The options above were this host's, not the image's.
+    argv.append('--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap')
+    argv += [recipe.suite, str(target)] + ([mirror] if mirror else [])
+    run(argv, timeout=1800, env=_clean_environment())
+
+
+def _inherited_apt_options() -> List[tuple]:
+    dumped = attempt(["apt-config", "dump"], timeout=30)
+    return _INHERITED.findall(dumped.stdout) if dumped.returncode == 0 else []
+
+
+def _clean_environment() -> Mapping[str, str]:
+    """No locale or frontend of the caller: maintainer scripts behave differently by them."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    path = kept.get("PATH", os.defpath)
+    for directory in ("/usr/local/sbin", "/usr/sbin", "/sbin"):
+        if directory not in path.split(":"):
+            path += f":{directory}"
+    return {**kept, "PATH": path, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
