@@ -23,7 +23,7 @@ def operations_for(plan: RoutingPlan, state: HostState) -> Tuple[Operation, ...]
     return diff(wanted(plan, state), present(state, plan))
 
 
-def apply_plan(kernel: "Kernel", plan: RoutingPlan, state: HostState) -> Tuple[Operation, ...]:
+def apply_plan(kernel: Kernel, plan: RoutingPlan, state: HostState) -> Tuple[Operation, ...]:
     """Run what `operations_for` says and read the kernel back.
 
     Returns the operations done.  Raises `ApplyError` with the operation that
@@ -53,13 +53,13 @@ def apply_plan(kernel: "Kernel", plan: RoutingPlan, state: HostState) -> Tuple[O
 
 
 def _left(
-    kernel: "Kernel", plan: RoutingPlan, before: HostState, target: Footprint
+    kernel: Kernel, plan: RoutingPlan, before: HostState, target: Footprint
 ) -> Tuple[Operation, ...]:
     return diff(target, present(observe_ours(kernel, before), plan))
 
 
 def _explained(
-    kernel: "Kernel", plan: RoutingPlan, before: HostState, target: Footprint, error: ApplyError
+    kernel: Kernel, plan: RoutingPlan, before: HostState, target: Footprint, error: ApplyError
 ) -> ApplyError:
     """The same error, naming the operation: the first one that is not in effect."""
     try:
@@ -72,7 +72,7 @@ def _explained(
     return ApplyError(f"the kernel refused `{left[0].describe()}`: {reason}", error.errno)
 
 
-def _take_back(kernel: "Kernel", plan: RoutingPlan, before: HostState) -> None:
+def _take_back(kernel: Kernel, plan: RoutingPlan, before: HostState) -> None:
     earlier = present(before, plan)
     for _attempt in range(2):
         try:

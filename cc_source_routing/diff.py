@@ -125,7 +125,7 @@ def is_our_route(route: Route) -> bool:
     return route.protocol == OUR_PROTOCOL and route.table != TABLE_MAIN
 
 
-def is_our_rule(rule: Rule, tables: "set[int]", priority: Optional[int]) -> bool:
+def is_our_rule(rule: Rule, tables: set[int], priority: Optional[int]) -> bool:
     """By its protocol; or, adopted by networkd (``proto static``), by its exact form."""
     if rule.protocol == OUR_PROTOCOL:
         return True
@@ -153,7 +153,9 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
     want_keys = {rule.key for rule in want.rules}
     new = [rule for rule in want.rules if rule.key not in have_keys]
     # Shared rules first: alone they say what main says.
-    operations += [AddRule(r) for r in sorted(new, key=lambda r: (r.table != TABLE_MAIN, rule_order(r)))]
+    operations += [
+        AddRule(r) for r in sorted(new, key=lambda r: (r.table != TABLE_MAIN, rule_order(r)))
+    ]
     old = _surplus_rules(want_keys, have.rules)
     operations += [
         DeleteRule(r) for r in sorted(old, key=lambda r: (r.table == TABLE_MAIN, rule_order(r)))
@@ -184,7 +186,7 @@ def _route_deletions(want: Footprint, have: Footprint) -> List[Operation]:
     return [DeleteRoute(route) for route in order]
 
 
-def _surplus_rules(want_keys: "set[Rule]", have: FrozenSet[Rule]) -> List[Rule]:
+def _surplus_rules(want_keys: set[Rule], have: FrozenSet[Rule]) -> List[Rule]:
     """Rules that are not wanted, and second copies of those that are."""
     surplus = []
     kept = set()

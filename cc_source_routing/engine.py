@@ -68,7 +68,7 @@ class Outcome:
 
 
 @contextmanager
-def _kernel() -> "Iterator[object]":
+def _kernel() -> Iterator[object]:
     from .netlink import Kernel
 
     with Kernel() as kernel:

@@ -179,9 +179,7 @@ def _from_guess(question: Question) -> Optional[Gateway]:
         answered = question.index.state.probes.get((dev, ip), False)
         if answered:
             asked = "ARP" if question.family == 4 else "neighbour discovery"
-            return _gateway(
-                question, ip, "guess", f"first address of the subnet, answers {asked}"
-            )
+            return _gateway(question, ip, "guess", f"first address of the subnet, answers {asked}")
         if question.guess == "always":
             return _gateway(question, ip, "guess", "first address of the subnet, not verified")
     return None

@@ -120,7 +120,7 @@ class Rule(NamedTuple):
     other: Tuple[Tuple[str, str], ...] = ()
 
     @property
-    def key(self) -> "Rule":
+    def key(self) -> Rule:
         """The rule without its protocol: networkd adopts rules and changes that."""
         return self._replace(protocol=0)
 

@@ -13,11 +13,28 @@ import os
 import time
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from pyroute2 import IPRoute
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE
-from pyroute2.netlink import NLM_F_REQUEST
+from pyroute2.netlink import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+)
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import (
     RTM_DELROUTE,
@@ -115,7 +132,7 @@ class Kernel:
         self._names: Dict[int, str] = {}
         self._indices: Dict[str, int] = {}
 
-    def __enter__(self) -> "Kernel":
+    def __enter__(self) -> Kernel:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -415,9 +432,7 @@ class Kernel:
             for hop in hops
         ]
 
-    def _hop(
-        self, base: Route, attrs: Dict[str, Any], oif: Optional[int], onlink: bool
-    ) -> Route:
+    def _hop(self, base: Route, attrs: Dict[str, Any], oif: Optional[int], onlink: bool) -> Route:
         via = attrs.get("RTA_GATEWAY")
         if via is None and isinstance(attrs.get("RTA_VIA"), dict):
             via = attrs["RTA_VIA"].get("addr")
@@ -476,9 +491,7 @@ def _rule(message: Any) -> Rule:
     if message["src_len"]:
         src = ip_network(f"{attrs['FRA_SRC']}/{message['src_len']}", strict=False)
     other = [
-        (name, str(value))
-        for name, value in attrs.items()
-        if name not in KNOWN_RULE_ATTRIBUTES
+        (name, str(value)) for name, value in attrs.items() if name not in KNOWN_RULE_ATTRIBUTES
     ]
     for field in ("dst_len", "tos"):
         if message[field]:

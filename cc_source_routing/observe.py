@@ -29,7 +29,7 @@ PROBE_SECONDS = 1.0
 
 
 def observe(
-    kernel: "Kernel", root: Path, stanza: Stanza, metadata: Optional[Metadata] = None
+    kernel: Kernel, root: Path, stanza: Stanza, metadata: Optional[Metadata] = None
 ) -> HostState:
     """All that a plan depends on; `metadata` is given where cloud-init holds it already."""
     state = observe_kernel(kernel)
@@ -54,7 +54,7 @@ def observe(
     return replace(state, probes=kernel.probe(candidates, PROBE_SECONDS))
 
 
-def observe_kernel(kernel: "Kernel") -> HostState:
+def observe_kernel(kernel: Kernel) -> HostState:
     """The kernel's part of the snapshot."""
     from .netlink import read_rp_filter
 
@@ -69,7 +69,7 @@ def observe_kernel(kernel: "Kernel") -> HostState:
     )
 
 
-def observe_ours(kernel: "Kernel", before: HostState) -> HostState:
+def observe_ours(kernel: Kernel, before: HostState) -> HostState:
     """`before` with what of ours may have changed read again, and only that."""
     from .netlink import read_rp_filter
 
@@ -93,9 +93,7 @@ def unanswered(stanza: Stanza, state: HostState) -> List[Tuple[str, IPAddress]]:
         for family in sorted(stanza.families):
             question = Question(link, family, index, entry, stanza.gateway_guess)
             if index.addresses(link.name, family) and choose_gateway(question) is None:
-                candidates += [
-                    (link.name, ip) for ip in guess_candidates(index, link.name, family)
-                ]
+                candidates += [(link.name, ip) for ip in guess_candidates(index, link.name, family)]
     return candidates
 
 

@@ -331,9 +331,7 @@ def _own_rules(side: Side, priority: int) -> Tuple[Rule, ...]:
             src=source,
             protocol=OUR_PROTOCOL,
         )
-        rules.append(
-            own._replace(priority=priority + STAGE_OWN_SPECIFIC, suppress_prefixlength=1)
-        )
+        rules.append(own._replace(priority=priority + STAGE_OWN_SPECIFIC, suppress_prefixlength=1))
         rules.append(own)
     rules.append(
         Rule(

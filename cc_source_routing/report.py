@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 from .diff import describe_route, describe_rule
 from .engine import Outcome, View
@@ -86,7 +86,9 @@ def outcome_text(outcome: Outcome) -> str:
     lines += [f"removed {path}" for path in outcome.files.removed]
     if not lines:
         reason = outcome.view.plan.reason
-        return f"Nothing to change: {reason}." if reason else "Nothing to change: all is as planned."
+        return (
+            f"Nothing to change: {reason}." if reason else "Nothing to change: all is as planned."
+        )
     lines.append(f"{_count(len(lines), 'change')}.")
     return "\n".join(lines)
 

@@ -33,8 +33,10 @@ SOMEWHERE: Dict[int, Tuple[IPAddress, ...]] = {
     4: tuple(ip_address(text) for text in ("192.0.2.1", "198.51.100.1", "203.0.113.1")),
     6: tuple(ip_address(text) for text in ("2001:db8:ffff:ffff::1", "2001:db8:fffe:ffff::1")),
 }
-KERNEL_RULES = {4: {0: TABLE_LOCAL, 32766: TABLE_MAIN, 32767: TABLE_DEFAULT},
-                6: {0: TABLE_LOCAL, 32766: TABLE_MAIN}}
+KERNEL_RULES = {
+    4: {0: TABLE_LOCAL, 32766: TABLE_MAIN, 32767: TABLE_DEFAULT},
+    6: {0: TABLE_LOCAL, 32766: TABLE_MAIN},
+}
 SAMPLES = 16  # specific destinations asked per address
 
 
@@ -44,7 +46,7 @@ class Reply(NamedTuple):
     source: IPAddress
     destination: IPAddress
     owner: str
-    lookup: "Optional[Lookup]"
+    lookup: Optional[Lookup]
     main_says: Optional[Route]  # main's own specific route, when it has one
 
     @property
@@ -93,7 +95,7 @@ def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> List[st
     return told
 
 
-def replies(kernel: "Kernel", plan: RoutingPlan, state: HostState) -> List[Reply]:
+def replies(kernel: Kernel, plan: RoutingPlan, state: HostState) -> List[Reply]:
     """Ask the kernel where replies from each managed address go."""
     answers = []
     for nic in plan.nics:
@@ -104,7 +106,7 @@ def replies(kernel: "Kernel", plan: RoutingPlan, state: HostState) -> List[Reply
 
 
 def reply(
-    kernel: "Kernel", state: HostState, owner: str, source: IPAddress, destination: IPAddress
+    kernel: Kernel, state: HostState, owner: str, source: IPAddress, destination: IPAddress
 ) -> Reply:
     answer = kernel.lookup(destination, source)
     return Reply(source, destination, owner, answer, main_specific(state, destination))

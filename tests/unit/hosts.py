@@ -37,7 +37,9 @@ def route(text: str, dev: str = "", protocol: int = PROTO_BOOT, metric: int = 0)
     return Route(TABLE_MAIN, dst, dev, via, metric, protocol, scope)
 
 
-def host(nics: dict, routes: Sequence[Route] = (), links: Sequence[Link] = (), **fields) -> HostState:  # type: ignore[no-untyped-def,type-arg]
+def host(
+    nics: dict, routes: Sequence[Route] = (), links: Sequence[Link] = (), **fields
+) -> HostState:  # type: ignore[no-untyped-def,type-arg]
     """A host with `nics`: name -> addresses, each with its connected route in main."""
     all_links: List[Link] = [Link(1, "lo", loopback=True)]
     addresses: List[Address] = []

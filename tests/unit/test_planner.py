@@ -118,7 +118,9 @@ class TestWhatOthersAddToMain:
 
 class TestWhichNicsAndWhen:
     def test_one_nic_needs_nothing(self):
-        plan = build_plan(Stanza(), host({"ens3": ["10.0.0.5/24"]}, [route("default via 10.0.0.1", "ens3")]))
+        plan = build_plan(
+            Stanza(), host({"ens3": ["10.0.0.5/24"]}, [route("default via 10.0.0.1", "ens3")])
+        )
         assert not plan.nics and not plan.rules and "fewer than two" in plan.reason
 
     def test_off_means_an_empty_plan(self):
@@ -127,7 +129,10 @@ class TestWhichNicsAndWhen:
     def test_a_nic_without_a_gateway_gets_no_rule_and_a_warning(self):
         state = host(
             {"ens3": ["10.0.0.5/24"], "ens4": ["10.1.0.5/24"], "ens5": ["10.2.0.5/24"]},
-            [route("default via 10.0.0.1", "ens3"), route("default via 10.1.0.1", "ens4", metric=9)],
+            [
+                route("default via 10.0.0.1", "ens3"),
+                route("default via 10.1.0.1", "ens4", metric=9),
+            ],
         )
         plan = build_plan(Stanza(gateway_guess="never"), state)
         assert [nic.name for nic in plan.nics] == ["ens3", "ens4"]
@@ -154,7 +159,10 @@ class TestWhichNicsAndWhen:
     def test_two_nics_in_one_subnet_keep_their_own_connected_route(self):
         state = host(
             {"ens3": ["10.0.0.5/24"], "ens4": ["10.0.0.6/24"]},
-            [route("default via 10.0.0.1", "ens3"), route("default via 10.0.0.1", "ens4", metric=5)],
+            [
+                route("default via 10.0.0.1", "ens3"),
+                route("default via 10.0.0.1", "ens4", metric=5),
+            ],
         )
         assert way(state, ip_address("10.0.0.6"), "10.0.0.9") == ("ens4", "None")
         assert way(state, ip_address("10.0.0.5"), "10.0.0.9") == ("ens3", "None")
@@ -162,7 +170,10 @@ class TestWhichNicsAndWhen:
     def test_an_address_on_two_nics_is_kept_by_the_first_and_told(self):
         state = host(
             {"ens3": ["10.0.0.5/24"], "ens4": ["10.0.0.5/24", "10.1.0.5/24"]},
-            [route("default via 10.0.0.1", "ens3"), route("default via 10.1.0.1", "ens4", metric=5)],
+            [
+                route("default via 10.0.0.1", "ens3"),
+                route("default via 10.1.0.1", "ens4", metric=5),
+            ],
         )
         plan = build_plan(Stanza(), state)
         assert "10.0.0.5 is on both ens3 and ens4" in plan.warnings[0]
@@ -189,7 +200,9 @@ class TestWhichNicsAndWhen:
 
 
 class TestTheGatewayLadder:
-    bare = host({"ens3": ["10.0.0.5/24"], "ens4": ["10.1.0.5/24"]}, [route("default via 10.0.0.1", "ens3")])
+    bare = host(
+        {"ens3": ["10.0.0.5/24"], "ens4": ["10.1.0.5/24"]}, [route("default via 10.0.0.1", "ens3")]
+    )
 
     def gateway(self, state, stanza=Stanza(gateway_guess="never")):
         nic = build_plan(stanza, state).nic("ens4")
@@ -200,7 +213,9 @@ class TestTheGatewayLadder:
 
     def test_the_stanza_comes_first(self):
         entry = InterfaceStanza("ens4", gateway4=IPv4Address("10.1.0.7"))
-        state = replace(self.bare, routes=(*self.bare.routes, route("default via 10.1.0.1", "ens4", metric=9)))
+        state = replace(
+            self.bare, routes=(*self.bare.routes, route("default via 10.1.0.1", "ens4", metric=9))
+        )
         assert self.gateway(state, Stanza(interfaces=(entry,))) == ("10.1.0.7", "stanza")
 
     def test_then_the_clouds_metadata(self):
@@ -233,7 +248,9 @@ class TestTheGatewayLadder:
 
     def test_a_gateway_outside_the_subnet_is_a_fault_unless_on_link(self):
         entry = InterfaceStanza("ens4", gateway4=IPv4Address("10.9.0.1"))
-        with pytest.raises(StanzaError, match=r"interfaces\.ens4\.gateway4: 10\.9\.0\.1 is in no subnet"):
+        with pytest.raises(
+            StanzaError, match=r"interfaces\.ens4\.gateway4: 10\.9\.0\.1 is in no subnet"
+        ):
             build_plan(Stanza(interfaces=(entry,)), self.bare)
         plan = build_plan(Stanza(interfaces=(replace(entry, on_link=True),)), self.bare)
         assert plan.nic("ens4").gateways[4].onlink
