@@ -22,6 +22,7 @@ from .model import (
     Rule,
     rule_order,
 )
+from .marks import NFT_TABLE, NO_RULESET, Ruleset, ruleset
 from .planner import STAGE_MAIN_ELSEWHERE, STAGE_MAIN_SPECIFIC, STAGES
 
 RouteKey = Tuple[int, IPNetwork, int]
@@ -37,14 +38,24 @@ class SetGroup(NamedTuple):
         return f"link set dev {self.dev} group {self.group}"
 
 
-class SetRpFilter(NamedTuple):
-    """Set ``net.ipv4.conf.DEV.rp_filter`` (Documentation/networking/ip-sysctl.rst)."""
+class SetSysctl(NamedTuple):
+    """Set ``net.ipv4.conf.DEV.KEY`` (Documentation/networking/ip-sysctl.rst)."""
 
     dev: str
+    key: str
     value: int
 
     def describe(self) -> str:
-        return f"sysctl net.ipv4.conf.{self.dev}.rp_filter={self.value}"
+        return f"sysctl net.ipv4.conf.{self.dev}.{self.key}={self.value}"
+
+
+class LoadNftables(NamedTuple):
+    """Replace our nftables table, or remove it when `ruleset` is empty (nft(8))."""
+
+    ruleset: Ruleset
+
+    def describe(self) -> str:
+        return f"nft {'load' if self.ruleset.text else 'delete'} table {NFT_TABLE}"
 
 
 class ReplaceRoute(NamedTuple):
@@ -77,7 +88,7 @@ class DeleteRoute(NamedTuple):
         return f"route del {describe_route(self.route)}"
 
 
-Operation = Union[SetGroup, SetRpFilter, ReplaceRoute, AddRule, DeleteRule, DeleteRoute]
+Operation = Union[SetGroup, SetSysctl, LoadNftables, ReplaceRoute, AddRule, DeleteRule, DeleteRoute]
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,8 @@ class Footprint:
     routes: FrozenSet[Route] = frozenset()
     rules: FrozenSet[Rule] = frozenset()
     groups: Mapping[str, int] = field(default_factory=dict)
-    rp_filter: Mapping[str, int] = field(default_factory=dict)
+    sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
+    ruleset: Ruleset = NO_RULESET
 
 
 def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
@@ -97,10 +109,14 @@ def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
     for link in state.links:
         if link.group == OUR_GROUP and link.name not in names:
             groups[link.name] = state.previous_groups.get(link.name, 0)
-    rp_filter: Dict[str, int] = dict(state.previous_rp_filter)
-    if plan.rp_filter is not None:
-        rp_filter.update({name: plan.rp_filter for name in names})
-    return Footprint(frozenset(plan.routes), frozenset(plan.rules), groups, rp_filter)
+    sysctls: Dict[Tuple[str, str], int] = dict(state.previous_sysctls)
+    for name in names:
+        if plan.rp_filter is not None:
+            sysctls[name, "rp_filter"] = plan.rp_filter
+        if plan.published_ports:
+            # Reverse path filtering then looks up with the packet's mark.
+            sysctls[name, "src_valid_mark"] = 1
+    return Footprint(frozenset(plan.routes), frozenset(plan.rules), groups, sysctls, ruleset(plan))
 
 
 def present(state: HostState, plan: Optional[RoutingPlan] = None) -> Footprint:
@@ -117,7 +133,8 @@ def present(state: HostState, plan: Optional[RoutingPlan] = None) -> Footprint:
             if rule.key in planned or is_our_rule(rule, tables, priority)
         ),
         {link.name: link.group for link in state.links},
-        state.rp_filter,
+        state.sysctls,
+        Ruleset("", state.nftables or ""),
     )
 
 
@@ -145,9 +162,9 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
         # Leaving the group waits until no rule depends on it.
         if have.groups.get(dev) != group == OUR_GROUP:
             operations.append(SetGroup(dev, group))
-    for dev, value in sorted(want.rp_filter.items()):
-        if have.rp_filter.get(dev) not in (value, None):
-            operations.append(SetRpFilter(dev, value))
+    for (dev, key), value in sorted(want.sysctls.items()):
+        if have.sysctls.get((dev, key)) not in (value, None):
+            operations.append(SetSysctl(dev, key, value))
     operations += _route_additions(want, have)
     have_keys = {rule.key for rule in have.rules}
     want_keys = {rule.key for rule in want.rules}
@@ -161,6 +178,8 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
         DeleteRule(r) for r in sorted(old, key=lambda r: (r.table == TABLE_MAIN, rule_order(r)))
     ]
     operations += _route_deletions(want, have)
+    if want.ruleset.checksum != have.ruleset.checksum:
+        operations.append(LoadNftables(want.ruleset))
     for dev, group in sorted(want.groups.items()):
         if group != OUR_GROUP and have.groups.get(dev, group) != group:
             operations.append(SetGroup(dev, group))

@@ -14,7 +14,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 
 from . import render
 from .apply import apply_plan, operations_for
-from .diff import Operation, SetGroup, SetRpFilter
+from .diff import Operation, SetGroup, SetSysctl
 from .errors import DiscoveryError, FileError
 from .files import FileChanges, file_deviations, lock, read_text, write_files
 from .metadata import metadata_to_json
@@ -204,19 +204,23 @@ def _with_renderer(stanza: Stanza, name: str) -> Stanza:
 def _remember_previous(seen: View, root: Path) -> None:
     """Save what interfaces have before we change it, so that `remove` can give it back."""
     groups = dict(seen.state.previous_groups)
-    rp_filter = dict(seen.state.previous_rp_filter)
+    sysctls = dict(seen.state.previous_sysctls)
     current = {link.name: link.group for link in seen.state.links}
+    marking = seen.state.nftables is not None
     for operation in seen.operations:
         if isinstance(operation, SetGroup) and operation.group == seen.plan.group:
             groups.setdefault(operation.dev, current.get(operation.dev, 0))
-        elif isinstance(operation, SetRpFilter) and operation.dev not in rp_filter:
-            if seen.plan.rp_filter is not None and operation.dev in seen.state.rp_filter:
-                rp_filter[operation.dev] = seen.state.rp_filter[operation.dev]
+        elif isinstance(operation, SetSysctl):
+            key = (operation.dev, operation.key)
+            sysctls.setdefault(key, seen.state.sysctls[key])
     if not seen.plan.nics:
         return
-    if groups == seen.state.previous_groups and rp_filter == seen.state.previous_rp_filter:
+    same = groups == seen.state.previous_groups and sysctls == seen.state.previous_sysctls
+    if same and not marking:
         return
-    content = json.dumps({"groups": groups, "rp_filter": rp_filter}, sort_keys=True) + "\n"
+    named = {f"{dev}/{key}": value for (dev, key), value in sysctls.items()}
+    document = {"groups": groups, "sysctls": named, "nftables": marking}
+    content = json.dumps(document, sort_keys=True) + "\n"
     try:
         write_files(root, (ConfigFile(PREVIOUS_PATH, content),), ())
     except FileError:

@@ -38,6 +38,10 @@ OUR_PROTOCOL = 83
 OUR_PROTOCOL_NAME = "source-routing"
 OUR_GROUP = 21330
 
+# The byte of connection and packet marks that published_ports uses; Calico and
+# Kubernetes take lower ones.
+MARK_MASK = 0xFF000000
+
 # Route replacement is keyed on the metric, so it never varies.  These are the
 # kernel's own defaults for a route without one.
 METRIC = {4: 0, 6: 1024}
@@ -189,11 +193,14 @@ class HostState:
     foreign_tables: Mapping[int, str] = field(default_factory=dict)
     # Our own earlier table ids: interface name -> id.
     saved_tables: Mapping[str, int] = field(default_factory=dict)
-    # net.ipv4.conf.<key>.rp_filter, keys are interface names and "all".
-    rp_filter: Mapping[str, int] = field(default_factory=dict)
+    # net.ipv4.conf.<interface or "all">.<key>: (interface, key) -> value.
+    sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
+    # The checksum that our nftables table bears; "" when there is no such table,
+    # None when nobody asked (published_ports is and was off).
+    nftables: Optional[str] = None
     # What interfaces had before we changed it, for the way back.
     previous_groups: Mapping[str, int] = field(default_factory=dict)
-    previous_rp_filter: Mapping[str, int] = field(default_factory=dict)
+    previous_sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
     warnings: Tuple[str, ...] = ()
 
 
@@ -265,6 +272,7 @@ class PlannedNic:
     gateways: Mapping[int, Gateway] = field(default_factory=dict)  # by family
     routes: Tuple[Route, ...] = ()  # of its table, both families
     rules: Tuple[Rule, ...] = ()  # those of its own (stages 2, 4, 5)
+    mark: int = 0  # connection mark of published_ports, within MARK_MASK; 0: none
 
     def gateway(self, family: int) -> Optional[Gateway]:
         return self.gateways.get(family)
@@ -309,6 +317,7 @@ def rule_order(rule: Rule) -> Tuple[Any, ...]:
         int(src.network_address) if src else -1,
         src.prefixlen if src else -1,
         rule.oif,
+        rule.fwmark,
         rule.table,
     )
 

@@ -55,14 +55,16 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from . import nftables
 from .diff import (
     AddRule,
     DeleteRoute,
     DeleteRule,
+    LoadNftables,
     Operation,
     ReplaceRoute,
     SetGroup,
-    SetRpFilter,
+    SetSysctl,
 )
 from .errors import ApplyError, DiscoveryError
 from .model import (
@@ -101,6 +103,7 @@ ROUTE_TYPES = {
 ROUTE_TYPE_NUMBERS = {name: number for number, name in ROUTE_TYPES.items()}
 ANY = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 NO_SUPPRESSION = 0xFFFFFFFF
+SYSCTLS = ("rp_filter", "src_valid_mark")
 # Rule attributes that `Rule` has a field for; a rule with any other is foreign.
 KNOWN_RULE_ATTRIBUTES = frozenset(
     """FRA_TABLE FRA_PRIORITY FRA_SRC FRA_OIFNAME FRA_FWMARK FRA_FWMASK FRA_PROTOCOL
@@ -314,8 +317,10 @@ class Kernel:
     def _execute_batch(self, operations: Sequence[Operation]) -> None:
         messages = []
         for operation in operations:
-            if isinstance(operation, SetRpFilter):
-                write_rp_filter(operation.dev, operation.value)
+            if isinstance(operation, SetSysctl):
+                write_sysctl(operation.dev, operation.key, operation.value)
+            elif isinstance(operation, LoadNftables):
+                nftables.load(operation.ruleset)
             else:
                 messages.append(self._message(operation))
         if not messages:
@@ -443,29 +448,30 @@ class Kernel:
         )
 
 
-def write_rp_filter(dev: str, value: int) -> None:
-    """Set ``net.ipv4.conf.DEV.rp_filter``; the name comes from the kernel's own list."""
+def write_sysctl(dev: str, key: str, value: int) -> None:
+    """Set ``net.ipv4.conf.DEV.KEY``; both names come from the kernel's and our own lists."""
     try:
-        _rp_filter_path(dev).write_text(f"{value}\n")
+        _sysctl_path(dev, key).write_text(f"{value}\n")
     except OSError as error:
         raise ApplyError(
-            f"sysctl net.ipv4.conf.{dev}.rp_filter: {error.strerror}", error.errno or 0
+            f"sysctl net.ipv4.conf.{dev}.{key}: {error.strerror}", error.errno or 0
         ) from error
 
 
-def read_rp_filter(devs: Iterable[str]) -> Dict[str, int]:
-    """``net.ipv4.conf.*.rp_filter`` of the interfaces and of ``all``."""
+def read_sysctls(devs: Iterable[str]) -> Dict[Tuple[str, str], int]:
+    """``net.ipv4.conf.*`` of the interfaces and of ``all``, those of `SYSCTLS`."""
     values = {}
     for dev in (*devs, "all"):
-        try:
-            values[dev] = int(_rp_filter_path(dev).read_text())
-        except (OSError, ValueError):
-            continue
+        for key in SYSCTLS:
+            try:
+                values[dev, key] = int(_sysctl_path(dev, key).read_text())
+            except (OSError, ValueError):
+                continue
     return values
 
 
-def _rp_filter_path(dev: str) -> Path:
-    return Path("/proc/sys/net/ipv4/conf") / dev / "rp_filter"
+def _sysctl_path(dev: str, key: str) -> Path:
+    return Path("/proc/sys/net/ipv4/conf") / dev / key
 
 
 def _kind(operation: Operation) -> str:

@@ -10,8 +10,9 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
+from . import nftables
 from .files import read_text, table_names
 from .gateway import Question, choose_gateway, guess_candidates
 from .hostindex import HostIndex
@@ -28,6 +29,14 @@ PREVIOUS_PATH = "/run/source-routing/previous.json"
 PROBE_SECONDS = 1.0
 
 
+class Previous(NamedTuple):
+    """What was before us: groups by interface, sysctls by interface and key."""
+
+    groups: Dict[str, int]
+    sysctls: Dict[Tuple[str, str], int]
+    nftables: bool  # whether we have loaded a table since
+
+
 def observe(
     kernel: Kernel, root: Path, stanza: Stanza, metadata: Optional[Metadata] = None
 ) -> HostState:
@@ -37,15 +46,17 @@ def observe(
         metadata = read_metadata(root)
     leases = read_leases(root, state.links, time.time())
     foreign, saved = table_names(root)
-    groups, rp_filter = _previous(root)
+    previous = _previous(root)
+    marking = stanza.published_ports or previous.nftables
     state = replace(
         state,
         metadata=metadata,
         leases=leases.leases,
         foreign_tables=foreign,
         saved_tables=saved,
-        previous_groups=groups,
-        previous_rp_filter=rp_filter,
+        nftables=nftables.loaded_checksum() if marking else None,
+        previous_groups=previous.groups,
+        previous_sysctls=previous.sysctls,
         warnings=(*metadata.warnings, *leases.warnings),
     )
     candidates = unanswered(stanza, state)
@@ -56,7 +67,7 @@ def observe(
 
 def observe_kernel(kernel: Kernel) -> HostState:
     """The kernel's part of the snapshot."""
-    from .netlink import read_rp_filter
+    from .netlink import read_sysctls
 
     links = kernel.links()
     return HostState(
@@ -65,13 +76,13 @@ def observe_kernel(kernel: Kernel) -> HostState:
         routes=kernel.routes(),
         rules=kernel.rules(),
         neighbours=kernel.neighbours(),
-        rp_filter=read_rp_filter(link.name for link in links),
+        sysctls=read_sysctls(link.name for link in links),
     )
 
 
 def observe_ours(kernel: Kernel, before: HostState) -> HostState:
     """`before` with what of ours may have changed read again, and only that."""
-    from .netlink import read_rp_filter
+    from .netlink import read_sysctls
 
     links = kernel.links()
     return replace(
@@ -79,7 +90,8 @@ def observe_ours(kernel: Kernel, before: HostState) -> HostState:
         links=links,
         routes=kernel.our_routes(),
         rules=kernel.rules(),
-        rp_filter=read_rp_filter(link.name for link in links),
+        sysctls=read_sysctls(link.name for link in links),
+        nftables=None if before.nftables is None else nftables.loaded_checksum(),
     )
 
 
@@ -97,13 +109,18 @@ def unanswered(stanza: Stanza, state: HostState) -> List[Tuple[str, IPAddress]]:
     return candidates
 
 
-def _previous(root: Path) -> Tuple[Dict[str, int], Dict[str, int]]:
+def _previous(root: Path) -> Previous:
     text = read_text(root, PREVIOUS_PATH)
+    groups: Dict[str, int] = {}
+    sysctls: Dict[Tuple[str, str], int] = {}
     try:
         document = json.loads(text) if text else {}
-        return (
-            {str(name): int(value) for name, value in document.get("groups", {}).items()},
-            {str(name): int(value) for name, value in document.get("rp_filter", {}).items()},
-        )
+        for name, value in document.get("groups", {}).items():
+            groups[name] = int(value)
+        for name, value in document.get("sysctls", {}).items():
+            dev, _slash, key = name.rpartition("/")
+            sysctls[dev, key] = int(value)
     except (ValueError, TypeError, AttributeError):
-        return {}, {}
+        # Only the way back is lost; it is no reason to refuse the way forth.
+        return Previous({}, {}, True)
+    return Previous(groups, sysctls, bool(document.get("nftables")))

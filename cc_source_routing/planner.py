@@ -29,7 +29,9 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 from .errors import Fault, StanzaError
 from .gateway import Question, choose_gateway, stanza_gateway_fault
 from .hostindex import CONFIGURED_PROTOCOLS, HostIndex, is_routable, is_specific, network_order
+from .marks import allocate_marks
 from .model import (
+    MARK_MASK,
     METRIC,
     OUR_GROUP,
     OUR_PROTOCOL,
@@ -319,29 +321,17 @@ def _route(
 # -- rules and the whole ---------------------------------------------------------
 
 
-def _own_rules(side: Side, priority: int) -> Tuple[Rule, ...]:
+def _own_rules(side: Side, priority: int, mark: int) -> Tuple[Rule, ...]:
     family = side.gateway.ip.version
     rules = []
-    for interface in side.addresses:
-        source = ip_network(interface.ip)
-        own = Rule(
-            family,
-            priority + STAGE_OWN_DEFAULT,
-            side.table,
-            src=source,
-            protocol=OUR_PROTOCOL,
-        )
-        rules.append(own._replace(priority=priority + STAGE_OWN_SPECIFIC, suppress_prefixlength=1))
-        rules.append(own)
-    rules.append(
-        Rule(
-            family,
-            priority + STAGE_BOUND_DEVICE,
-            side.table,
-            oif=side.name,
-            protocol=OUR_PROTOCOL,
-        )
-    )
+    plain = Rule(family, priority + STAGE_OWN_DEFAULT, side.table, protocol=OUR_PROTOCOL)
+    owners = [plain._replace(src=ip_network(interface.ip)) for interface in side.addresses]
+    if mark:
+        owners.append(plain._replace(fwmark=mark, fwmask=MARK_MASK))
+    for own in owners:
+        specific = priority + STAGE_OWN_SPECIFIC
+        rules += [own._replace(priority=specific, suppress_prefixlength=1), own]
+    rules.append(plain._replace(priority=priority + STAGE_BOUND_DEVICE, oif=side.name))
     return tuple(dict.fromkeys(rules))
 
 
@@ -367,6 +357,10 @@ def _assemble(
     warnings: Sequence[str],
 ) -> RoutingPlan:
     nics = []
+    marks: Dict[int, int] = {}
+    if stanza.published_ports:
+        tables = {side.table for own in sides.values() for side in own.values()}
+        marks = allocate_marks(sorted(tables), stanza.table_base)
     families: Set[int] = set()
     for link, _entry in served:
         own = sides[link.name]
@@ -377,7 +371,7 @@ def _assemble(
         for family, side in sorted(own.items()):
             siblings = [s[family] for n, s in sides.items() if n != link.name and family in s]
             routes += _table_routes(side, siblings, index.main_prefixes[family])
-            rules += _own_rules(side, stanza.rule_priority)
+            rules += _own_rules(side, stanza.rule_priority, marks.get(side.table, 0))
         families.update(own)
         nics.append(
             PlannedNic(
@@ -388,6 +382,7 @@ def _assemble(
                 gateways={family: side.gateway for family, side in own.items()},
                 routes=routes,
                 rules=rules,
+                mark=marks.get(next(iter(own.values())).table, 0),
             )
         )
     unserved = dict(selection.left_out)

@@ -176,7 +176,7 @@ def explain_facts(reply: Reply, view: View) -> JsonDict:
     state = view.state
     rule = matched_rule(reply, state, view.plan.nic(reply.owner))
     lookup = reply.lookup
-    rp_filter = max(state.rp_filter.get("all", 0), state.rp_filter.get(reply.owner, 0))
+    rp_filter = max(state.sysctls.get((dev, "rp_filter"), 0) for dev in ("all", reply.owner))
     leaves_right = lookup is not None and lookup.dev == reply.owner
     # Strict reverse path filtering (RFC 3704): a packet is taken only on the
     # interface by which its reply would leave.  IPv6 has none of its own.

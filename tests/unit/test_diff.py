@@ -16,7 +16,7 @@ from cc_source_routing.diff import (
     Footprint,
     ReplaceRoute,
     SetGroup,
-    SetRpFilter,
+    SetSysctl,
     diff,
     present,
     wanted,
@@ -105,15 +105,17 @@ def test_what_is_not_ours_is_not_even_seen():
 
 
 def test_rp_filter_is_set_on_managed_nics_and_given_back():
-    state = replace(SEED, rp_filter={"ens3": 1, "ens4": 1, "all": 1})
+    state = replace(SEED, sysctls={(dev, "rp_filter"): 1 for dev in ("ens3", "ens4", "all")})
     plan = build_plan(Stanza(rp_filter="loose"), state)
     operations = diff(wanted(plan, state), present(state, plan))
-    assert SetRpFilter("ens3", 2) in operations and SetRpFilter("ens4", 2) in operations
-    after = replace(
-        state, rp_filter={"ens3": 2, "ens4": 2}, previous_rp_filter={"ens3": 1, "ens4": 1}
+    assert (
+        SetSysctl("ens3", "rp_filter", 2) in operations
+        and SetSysctl("ens4", "rp_filter", 2) in operations
     )
+    changed = {(dev, "rp_filter"): 2 for dev in ("ens3", "ens4")}
+    after = replace(state, sysctls=changed, previous_sysctls={key: 1 for key in changed})
     plan = build_plan(Stanza(), after)
-    assert SetRpFilter("ens3", 1) in diff(wanted(plan, after), present(after, plan))
+    assert SetSysctl("ens3", "rp_filter", 1) in diff(wanted(plan, after), present(after, plan))
 
 
 routes = st.builds(

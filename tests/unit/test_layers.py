@@ -17,6 +17,7 @@ PURE = {
     "errors",
     "gateway",
     "hostindex",
+    "marks",
     "model",
     "planner",
     "report",
