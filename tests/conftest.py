@@ -13,8 +13,8 @@ for _path in (TESTS.parent, TESTS):
     if str(_path) not in sys.path:
         sys.path.insert(0, str(_path))
 
-from lab import Lab, demand, missing_for_lab
-from lab.netns import reap
+from lab import Lab, demand, missing_for_lab  # noqa: E402
+from lab.netns import reap  # noqa: E402
 
 # The quick ones first: a fault in the planner should not wait for a booted image.
 ORDER = ("kernel", "daemon", "boot")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from .cloud import Cloud, Nic, nics_in_own_subnets, seed_nics
 from .command import Driver, Result, SourceRouting
+from .monitor import Monitor
 from .needs import demand, missing_for_lab
 from .netns import Lab, LabError
 from .probes import Ping, UdpEcho, pings, route_get
@@ -21,6 +22,7 @@ __all__ = [
     "Driver",
     "Lab",
     "LabError",
+    "Monitor",
     "Nic",
     "Ping",
     "Result",

@@ -71,6 +71,18 @@ class SourceRouting:
         assert result.code == 0, f"source-routing {' '.join(argv)}: {result}"
         return result.out
 
+    def ip_with_names(self, *argv: str) -> str:
+        """`ip ARGV` as a person on that server runs it: with the root's names of tables.
+
+        iproute2 reads /etc/iproute2, so the root's one is mounted over it, seen by
+        this one process only.
+        """
+        names = self.root / "etc/iproute2"
+        script = 'mount --bind "$0" /etc/iproute2 && exec ip "$@"'
+        return self.lab.run(
+            self.netns, "unshare", "--mount", "sh", "-c", script, str(names), *argv
+        ).stdout
+
     def files(self) -> dict[str, tuple[int, bytes]]:
         """Every file below the root: path to (mode, content)."""
         return {
@@ -94,7 +106,7 @@ class Driver:
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )
 
-    def __enter__(self) -> Driver:
+    def __enter__(self) -> Driver:  # noqa: PYI034 - Self is not in Python 3.9
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -102,7 +114,17 @@ class Driver:
         self._process.wait(timeout=20)
 
     def __call__(self, *argv: str) -> Result:
-        self._process.stdin.write(json.dumps(argv) + "\n")
+        return self._ask({"argv": argv})
+
+    def killed(self, die_at: int, *argv: str) -> Result:
+        """Run it in a child that is killed before its operation number `die_at`.
+
+        The exit code is -9 then, and the command's own when it had fewer operations.
+        """
+        return self._ask({"argv": argv, "die_at": die_at})
+
+    def _ask(self, request: dict[str, Any]) -> Result:
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         told = self._process.stdout.readline()
         if not told:

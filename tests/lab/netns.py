@@ -59,7 +59,7 @@ class Lab:
         self._processes: list[subprocess.Popen[Any]] = []
         self._finalizer = weakref.finalize(self, _clean, self._names, self._processes)
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Lab:  # noqa: PYI034 - Self is not in Python 3.9
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -129,14 +129,24 @@ class UdpEcho:
         assert meter.loss.lost == 0
     """
 
-    def __init__(self, lab: Lab, sender: str, server: str, address: str, interval_ms: float = 1):
+    def __init__(
+        self,
+        lab: Lab,
+        sender: str,
+        server: str,
+        address: str,
+        interval_ms: float = 1,
+        port: int = 7007,
+    ):
         self._lab, self._sender, self._server = lab, sender, server
-        self._address, self._interval = address, interval_ms
+        self._address, self._port, self._interval = address, str(port), str(interval_ms)
         self.loss = Loss(0, 0, 0)
 
-    def __enter__(self) -> UdpEcho:
-        self._echo = self._start(self._server, "server", self._address)
-        self._stream = self._start(self._sender, "sender", self._address, str(self._interval))
+    def __enter__(self) -> UdpEcho:  # noqa: PYI034 - Self is not in Python 3.9
+        self._echo = self._start(self._server, "server", self._address, self._port)
+        self._stream = self._start(
+            self._sender, "sender", self._address, self._port, self._interval
+        )
         return self
 
     def __exit__(self, *exc: object) -> None:

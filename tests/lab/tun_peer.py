@@ -1,7 +1,8 @@
-"""The far end of a VPN: makes a tun device and answers every echo request on it.
+"""The far end of a VPN: makes a tun device and answers echo requests for its own addresses.
 
-``tun_peer.py NAME`` prints ``ready`` when the device is there, and holds it
-until its standard input closes.
+``tun_peer.py NAME ADDRESS...`` prints ``ready`` when the device is there, and
+holds it until its standard input closes.  What is sent to any other address is
+lost, as in a tunnel that was never meant to carry it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import os
 import selectors
 import struct
 import sys
+from ipaddress import ip_address
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h
 
 
-def answer(packet: bytes) -> bytes:
+def answer(packet: bytes, mine: set[bytes]) -> bytes:
     """The echo reply to an echo request; b"" for anything else.
 
     Addresses change places, which no checksum sees; the type of ICMP changes,
@@ -23,13 +25,13 @@ def answer(packet: bytes) -> bytes:
     """
     if packet[0] >> 4 == 4:
         head = (packet[0] & 15) * 4
-        if packet[9] != 1 or packet[head] != 8:
+        if packet[16:20] not in mine or packet[9] != 1 or packet[head] != 8:
             return b""
         swapped = packet[:12] + packet[16:20] + packet[12:16] + packet[20:head]
         reply, difference = 0, 0x0800
     else:
         head = 40
-        if packet[6] != 58 or packet[head] != 128:
+        if packet[24:40] not in mine or packet[6] != 58 or packet[head] != 128:
             return b""
         swapped = packet[:8] + packet[24:40] + packet[8:24]
         reply, difference = 129, -0x0100
@@ -40,7 +42,8 @@ def answer(packet: bytes) -> bytes:
     return swapped + body
 
 
-def main(name: str) -> None:
+def main(name: str, *addresses: str) -> None:
+    mine = {ip_address(address).packed for address in addresses}
     tun = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH14x", name.encode(), IFF_TUN | IFF_NO_PI))
     print("ready", flush=True)
@@ -51,10 +54,10 @@ def main(name: str) -> None:
             for key, _events in selector.select():
                 if key.fileobj is sys.stdin:
                     return
-                reply = answer(os.read(tun, 65536))
+                reply = answer(os.read(tun, 65536), mine)
                 if reply:
                     os.write(tun, reply)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

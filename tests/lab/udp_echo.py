@@ -1,8 +1,8 @@
 """The two ends of a stream of UDP datagrams; each ends when its standard input closes.
 
-``udp_echo.py server ADDRESS`` echoes.  ``udp_echo.py sender ADDRESS MS`` sends a
-numbered datagram each MS milliseconds and prints, as JSON, how many were sent
-and came back and the longest time without an answer.
+``udp_echo.py server ADDRESS PORT`` echoes.  ``udp_echo.py sender ADDRESS PORT MS``
+sends a numbered datagram each MS milliseconds and prints, as JSON, how many
+were sent and came back and the longest time without an answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import struct
 import sys
 import time
 
-PORT = 7007
 NUMBER = struct.Struct("!Q")
 GRACE = 1.5  # seconds for stragglers
 
@@ -27,9 +26,9 @@ def _socket(address: str) -> socket.socket:
     return sock
 
 
-def server(address: str) -> None:
+def server(address: str, port: int) -> None:
     sock = _socket(address)
-    sock.bind((address, PORT))
+    sock.bind((address, port))
     print("ready", flush=True)
     with selectors.DefaultSelector() as selector:
         selector.register(sock, selectors.EVENT_READ)
@@ -45,8 +44,8 @@ def server(address: str) -> None:
                     pass  # no route just now: that is a lost packet, as it should count
 
 
-def sender(address: str, interval: float) -> None:
-    sock = _socket(address)
+def sender(address: str, port: int, interval: float) -> None:
+    sock, peer = _socket(address), (address, port)
     sock.setblocking(False)
     seen, sent, gap = set(), 0, 0.0
     # The first answer resolves neighbours; it is not part of the measurement.
@@ -54,7 +53,7 @@ def sender(address: str, interval: float) -> None:
     while True:
         if time.monotonic() > deadline:
             break
-        _send(sock, address, 0)
+        _send(sock, peer, 0)
         time.sleep(0.05)
         if _receive(sock, set()):
             break
@@ -70,7 +69,7 @@ def sender(address: str, interval: float) -> None:
             now = time.monotonic()
             if end == float("inf") and now >= following:
                 sent += 1
-                _send(sock, address, sent)
+                _send(sock, peer, sent)
                 following = max(following + interval, now)
             wait = 0.05 if end < float("inf") else max(0.0, following - time.monotonic())
             for key, _events in selector.select(wait):
@@ -83,9 +82,9 @@ def sender(address: str, interval: float) -> None:
     print(json.dumps({"sent": sent, "received": len(seen), "longest_gap_ms": gap * 1000}))
 
 
-def _send(sock: socket.socket, address: str, number: int) -> None:
+def _send(sock: socket.socket, peer: tuple[str, int], number: int) -> None:
     try:
-        sock.sendto(NUMBER.pack(number), (address, PORT))
+        sock.sendto(NUMBER.pack(number), peer)
     except OSError:
         pass  # counted as sent, and lost
 
@@ -104,6 +103,6 @@ def _receive(sock: socket.socket, seen: set) -> bool:
 
 if __name__ == "__main__":
     if sys.argv[1] == "server":
-        server(sys.argv[2])
+        server(sys.argv[2], int(sys.argv[3]))
     else:
-        sender(sys.argv[2], float(sys.argv[3]) / 1000)
+        sender(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]) / 1000)

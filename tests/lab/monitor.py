@@ -1,0 +1,64 @@
+"""What netlink said while something ran: `ip monitor` between two marks."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+
+from .netns import Lab, LabError
+
+# A blackhole route that comes and goes tells that the monitor listens, and
+# later that all that came before has been seen.
+BEGIN, END = "192.0.2.251", "192.0.2.252"
+MARK_TABLE = "7777777"
+
+
+class Monitor:
+    """Collects the netlink events of links, addresses, routes and rules of a namespace.
+
+    ::
+
+        with Monitor(lab, "S") as monitor:
+            ...
+        assert monitor.events == []
+    """
+
+    def __init__(self, lab: Lab, netns: str):
+        self._lab, self._netns = lab, netns
+        self._lines: list[str] = []
+        self.events: list[str] = []
+
+    def __enter__(self) -> Monitor:  # noqa: PYI034 - Self is not in Python 3.9
+        argv = ("ip", "-N", "-o", "monitor", "link", "address", "route", "rule")
+        self._process = self._lab.popen(
+            self._netns, *argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._mark(BEGIN)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._mark(END)
+        self._process.terminate()
+        self._process.wait(timeout=10)
+        self._reader.join(timeout=10)
+        first = max(i for i, line in enumerate(self._lines) if BEGIN in line)
+        last = min(i for i, line in enumerate(self._lines) if END in line)
+        self.events = self._lines[first + 1 : last]
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self._lines.append(line.rstrip())
+
+    def _mark(self, address: str) -> None:
+        deadline = time.monotonic() + 10
+        while not any(address in line for line in self._lines):
+            if time.monotonic() > deadline:
+                raise LabError("ip monitor hears nothing")
+            mark = ("blackhole", f"{address}/32", "table", MARK_TABLE)
+            self._lab.ip(self._netns, "route", "add", *mark)
+            self._lab.ip(self._netns, "route", "del", *mark)
+            time.sleep(0.05)
+        time.sleep(0.1)
