@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Tuple
 
 from .diff import Footprint, Operation, diff, present, wanted
-from .errors import ApplyError, SourceRoutingError, VerifyError
+from .errors import SourceRoutingError, VerifyError
 from .model import HostState, RoutingPlan
 from .observe import observe_ours
 
@@ -35,10 +35,7 @@ def apply_plan(kernel: Kernel, plan: RoutingPlan, state: HostState) -> Tuple[Ope
         return ()
     target = wanted(plan, state)
     try:
-        try:
-            kernel.execute(operations)
-        except ApplyError as error:
-            raise _explained(kernel, plan, state, target, error) from error
+        kernel.execute(operations)
         left = _left(kernel, plan, state, target)
         if left:
             # Somebody changed the kernel meanwhile (a hook's own batch, say).
@@ -56,20 +53,6 @@ def _left(
     kernel: Kernel, plan: RoutingPlan, before: HostState, target: Footprint
 ) -> Tuple[Operation, ...]:
     return diff(target, present(observe_ours(kernel, before), plan))
-
-
-def _explained(
-    kernel: Kernel, plan: RoutingPlan, before: HostState, target: Footprint, error: ApplyError
-) -> ApplyError:
-    """The same error, naming the operation: the first one that is not in effect."""
-    try:
-        left = _left(kernel, plan, before, target)
-    except SourceRoutingError:
-        return error
-    if not left:
-        return error
-    reason = str(error).rsplit(": ", 1)[-1]
-    return ApplyError(f"the kernel refused `{left[0].describe()}`: {reason}", error.errno)
 
 
 def _take_back(kernel: Kernel, plan: RoutingPlan, before: HostState) -> None:

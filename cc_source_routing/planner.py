@@ -23,7 +23,7 @@ Managed NICs are in interface group G.  See ip-rule(8) for the suppressors.
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import collapse_addresses, ip_network
+from ipaddress import ip_network
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .errors import Fault, StanzaError
@@ -50,6 +50,7 @@ from .model import (
     Rule,
     Stanza,
 )
+from .prefixes import Spans, collapse, span
 from .selection import Selection, natural_order, select_links
 from .tables import allocate_tables
 
@@ -269,11 +270,13 @@ def _collapse(foreign: Set[IPNetwork], barriers: Set[IPNetwork]) -> List[IPNetwo
     the table that goes elsewhere, or one that main decides) a union could
     change the longest match, so there the prefixes stay as they are.
     """
-    apart = {n for n in foreign if any(barrier.overlaps(n) for barrier in barriers)}
+    near = Spans(barriers)
+    apart = {network for network in foreign if near.overlaps(network)}
     collapsed = set(apart)
-    for union in collapse_addresses(foreign - apart):
-        if any(barrier.overlaps(union) for barrier in barriers):
-            collapsed.update(n for n in foreign if n.subnet_of(union))  # type: ignore[arg-type]
+    for union in collapse(foreign - apart):
+        if near.overlaps(union):
+            first, last = span(union)
+            collapsed.update(n for n in foreign if first <= int(n.network_address) <= last)
         else:
             collapsed.add(union)
     return sorted(collapsed, key=network_order)
@@ -285,11 +288,12 @@ def _throws(
     foreign: Set[IPNetwork],
 ) -> List[IPNetwork]:
     """Prefixes of main inside one of the table's, of which main knows better (stage +20)."""
-    spans = [(int(n.network_address), int(n.broadcast_address), n.prefixlen) for n in entries]
+    candidates = [n for n in main_prefixes if n not in entries and n not in foreign]
+    if not candidates:
+        return []
+    spans = [(*span(network), network.prefixlen) for network in entries]
     throws = []
-    for network in main_prefixes:
-        if network in entries or network in foreign:
-            continue
+    for network in candidates:
         first = int(network.network_address)
         if any(lo <= first <= hi and length < network.prefixlen for lo, hi, length in spans):
             throws.append(network)

@@ -20,9 +20,11 @@ PURE = {
     "marks",
     "model",
     "planner",
+    "prefixes",
     "report",
     "selection",
     "tables",
+    "wire",
 }
 IMPURE_LIBRARIES = {"socket", "subprocess", "os", "cloudinit", "pyroute2", "shutil", "urllib"}
 
