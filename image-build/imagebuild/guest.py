@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Protocol, Sequence, Tuple
 
 from .command import Completed
@@ -30,6 +30,10 @@ class Guest(Protocol):
     """A booted image: a container or a virtual machine."""
 
     drive: ConfigDrive
+
+    @property
+    def patience(self) -> float:
+        """How many times longer than on a quick machine everything may take."""
 
     def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
         """Run a command as root in the guest."""
@@ -57,12 +61,12 @@ class Boot:
     status: Dict[str, Any]  # cloud-init status --format json
     status_code: int
     seconds: float
-    answers: Dict[str, Completed] = field(default_factory=dict)
 
 
-def wait_for_boot(guest: Guest, timeout: float) -> Boot:
+def wait_for_boot(guest: Guest, timeout: float = 90) -> Boot:
     """Wait until cloud-init has finished all stages of this boot; tell how it went."""
     begun = time.monotonic()
+    timeout *= guest.patience
     until = begun + timeout
     while True:
         if not guest.alive():
@@ -96,7 +100,9 @@ def _finished(guest: Guest) -> bool:
     return True
 
 
-def collect(guest: Guest, questions: Mapping[str, Sequence[str]] = QUESTIONS) -> Dict[str, Completed]:
+def collect(
+    guest: Guest, questions: Mapping[str, Sequence[str]] = QUESTIONS
+) -> Dict[str, Completed]:
     """Everything worth reading about a guest; a question that fails has that as its answer."""
     found = {}
     for title, argv in questions.items():
@@ -111,6 +117,7 @@ def report(guest: Guest) -> str:
     """The same as a text."""
     parts = []
     for title, answer in collect(guest).items():
-        parts.append(f"===== {title} (exit code {answer.returncode})\n{answer.stdout}{answer.stderr}")
+        parts.append(f"===== {title} (exit code {answer.returncode})")
+        parts.append(answer.stdout + answer.stderr)
     parts.append(f"===== console\n{guest.console()}")
     return "\n".join(parts)

@@ -89,11 +89,11 @@ def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
 class Namespace:
     """A network namespace that lives as long as a process that holds it."""
 
-    def __init__(self, holder: "subprocess.Popen[bytes]"):
+    def __init__(self, holder: subprocess.Popen[bytes]):
         self._holder = holder
 
     @classmethod
-    def create(cls) -> "Namespace":
+    def create(cls) -> Namespace:
         # The kernel kills the holder, and with it the namespace, when we die.
         holder = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"],
@@ -146,7 +146,7 @@ class Lab:
     ports: Tuple[Port, ...] = field(default_factory=ports)
     _stack: ExitStack = field(default_factory=ExitStack, repr=False)
 
-    def __enter__(self) -> "Lab":
+    def __enter__(self) -> Lab:
         with ExitStack() as stack:
             self.remote = self._namespace(stack)
             self.router = self._namespace(stack)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import uuid
 from pathlib import Path
-from typing import List, Mapping, Optional, Sequence
+from typing import Iterator, List, Mapping, Optional, Sequence
 
 from . import cache
 from .command import Completed, attempt
@@ -58,6 +58,8 @@ ExecStartPre=/bin/sh -c 'sed -i s/^PermanentMACAddress=/MACAddress=/ \
 class ContainerGuest:
     """A root tree, booted by systemd-nspawn in a lab; the tree itself stays as it is."""
 
+    patience = 1.0
+
     def __init__(self, lab: Lab, lowers: Sequence[Path], drive: ConfigDrive, scratch: Path):
         self.drive = drive
         self._lab = lab
@@ -65,14 +67,16 @@ class ContainerGuest:
         self._lower = ":".join(str(path) for path in lowers)
         self._cgroup = f"source-routing-lab-{uuid.uuid4().hex[:8]}"
         self._log = scratch / "console.log"
-        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
         self._leader: Optional[int] = None
         self.network: Optional[Namespace] = None
         for name in ("upper", "work", "root"):
             (scratch / name).mkdir(parents=True, exist_ok=True)
-        # As mount points' modes matter to sshd and others, take over the image's.
-        (scratch / "upper").chmod(0o755)
+        (scratch / "upper").chmod(0o755)  # it becomes the container's /
         drive.write_tree(scratch / "upper/var/lib/cloud/seed/config_drive")
+        # The image's disk is not here, and systemd would call its absence a failure.
+        (scratch / "upper/etc").mkdir()
+        (scratch / "upper/etc/fstab").write_text("")
         unit = scratch / "upper/etc/systemd/system/systemd-networkd.service.d"
         unit.mkdir(parents=True)
         (unit / "50-lab-has-no-permanent-mac.conf").write_text(_MAC_MATCH)
@@ -213,7 +217,9 @@ def _is_init(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def booted(lab: Lab, lowers: Sequence[Path], drive: ConfigDrive, scratch: Path):
+def booted(
+    lab: Lab, lowers: Sequence[Path], drive: ConfigDrive, scratch: Path
+) -> Iterator[ContainerGuest]:
     """A started container, stopped and forgotten at the end."""
     guest = ContainerGuest(lab, lowers, drive, scratch)
     try:

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import List, Mapping
 
-from . import cache, recipe as recipes
+from . import cache
+from . import recipe as recipes
 from .command import attempt, missing, run
 from .errors import BuildError
 from .progress import Progress
@@ -53,7 +54,7 @@ def base(recipe: Recipe, progress: Progress, *, refresh: bool = False) -> Path:
 def _bootstrap(recipe: Recipe, target: Path, mirror: str) -> None:
     argv: List[str] = ["mmdebstrap", "--mode=root", "--variant=minbase", "--components=main"]
     argv.append("--include=" + ",".join(recipe.packages))
-    argv += [f"--aptopt={name} \"{value}\"" for name, value in _inherited_apt_options()]
+    argv += [f'--aptopt={name} "{value}"' for name, value in _inherited_apt_options()]
     if recipe.kernel:
         argv.append(f"--essential-hook=echo '{_PRESEED}' | chroot \"$1\" debconf-set-selections")
     # The options above were this host's, not the image's.

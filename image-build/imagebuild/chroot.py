@@ -1,0 +1,50 @@
+"""Running an image's own programs in it, without letting them see the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional, Sequence
+
+from .command import Argument, Completed, attempt, failure
+from .errors import BuildError
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# $1 is the root.  A mount namespace, so that nothing stays mounted whatever
+# happens; no /proc and /sys of the host's beyond what programs insist on.
+_ENTER = """
+set -eu
+root=$1
+shift
+mount --bind "$root" "$root"
+mount -t proc proc "$root/proc"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+for node in null zero full random urandom; do
+    : >"$root/dev/$node"
+    mount --bind "/dev/$node" "$root/dev/$node"
+done
+exec chroot "$root" "$@"
+"""
+
+
+def attempt_in(
+    root: Path, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
+) -> Completed:
+    """Run `argv` in `root`; in ``/`` itself directly.  A failing exit code is an answer."""
+    environment = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    if root == Path("/"):
+        return attempt(argv, timeout=timeout, stdin=stdin, env=environment)
+    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    enter += ["--net", "--", "sh", "-c", _ENTER, "enter", str(root)]
+    return attempt([*enter, *argv], timeout=timeout, stdin=stdin, env=environment)
+
+
+def run_in(
+    root: Path, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
+) -> str:
+    """Run `argv` in `root`, where it has to succeed; its standard output."""
+    done = attempt_in(root, argv, timeout=timeout, stdin=stdin)
+    if done.returncode != 0:
+        raise BuildError(f"in {root}: {failure(argv, done)}")
+    return done.stdout

@@ -1,0 +1,65 @@
+"""Making a root that many servers are copies of: nothing of one machine stays in it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Tuple
+
+from .chroot import run_in
+
+# Files of one machine or of the build.  Globs below the root.
+_FILES: Tuple[str, ...] = (
+    "etc/ssh/ssh_host_*",
+    "etc/machine-info",
+    "var/lib/systemd/random-seed",
+    "var/lib/systemd/credential.secret",
+    "var/lib/dhcp/*.leases",
+    "var/lib/dpkg/*-old",
+    "var/cache/apt/*.bin",
+    "var/cache/debconf/*-old",
+    "var/log/*.log",
+    "var/log/apt/*",
+    "var/log/[bw]tmp",
+    "var/log/lastlog",
+    "var/log/faillog",
+    "root/.bash_history",
+    "root/.ssh/authorized_keys",
+)
+
+# Directories that stay, empty.
+_EMPTIED: Tuple[str, ...] = (
+    "var/lib/apt/lists",
+    "var/cache/apt/archives",
+    "var/log/journal",
+    "run",
+    "tmp",
+    "var/tmp",
+)
+
+
+def clean(root: Path) -> None:
+    """Leave what operators expect of a golden image."""
+    # cloud-init's own part first: its state, logs and seed, and what packages
+    # have put into /etc/cloud/clean.d.
+    run_in(root, ["cloud-init", "clean", "--logs", "--seed"])
+    for pattern in _FILES:
+        for path in root.glob(pattern):
+            path.unlink()
+    for name in _EMPTIED:
+        directory = root / name
+        if directory.is_dir() and not directory.is_symlink():
+            for entry in directory.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+    # Emptied, not absent: an absent one makes systemd think of a factory reset
+    # and mounts /etc read-only in early boot on some setups; and a copy of it
+    # would give every server the same DHCP client identity.
+    (root / "etc/machine-id").write_text("")
+    with contextlib.suppress(FileNotFoundError):
+        dbus = root / "var/lib/dbus/machine-id"
+        if not dbus.is_symlink():
+            dbus.unlink()

@@ -1,0 +1,144 @@
+"""From a root tree to a disk that boots by itself: GPT, GRUB (BIOS), ext4, qcow2.
+
+No loop device, no device mapper and no kernel support for the guest's file
+system is needed: mke2fs fills the file system from the tree, and the boot
+loader's two pieces go to the places that the GRUB manual names ("BIOS
+installation"): boot.img into the first sector, core.img into a partition of
+its own.  Root is the last partition, so that growpart can grow it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Mapping
+
+from . import cache
+from .chroot import run_in
+from .command import run
+from .errors import BuildError
+from .progress import Progress
+from .recipe import ROOT_LABEL, SERIAL_CONSOLE
+
+PROGRAMS: Mapping[str, str] = {
+    "mke2fs": "e2fsprogs",
+    "sfdisk": "fdisk",
+    "qemu-img": "qemu-utils",
+    "unshare": "util-linux",
+}
+
+_SECTOR = 512
+_MIB = 1024 * 1024
+_CORE_LBA = 2048  # 1 MiB: partition 1, for core.img
+_ROOT_LBA = 4096  # 2 MiB: partition 2
+_FREE_MIB = 512  # for the first boot, before growpart has run
+_LAST_MIB = 1  # the backup GPT
+
+# grub-core/boot/i386/pc/boot.S: where core.img is, and the jump that a BIOS
+# which passes a wrong drive number needs; diskboot.S: the first of the block
+# lists, which tells where the rest of core.img is.
+_BOOT_KERNEL_SECTOR = 0x5C
+_BOOT_DRIVE_CHECK = 0x66
+_CORE_BLOCKLIST = _SECTOR - 12
+
+# All that is needed to reach grub.cfg and a kernel; the rest is loaded from /boot/grub.
+_MODULES = (
+    "biosdisk part_gpt ext2 normal configfile linux echo test serial terminal search "
+    "search_label search_fs_uuid gzio zstd minicmd reboot halt"
+).split()
+
+_GRUB_CFG = f"""\
+# Written by the image build; `update-grub` in a running server replaces it.
+serial --unit=0 --speed=115200
+terminal_input console serial
+terminal_output console serial
+set timeout=0
+menuentry 'Debian GNU/Linux' {{
+    linux /vmlinuz root=LABEL={ROOT_LABEL} ro console=tty0 console={SERIAL_CONSOLE}
+    initrd /initrd.img
+}}
+"""
+
+
+def build(root: Path, target: Path, progress: Progress, *, compress: bool = True) -> None:
+    """Write `root` to `target` as a bootable qcow2.  Adds /boot/grub to `root`."""
+    if not (root / "vmlinuz").is_symlink():
+        raise BuildError(f"{root} has no /vmlinuz: it was built without a kernel")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".disk-") as scratch:
+        raw = Path(scratch) / "disk.raw"
+        with progress.step("installing the boot loader and writing the disk"):
+            core = _boot_files(root)
+            _partition(root, raw)
+            _embed(root, raw, core)
+        title = "compressing it" if compress else "converting it"
+        with progress.step(f"{title} to {target.name}"):
+            squeeze = ["-c"] if compress else []
+            run(["qemu-img", "convert", "-O", "qcow2", *squeeze, raw, target], timeout=900)
+
+
+def _boot_files(root: Path) -> bytes:
+    """Make core.img with the image's own GRUB and put its modules beside grub.cfg."""
+    modules = root / "usr/lib/grub/i386-pc"
+    if not (modules / "boot.img").exists():
+        raise BuildError(f"{root} has no GRUB for BIOS machines (package grub-pc)")
+    grub = root / "boot/grub"
+    cache.discard(grub / "i386-pc")
+    grub.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(modules, grub / "i386-pc", ignore=shutil.ignore_patterns("*.image", "*.img"))
+    (grub / "grub.cfg").write_text(_GRUB_CFG)
+    core = grub / "i386-pc/core.img"
+    # The drive that booted, its second partition.
+    prefix = "(,gpt2)/boot/grub"
+    inside = f"/{core.relative_to(root)}"
+    options = ["-O", "i386-pc", "-o", inside, "-p", prefix]
+    run_in(root, ["grub-mkimage", *options, *_MODULES])
+    return core.read_bytes()
+
+
+def _partition(root: Path, raw: Path) -> None:
+    used = int(run(["du", "-s", "-B1", "-x", root], timeout=300).split()[0])
+    # File system structures, and room to boot in.
+    root_mib = (used * 11 // 10) // _MIB + _FREE_MIB
+    start = _ROOT_LBA * _SECTOR
+    with open(raw, "wb") as disk:
+        disk.truncate(start + (root_mib + _LAST_MIB) * _MIB)
+    options = f"offset={start},root_owner=0:0,lazy_itable_init=1"
+    # grub 2.06 cannot read file systems with the first of these.
+    features = "^metadata_csum_seed,^orphan_file"
+    run(
+        ["mke2fs", "-q", "-F", "-t", "ext4", "-L", ROOT_LABEL, "-U", str(uuid.uuid4())]
+        + ["-m", "1", "-O", features, "-E", options, "-d", str(root), str(raw)]
+        + [f"{root_mib}M"],
+        timeout=900,
+    )
+    table = (
+        "label: gpt\n"
+        f"start={_CORE_LBA}, size={_ROOT_LBA - _CORE_LBA}, "
+        "type=21686148-6449-6E6F-744E-656564454649, name=bios\n"
+        f"start={_ROOT_LBA}, size={root_mib * _MIB // _SECTOR}, "
+        "type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name=root\n"
+    )
+    run(["sfdisk", "--quiet", "--wipe=never", "--no-reread", "--no-tell-kernel", raw], stdin=table)
+
+
+def _embed(root: Path, raw: Path, core: bytes) -> None:
+    """What grub-install would do with a real disk."""
+    room = (_ROOT_LBA - _CORE_LBA) * _SECTOR
+    if len(core) > room:
+        raise BuildError(f"GRUB's core image has {len(core)} bytes, its partition {room}")
+    boot = bytearray((root / "usr/lib/grub/i386-pc/boot.img").read_bytes())
+    struct.pack_into("<Q", boot, _BOOT_KERNEL_SECTOR, _CORE_LBA)
+    boot[_BOOT_DRIVE_CHECK : _BOOT_DRIVE_CHECK + 2] = b"\x90\x90"
+    patched = bytearray(core)
+    struct.pack_into("<Q", patched, _CORE_BLOCKLIST, _CORE_LBA + 1)
+    descriptor = os.open(raw, os.O_WRONLY)
+    try:
+        # Only the code: the partition table's part of the sector is sfdisk's.
+        os.pwrite(descriptor, bytes(boot[:440]), 0)
+        os.pwrite(descriptor, bytes(patched), _CORE_LBA * _SECTOR)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,89 @@
+"""Runs inside an image, by the interpreter behind its cloud-init; JSON in, JSON out.
+
+Sent over standard input, so it imports nothing of this package.  It asks
+cloud-init's own code, whose ways differ between releases: how drop-ins are
+merged, how module names are read, where modules are found.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+
+def main(request):
+    """`request`: drop_in (name), ours (names of all our drop-ins), text, staging."""
+    import cloudinit
+    from cloudinit import version
+
+    staging = request.get("staging")
+    if staging:
+        sys.path.insert(0, staging)
+    merged, overridden_by = effective(request.get("text"), request["drop_in"], request["ours"])
+    return {
+        "site": os.path.dirname(os.path.dirname(os.path.abspath(cloudinit.__file__))),
+        "cloud_init": version.version_string(),
+        "python": ".".join(map(str, sys.version_info[:2])),
+        "missing": [name for name in ("pyroute2", "jinja2", "yaml") if not importable(name)],
+        "modules": merged,
+        "overridden_by": overridden_by,
+        "finds": finds(request["module"]) if request.get("find") else None,
+    }
+
+
+def effective(text, drop_in, ours):
+    """cloud_init_modules as cloud-init merges cloud.cfg and its drop-ins.
+
+    Without our own drop-ins when `text` is None, else with `text` as ours.
+    """
+    from cloudinit import util
+
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = os.path.join(scratch, "cloud.cfg")
+        shutil.copy("/etc/cloud/cloud.cfg", copy)
+        confd = copy + ".d"
+        if os.path.isdir("/etc/cloud/cloud.cfg.d"):
+            shutil.copytree("/etc/cloud/cloud.cfg.d", confd, ignore=shutil.ignore_patterns(*ours))
+        os.makedirs(confd, exist_ok=True)
+        if text is not None:
+            with open(os.path.join(confd, drop_in), "w", encoding="utf-8") as handle:
+                handle.write(text)
+        later = [
+            name
+            for name in sorted(os.listdir(confd))
+            if name.endswith(".cfg")
+            and name > drop_in
+            and "cloud_init_modules" in (util.read_conf(os.path.join(confd, name)) or {})
+        ]
+        base = util.read_conf(copy) or {}
+        if base.get("conf_d"):
+            raise SystemExit("cloud.cfg names another drop-in directory (conf_d)")
+        return util.read_conf_with_confd(copy).get("cloud_init_modules"), later
+
+
+def importable(name):
+    """Whether `name` imports, in this interpreter, with all that it needs."""
+    try:
+        __import__(name)
+    except ImportError:
+        return False
+    return True
+
+
+def finds(name):
+    """Where cloud-init's own reader of module lists finds `name`; None: nowhere."""
+    from cloudinit.config import modules
+
+    reader = modules.Modules.__new__(modules.Modules)
+    found = reader._fixup_modules([{"mod": name}])
+    if not found:
+        return None
+    first = found[0]
+    # A list in 22.1 and before, a named tuple since.
+    module = getattr(first, "module", None) or first[0]
+    return os.path.abspath(module.__file__)
+
+
+if __name__ == "__main__":
+    print("\n" + json.dumps(main(json.loads(REQUEST))))  # noqa: F821

@@ -1,0 +1,315 @@
+"""The one installer: package and registration into a root directory, and out of it again.
+
+Everything is tried before anything is written, a rerun changes nothing, and
+the module list comes last: what is half installed is not registered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
+
+from . import payload
+from .chroot import attempt_in, run_in
+from .command import failure
+from .errors import BuildError
+from .payload import File
+
+MODULE = "source_routing"
+PACKAGE = "cc_source_routing"
+_CONFD = "/etc/cloud/cloud.cfg.d"
+# The names sort behind the numbers that distributions and tools use, so that
+# nothing of theirs replaces our list unnoticed.
+MODULES_DROP_IN = "95_source_routing.cfg"
+DEFAULT_DROP_IN = "96_source_routing_default.cfg"
+COMMAND_DIRECTORY = "/usr/bin"
+
+# Any list of the network stage has one of these; without, it is not the list
+# that we think it is.
+_ANCHORS = frozenset({"users_groups", "ssh", "set_hostname"})
+
+_MISSING = {
+    "pyroute2": "python3-pyroute2",
+    "jinja2": "python3-jinja2",
+    "yaml": "python3-yaml",
+}
+
+_LIST_HEADER = """\
+# Written by image-build/install-into: run that again rather than editing this.
+#
+# cloud-init replaces the whole list by what a drop-in says, so this is the image's own
+# list with source_routing added.  It stands last: by then everything that other modules
+# of this stage set up (users, SSH keys) is done, and no fault here can cost it.
+cloud_init_modules:
+"""
+
+
+# `cloud-init clean` removes only its own files; what was rendered for one
+# server's NICs must not go into a golden image.  An own network namespace,
+# because the kernel's part has to stay: the operator's session may depend on it.
+_CLEAN_D = "etc/cloud/clean.d"
+_CLEAN_SCRIPT = b"""\
+#!/bin/sh
+exec unshare --net /usr/bin/source-routing remove
+"""
+
+
+class Outcome(NamedTuple):
+    """What an installation did; nothing at all on a rerun."""
+
+    written: List[str]
+    removed: List[str]
+    listed: List[str]  # the module list of the network stage, by name
+    warnings: List[str]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.written or self.removed)
+
+
+def install(
+    root: Path, default_stanza: Optional[str] = None, checkout: Path = payload.CHECKOUT
+) -> Outcome:
+    """Put the package into `root` and register its module with the cloud-init there.
+
+    `default_stanza` is cloud-config text for all servers of this image; None
+    leaves one that is there.  Raises `BuildError` before anything is changed.
+    """
+    root = _real_root(root)
+    python = _interpreter(root)
+    facts = _ask(root, python)
+    if facts["missing"]:
+        wanted = " ".join(_MISSING[name] for name in facts["missing"])
+        raise BuildError(f"{root} lacks modules of {python}: install {wanted} there")
+    text = _module_list(root, facts["modules"])
+    _rehearse(root, python, text, default_stanza, checkout)
+
+    site = str(facts["site"])
+    wanted = {f"{site}/{name}": file for name, file in payload.modules(checkout).items()}
+    for name, file in payload.scripts(python, checkout).items():
+        wanted[f"{COMMAND_DIRECTORY}/{name}"] = file
+    if default_stanza is not None:
+        wanted[f"{_CONFD}/{DEFAULT_DROP_IN}"] = File(default_stanza.encode())
+    elif (root / f"{_CONFD}/{DEFAULT_DROP_IN}"[1:]).is_file():
+        kept = (root / f"{_CONFD}/{DEFAULT_DROP_IN}"[1:]).read_bytes()
+        wanted[f"{_CONFD}/{DEFAULT_DROP_IN}"] = File(kept)
+    if (root / _CLEAN_D).is_dir():
+        wanted[f"/{_CLEAN_D}/95-source-routing"] = File(_CLEAN_SCRIPT, 0o755)
+    if text is not None:
+        wanted[f"{_CONFD}/{MODULES_DROP_IN}"] = File(text.encode())
+    wanted.update(payload.metadata(site, wanted, checkout))
+
+    removed = _remove(root, [path for path in _recorded(root) if path not in wanted])
+    written = [path for path, file in wanted.items() if _put(root, path, file)]
+    if written or removed:
+        # By content, not by time: the same bytes in each build, and no stale ones.
+        compiling = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
+        run_in(root, [python, *compiling, f"{site}/{PACKAGE}"])
+    final = _ask(root, python, text=text, find=True)
+    where = final["finds"]
+    if not where or not where.startswith(f"{site}/{PACKAGE}/"):
+        raise BuildError(f"{root}: cloud-init finds {MODULE} at {where or 'no place'}")
+    return Outcome(written, removed, [_name(entry) for entry in final["modules"]], [])
+
+
+def uninstall(root: Path) -> Outcome:
+    """Take everything out again that `install` has put in."""
+    root = _real_root(root)
+    recorded = _recorded(root)
+    warnings = []
+    if recorded:
+        # What it has rendered there and, on the running system, its rules and routes.
+        # A root that is not running gets an empty network namespace for it.
+        argv = [f"{COMMAND_DIRECTORY}/source-routing", "remove"]
+        done = attempt_in(root, argv)
+        if done.returncode != 0:
+            warnings.append(f"what it had rendered may still be there: {failure(argv, done)}")
+    removed = _remove(root, recorded)
+    return Outcome([], removed, [], warnings)
+
+
+def _real_root(root: Path) -> Path:
+    real = root.resolve()
+    if not (real / "etc/cloud/cloud.cfg").is_file():
+        raise BuildError(f"{root} has no /etc/cloud/cloud.cfg: no root directory with cloud-init")
+    return real
+
+
+def _interpreter(root: Path) -> str:
+    """The Python behind the image's cloud-init: packages go where that one looks."""
+    shebang = run_in(root, ["head", "-n1", "/usr/bin/cloud-init"]).strip()
+    words = shebang[2:].split() if shebang.startswith("#!") else []
+    if words and os.path.basename(words[0]) == "env":
+        words = words[1:]
+    if not words or "python" not in words[0]:
+        raise BuildError(f"{root}/usr/bin/cloud-init does not start with a Python: {shebang!r}")
+    if not words[0].startswith("/"):
+        return run_in(root, ["which", words[0]]).strip()
+    return words[0]
+
+
+def _ask(
+    root: Path,
+    python: str,
+    *,
+    text: Optional[str] = None,
+    find: bool = False,
+    staging: Optional[str] = None,
+) -> Dict[str, Any]:
+    request = {
+        "drop_in": MODULES_DROP_IN,
+        "ours": [MODULES_DROP_IN, DEFAULT_DROP_IN],
+        "text": text,
+        "find": find,
+        "module": MODULE,
+        "staging": staging,
+    }
+    code = (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
+    program = f"REQUEST = {json.dumps(request)!r}\n{code}"
+    # -B: a question leaves no bytecode behind.
+    done = attempt_in(root, [python, "-B", "-"], stdin=program)
+    if done.returncode != 0:
+        raise BuildError(f"asking the cloud-init of {root}: {failure([python], done)}")
+    answer: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _name(entry: Any) -> str:
+    """A module's name in any of the forms that cloud-init takes: str, list or mapping."""
+    if isinstance(entry, Mapping):
+        entry = entry.get("name", entry.get("mod", ""))
+    elif isinstance(entry, list):
+        entry = entry[0] if entry else ""
+    name = str(entry).strip().lower().replace("-", "_")
+    name = name[:-3] if name.endswith(".py") else name
+    return name[3:] if name.startswith("cc_") else name
+
+
+def _module_list(root: Path, entries: Any) -> Optional[str]:
+    """The drop-in with our module behind the image's own list; None when it is listed already."""
+    if not isinstance(entries, list) or not entries:
+        raise BuildError(f"{root}: the cloud-init configuration has no cloud_init_modules")
+    names = [_name(entry) for entry in entries]
+    if MODULE in names:
+        return None
+    if not _ANCHORS & set(names):
+        raise BuildError(
+            f"{root}: cloud_init_modules is not the list of a network stage, it has none of "
+            f"{', '.join(sorted(_ANCHORS))}: {', '.join(names)}"
+        )
+    # JSON is YAML, and quotes whatever needs it.
+    lines = [f"  - {json.dumps(entry)}\n" for entry in [*entries, MODULE]]
+    return _LIST_HEADER + "".join(lines)
+
+
+def _rehearse(
+    root: Path, python: str, text: Optional[str], stanza: Optional[str], checkout: Path
+) -> None:
+    """Try the package, the module list and the stanza in the root, from a scratch directory."""
+    with _scratch(root) as scratch:
+        for name, file in payload.modules(checkout).items():
+            path = scratch / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.content)
+        inside = f"/{scratch.relative_to(root)}"
+        facts = _ask(root, python, text=text, find=True, staging=inside)
+        if facts["overridden_by"]:
+            names = ", ".join(f"{_CONFD}/{name}" for name in facts["overridden_by"])
+            raise BuildError(f"{root}: {names} would replace our list of modules")
+        if MODULE not in [_name(entry) for entry in facts["modules"]]:
+            raise BuildError(f"{root}: cloud-init would not take {MODULE} into its list")
+        if not facts["finds"]:
+            raise BuildError(f"{root}: cloud-init does not find or accept the module {MODULE}")
+        if stanza is not None:
+            (scratch / "stanza.yaml").write_text(stanza, encoding="utf-8")
+            code = (
+                f"import sys; sys.path.insert(0, {inside!r}); "
+                "from cc_source_routing.cli import main; sys.exit(main(sys.argv[1:]))"
+            )
+            argv = [python, "-B", "-c", code, "validate", f"{inside}/stanza.yaml"]
+            done = attempt_in(root, argv)
+            if done.returncode != 0 or "no source_routing" in done.stdout:
+                raise BuildError(
+                    "the default stanza is not valid: "
+                    + (done.stdout + done.stderr).strip().replace(f"{inside}/", "")
+                )
+
+
+@contextlib.contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=root / "tmp", prefix="source-routing-") as directory:
+        yield Path(directory)
+
+
+# -- files of the root ---------------------------------------------------------
+
+
+def _inside(root: Path, path: str) -> Path:
+    """The file of `root` that `path` names; an image's links must not lead out of it."""
+    target = root / path.lstrip("/")
+    parent = target.parent
+    while not parent.exists():
+        parent = parent.parent
+    if root != Path("/") and root not in (parent.resolve(), *parent.resolve().parents):
+        raise BuildError(f"{path} leads out of {root}, to {parent.resolve()}")
+    return target
+
+
+def _put(root: Path, path: str, file: File) -> bool:
+    """Write one file, at once or not at all; False when it is so already."""
+    target = _inside(root, path)
+    with contextlib.suppress(FileNotFoundError):
+        same = not target.is_symlink() and target.read_bytes() == file.content
+        if same and target.stat().st_mode & 0o7777 == file.mode:
+            return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(file.content)
+            os.fchmod(handle.fileno(), file.mode)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    return True
+
+
+def _recorded(root: Path) -> List[str]:
+    """Absolute paths of what earlier runs have installed, by their RECORD."""
+    paths: List[str] = []
+    pattern = f"usr/lib*/python3*/*-packages/{PACKAGE}-*.dist-info"
+    for directory in sorted(root.glob(pattern)):
+        with contextlib.suppress(FileNotFoundError):
+            if (directory / "INSTALLER").read_text().strip() != payload.INSTALLER:
+                raise BuildError(f"{directory}: installed by something else, remove that first")
+            record = (directory / "RECORD").read_text(encoding="utf-8")
+            paths += [line.rsplit(",", 2)[0] for line in record.splitlines()]
+    return paths
+
+
+def _remove(root: Path, paths: List[str]) -> List[str]:
+    """Remove files, and those directories of the package that are empty then."""
+    removed = []
+    directories = set()
+    for path in paths:
+        target = _inside(root, path)
+        with contextlib.suppress(FileNotFoundError):
+            target.unlink()
+            removed.append(path)
+        directories.add(target.parent)
+    own = [path for path in directories if f"/{PACKAGE}" in str(path.relative_to(root.parent))]
+    for directory in sorted(own, key=lambda path: len(path.parts), reverse=True):
+        sources = {path.stem for path in directory.glob("*.py")}
+        for compiled in directory.glob("__pycache__/*.pyc"):
+            if compiled.name.split(".")[0] not in sources:
+                compiled.unlink()
+        for emptied in (directory / "__pycache__", directory):
+            with contextlib.suppress(OSError):
+                emptied.rmdir()
+    return removed

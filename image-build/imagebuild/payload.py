@@ -1,0 +1,129 @@
+"""The files of the package as an image gets them: from this checkout, by its setup.cfg."""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import hashlib
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple
+
+from .errors import BuildError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+# What `pip uninstall` and others see in INSTALLER (PEP 376).
+INSTALLER = "source-routing-install-into"
+
+
+class File(NamedTuple):
+    """What a path of the image shall hold."""
+
+    content: bytes
+    mode: int = 0o644
+
+
+class Project(NamedTuple):
+    """What setup.cfg says."""
+
+    name: str
+    version: str
+    summary: str
+    packages: List[str]
+    package_data: Dict[str, List[str]]
+    scripts: Dict[str, str]
+
+    @property
+    def dist_info(self) -> str:
+        return f"{self.name.replace('-', '_')}-{self.version}.dist-info"
+
+
+def project(checkout: Path = CHECKOUT) -> Project:
+    config = configparser.ConfigParser()
+    if not config.read(checkout / "setup.cfg", encoding="utf-8"):
+        raise BuildError(f"{checkout} has no setup.cfg: not a checkout of this project")
+    packages = config["options"]["packages"].split()
+    if any(":" in name for name in packages):
+        raise BuildError("setup.cfg does not list its packages by name")
+    data = config["options.package_data"] if "options.package_data" in config else {}
+    scripts = config["options.entry_points"]["console_scripts"].strip().splitlines()
+    return Project(
+        name=config["metadata"]["name"],
+        version=config["metadata"]["version"],
+        summary=config["metadata"]["description"],
+        packages=packages,
+        package_data={name: patterns.split() for name, patterns in data.items()},
+        scripts=dict(tuple(map(str.strip, line.split("=", 1))) for line in scripts),
+    )
+
+
+def modules(checkout: Path = CHECKOUT) -> Dict[str, File]:
+    """The importable tree: path below site-packages -> content."""
+    told = project(checkout)
+    files: Dict[str, File] = {}
+    for package in told.packages:
+        directory = checkout / package.replace(".", "/")
+        if not (directory / "__init__.py").is_file():
+            raise BuildError(f"setup.cfg lists {package}, which is not in {checkout}")
+        for path in _members(directory, ["*.py", *told.package_data.get(package, [])]):
+            files[str(path.relative_to(checkout))] = File(path.read_bytes())
+    return files
+
+
+def _members(directory: Path, patterns: List[str]) -> Iterator[Path]:
+    for pattern in patterns:
+        matches = sorted(path for path in directory.glob(pattern) if path.is_file())
+        if not matches:
+            raise BuildError(f"nothing matches {pattern} in {directory}")
+        yield from matches
+
+
+def scripts(python: str, checkout: Path = CHECKOUT) -> Dict[str, File]:
+    """The commands: name -> a script for the interpreter `python`."""
+    return {
+        name: File(
+            (
+                f"#!{python}\n"
+                "import sys\n"
+                f"from {target.split(':')[0]} import {target.split(':')[1]}\n"
+                f"sys.exit({target.split(':')[1]}())\n"
+            ).encode(),
+            0o755,
+        )
+        for name, target in project(checkout).scripts.items()
+    }
+
+
+def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -> Dict[str, File]:
+    """The .dist-info of all that is installed (PEP 376): absolute path -> content.
+
+    It is what tells package tools, a rerun and an uninstall which files are ours.
+    """
+    told = project(checkout)
+    where = f"{site}/{told.dist_info}"
+    points = "".join(f"{name} = {target}\n" for name, target in told.scripts.items())
+    files = {
+        f"{where}/METADATA": File(
+            f"Metadata-Version: 2.1\nName: {told.name}\nVersion: {told.version}\n"
+            f"Summary: {told.summary}\n".encode()
+        ),
+        f"{where}/INSTALLER": File(f"{INSTALLER}\n".encode()),
+        f"{where}/entry_points.txt": File(f"[console_scripts]\n{points}".encode()),
+    }
+    record = ""
+    for path, file in sorted({**installed, **files}.items()):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(file.content).digest()).rstrip(b"=")
+        record += f"{path},sha256={digest.decode()},{len(file.content)}\n"
+    record += f"{where}/RECORD,,\n"
+    files[f"{where}/RECORD"] = File(record.encode())
+    return files
+
+
+def fingerprint(checkout: Path = CHECKOUT) -> str:
+    """A hash of everything that an image gets from this checkout."""
+    digest = hashlib.sha256()
+    own = {path.name: File(path.read_bytes()) for path in Path(__file__).parent.glob("*.py")}
+    told = repr(project(checkout)).encode()
+    for name, file in sorted({**modules(checkout), **own, "setup.cfg": File(told)}.items()):
+        digest.update(f"{name}:{len(file.content)}:".encode() + file.content)
+    return digest.hexdigest()

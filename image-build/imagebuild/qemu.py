@@ -1,0 +1,269 @@
+"""Booting a disk image in QEMU: firmware, boot loader, kernel, udev, all of it.
+
+Hardware acceleration is used where /dev/kvm really runs a guest, which is
+tried and not believed; else QEMU's own code generator, some twenty times
+slower.  Commands reach the guest through qemu-guest-agent, which is in the
+images, so they need no network.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import json
+import os
+import random
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+
+from . import cache
+from .command import Completed, attempt
+from .configdrive import ConfigDrive
+from .errors import BuildError
+from .lab import Lab
+
+PROGRAMS: Mapping[str, str] = {"qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux"}
+
+_QEMU = "qemu-system-x86_64"
+
+# 16-bit code: out 0x501, al; hlt.  isa-debug-exit turns the value v into exit code 2v+1.
+_PROBE = bytes.fromhex("ba0105 b010 ee f4".replace(" ", "")).ljust(510, b"\0") + b"\x55\xaa"
+_PROBE_EXIT = 0x10 * 2 + 1
+
+
+_KVM = ("-accel", "kvm", "-cpu", "host")
+# QEMU 7.2's cx16 makes newer kernels double-fault.
+_TCG = ("-accel", "tcg,thread=multi", "-cpu", "max,-cx16")
+
+
+@functools.cache
+def kvm_boots(image: Path) -> bool:
+    """Whether hardware acceleration really boots `image` on this machine.
+
+    A device node proves nothing, and some nested hosts run firmware but hang in
+    a kernel.  So first one sector of code (which fails at once where the CPU
+    cannot be set up), then the image itself until its kernel has said a word.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    with tempfile.TemporaryDirectory(prefix="kvm-probe-") as scratch:
+        sector, console = Path(scratch) / "sector", Path(scratch) / "console"
+        sector.write_bytes(_PROBE)
+        common = [_QEMU, *_KVM, "-m", "512", "-display", "none", "-nodefaults", "-no-reboot"]
+        leaving = ["-device", "isa-debug-exit,iobase=0x501,iosize=1"]
+        drive = ["-drive", f"file={sector},format=raw,if=ide,snapshot=on"]
+        try:
+            if attempt([*common, *leaving, *drive], timeout=10).returncode != _PROBE_EXIT:
+                return False
+        except BuildError:
+            return False
+        drive = ["-drive", f"file={image},format=qcow2,if=virtio,snapshot=on"]
+        machine = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *common, *drive, "-serial", f"file:{console}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            until = time.monotonic() + 20
+            while time.monotonic() < until and machine.poll() is None:
+                if console.exists() and b"Linux version" in console.read_bytes():
+                    return True
+                time.sleep(0.2)
+        finally:
+            machine.kill()
+            machine.wait()
+    return False
+
+
+class VirtualGuest:
+    """A disk image, booted in a lab; the image itself stays as it is."""
+
+    def __init__(self, lab: Lab, image: Path, drive: ConfigDrive, scratch: Path):
+        self.drive = drive
+        self._lab = lab
+        self._image = image
+        self._scratch = scratch
+        self._log = scratch / "console.log"
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        # Unix socket paths are limited to 108 bytes, which a cache's may exceed.
+        self._sockets = tempfile.TemporaryDirectory(prefix="guest-")
+        self._agent = GuestAgent(Path(self._sockets.name) / "agent")
+
+    @property
+    def patience(self) -> float:
+        # Emulated, a kernel and its services take some twenty times longer.
+        return 1.0 if kvm_boots(self._image) else 6.0
+
+    def start(self) -> None:
+        """Power on, from the image as it was built."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        iso = self._scratch / "config-drive.iso"
+        self.drive.write_iso(iso, self._scratch)
+        home = self._lab.plug_taps()
+        argv = ["setpriv", "--pdeathsig", "KILL", *home.prefix(), _QEMU, *self._options(iso)]
+        with open(self._log, "ab") as log:
+            # snapshot=on keeps its writes in TMPDIR.
+            environment = {**os.environ, "TMPDIR": str(self._scratch)}
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+
+    def _options(self, iso: Path) -> List[str]:
+        options = list(_KVM if kvm_boots(self._image) else _TCG)
+        options += ["-machine", "pc", "-m", "1024", "-smp", "2", "-nodefaults", "-no-user-config"]
+        options += ["-display", "none", "-monitor", "none", "-vga", "none"]
+        options += ["-chardev", f"file,id=console,path={self._log},append=on"]
+        options += ["-serial", "chardev:console"]
+        disk = f"file={self._image},if=none,id=disk,format=qcow2,snapshot=on,cache=unsafe"
+        options += ["-drive", disk, "-device", "virtio-blk-pci,drive=disk,bootindex=1"]
+        cdrom = f"file={iso},if=none,id=config,format=raw,readonly=on"
+        options += ["-drive", cdrom, "-device", "virtio-blk-pci,drive=config"]
+        options += ["-object", "rng-random,id=rng,filename=/dev/urandom"]
+        options += ["-device", "virtio-rng-pci,rng=rng"]
+        options += ["-chardev", f"socket,id=agent,path={self._agent.path},server=on,wait=off"]
+        options += ["-device", "virtio-serial-pci"]
+        options += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
+        for number, port in enumerate(self._lab.ports):
+            tap = f"tap,id=nic{number},ifname={port.tap},script=no,downscript=no"
+            # High slots: the numbers that Nova's devices get differ as well.
+            slot = f"addr={16 + number:#x}"
+            options += ["-netdev", tap]
+            options += ["-device", f"virtio-net-pci,netdev=nic{number},mac={port.mac},{slot}"]
+        return options
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
+        return self._agent.execute(argv, timeout=timeout * self.patience)
+
+    def responds(self) -> bool:
+        return self._agent.ping()
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def reboot(self) -> None:
+        before = self._boot_id()
+        # A clean restart; the agent may be gone before it can answer.
+        with contextlib.suppress(BuildError):
+            self.run(["systemctl", "--no-block", "reboot"], timeout=10)
+        until = time.monotonic() + 60 * self.patience
+        while time.monotonic() < until:
+            if not self.alive():
+                raise BuildError(f"the machine ended instead of rebooting:\n{self.console()}")
+            with contextlib.suppress(BuildError):
+                if self._agent.ping() and self._boot_id() != before:
+                    return
+            time.sleep(2)
+        raise BuildError(f"the machine did not come back from its reboot:\n{self.console()}")
+
+    def _boot_id(self) -> str:
+        return self.run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            self._lab.unplug()
+        self._sockets.cleanup()
+        cache.discard(self._scratch)
+
+    def console(self) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return self._log.read_text(encoding="utf-8", errors="replace")[-8000:]
+        return ""
+
+
+class GuestAgent:
+    """The host's side of qemu-guest-agent (QEMU's docs/interop/qemu-ga-ref)."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def ping(self, timeout: float = 10) -> bool:
+        """Whether there is somebody at the other end."""
+        with contextlib.suppress(BuildError):
+            with self._connection(timeout):
+                return True
+        return False
+
+    def execute(self, argv: Sequence[str], *, timeout: float) -> Completed:
+        until = time.monotonic() + timeout
+        start = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
+        with self._connection(timeout) as ask:
+            try:
+                pid = ask("guest-exec", start)["pid"]
+            except AgentError as error:
+                return Completed(127, "", f"{argv[0]}: {error}")
+            pause = 0.05
+            while time.monotonic() < until:
+                try:
+                    answer = ask("guest-exec-status", {"pid": pid})
+                except AgentError as error:
+                    # A new agent, after a reboot, knows nothing of the old one's children.
+                    raise BuildError(f"in the guest: {' '.join(argv)}: lost ({error})") from error
+                if answer.get("exited"):
+                    # A signal has no exit code: as shells do, 128 and its number.
+                    code = answer.get("exitcode", 128 + answer.get("signal", 0))
+                    return Completed(
+                        code, _text(answer.get("out-data")), _text(answer.get("err-data"))
+                    )
+                time.sleep(pause)
+                pause = min(pause * 2, 1.0)
+        raise BuildError(f"in the guest: {' '.join(argv)}: not finished after {timeout:.0f} s")
+
+    @contextlib.contextmanager
+    def _connection(self, timeout: float) -> Iterator[Any]:
+        """A function ``ask(command, arguments)``, in step with the agent."""
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as channel:
+            channel.settimeout(timeout)
+            try:
+                channel.connect(str(self.path))
+                stream = channel.makefile("rwb")
+            except OSError as error:
+                raise BuildError(f"no channel to the guest: {error}") from error
+
+            def ask(command: str, arguments: Mapping[str, Any]) -> Dict[str, Any]:
+                request = {"execute": command, "arguments": arguments}
+                try:
+                    stream.write(json.dumps(request).encode() + b"\n")
+                    stream.flush()
+                    while True:
+                        answer = json.loads(stream.readline() or b'{"error": {"desc": "closed"}}')
+                        if "error" in answer:
+                            raise AgentError(str(answer["error"].get("desc", answer["error"])))
+                        # Answers to questions of an earlier connection are not ours.
+                        if command != "guest-sync" or answer.get("return") == arguments["id"]:
+                            return answer["return"]
+                except (OSError, ValueError) as error:
+                    raise BuildError(f"the guest's agent does not answer: {error}") from error
+
+            try:
+                ask("guest-sync", {"id": random.randrange(2**31)})
+            except AgentError as error:
+                raise BuildError(f"the guest's agent is out of step: {error}") from error
+            yield ask
+
+
+class AgentError(Exception):
+    """The agent's own word on why it did not do it."""
+
+
+def _text(encoded: Optional[str]) -> str:
+    return base64.b64decode(encoded).decode(errors="replace") if encoded else ""
+
+
+@contextlib.contextmanager
+def booted(lab: Lab, image: Path, drive: ConfigDrive, scratch: Path) -> Iterator[VirtualGuest]:
+    """A started virtual machine, stopped and forgotten at the end."""
+    guest = VirtualGuest(lab, image, drive, scratch)
+    try:
+        guest.start()
+        yield guest
+    finally:
+        guest.stop()
