@@ -12,12 +12,25 @@ import sys
 import time
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
-from .errors import SourceRoutingError, StanzaError
+from .errors import FileError, SourceRoutingError, StanzaError
 from .model import IPAddress, Stanza
 
+if TYPE_CHECKING:
+    from .userdata import LoadedStanza
+
 OK, FAILURE, MISUSE = 0, 1, 2
+# What may be missing on a host, by the name under which Python looks for it.
+DISTRIBUTION_PACKAGES = {
+    "jinja2": "python3-jinja2",
+    "pyroute2": "python3-pyroute2",
+    "yaml": "python3-yaml",
+}
+
+
+class _UnreadableInput(Exception):
+    """A file named on the command line cannot be read."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -26,8 +39,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         return int(arguments.run(arguments))
     except StanzaError as error:
-        for fault in error.faults:
-            print(f"source-routing: {fault}", file=sys.stderr)
+        lines = error.lines() if hasattr(error, "lines") else error.faults
+        for line in lines:
+            print(f"source-routing: {line}", file=sys.stderr)
+        return MISUSE
+    except _UnreadableInput as error:
+        print(f"source-routing: {error}", file=sys.stderr)
         return MISUSE
     except SourceRoutingError as error:
         print(f"source-routing: {error}", file=sys.stderr)
@@ -35,8 +52,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except PermissionError as error:
         print(f"source-routing: {error.strerror}; this needs root", file=sys.stderr)
         return FAILURE
-    except ImportError as error:
-        print(f"source-routing: {error}; install python3-{error.name}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if error.name not in DISTRIBUTION_PACKAGES:
+            raise
+        package = DISTRIBUTION_PACKAGES[error.name]
+        print(f"source-routing: {error.name} is missing; install {package}", file=sys.stderr)
         return FAILURE
     except BrokenPipeError:
         # The reader (head, less) has seen enough.
@@ -97,7 +117,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from . import engine, report
 
     view = engine.view(_stanza(arguments), arguments.root)
-    _warn(view.warnings)
+    _warn(view.plan.warnings)
     _print(arguments, report.view_json(view), report.status_text(view))
     return OK
 
@@ -134,18 +154,21 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from .userdata import load_stanza_file
+    from .userdata import StanzaFileError
 
     try:
-        loaded = load_stanza_file(arguments.file)
-    except StanzaError as error:
-        document = [{"path": f.path, "message": f.message} for f in error.faults]
-        lines = [f"{arguments.file}: {fault}" for fault in error.faults]
-        _print(arguments, {"valid": False, "faults": document}, "\n".join(lines))
+        loaded = _load(arguments.file)
+    except StanzaFileError as error:
+        faults = [
+            {"line": line, "path": fault.path, "message": fault.message}
+            for line, fault in error.located
+        ]
+        _print(arguments, {"valid": False, "faults": faults}, "\n".join(error.lines()))
         return MISUSE
     found = loaded.stanza is not None
     text = "the stanza is valid" if found else "no source_routing: key, nothing to validate"
-    _print(arguments, {"valid": True, "stanza": found}, f"{arguments.file}: {text}")
+    document = {"valid": True, "stanza": found, "warnings": list(loaded.warnings)}
+    _print(arguments, document, f"{loaded.path}: {text}")
     return OK
 
 
@@ -154,14 +177,24 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 def _stanza(arguments: argparse.Namespace) -> Stanza:
     """--config FILE, else the saved stanza, else all defaults."""
-    from .userdata import load_stanza_file
-
     if arguments.config is not None:
-        loaded = load_stanza_file(arguments.config)
+        loaded = _load(arguments.config)
         return loaded.stanza if loaded.stanza is not None else Stanza(enabled=False)
     from .engine import saved_stanza
 
     return saved_stanza(arguments.root) or Stanza()
+
+
+def _load(path: Path) -> LoadedStanza:
+    """A file that the user named; one that cannot be read is wrong use, not a failure."""
+    from .userdata import load_stanza_file
+
+    try:
+        loaded = load_stanza_file(path)
+    except FileError as error:
+        raise _UnreadableInput(str(error)) from error
+    _warn(loaded.warnings)
+    return loaded
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,8 +23,7 @@ from .observe import PREVIOUS_PATH, observe
 from .planner import build_plan
 from .render.common import COMMON_PATHS, common_files
 from .selection import potential_nics
-from .stanza import parse_stanza
-from .userdata import stanza_to_json
+from .stanza import parse_stanza, stanza_to_json
 from .verify import (
     Reply,
     deviations,

@@ -182,7 +182,7 @@ class Kernel:
     ) -> Optional[Lookup]:
         """The kernel's route for a packet from `source`; None when it has none.
 
-        ``RTM_F_FIB_MATCH`` makes it answer with the matched entry, table and
+        ``RTM_F_FIB_MATCH`` and ``RTM_F_LOOKUP_TABLE`` make it answer with the matched entry, table and
         prefix included (``ip route get fibmatch``).
         """
         body = wire.lookup_body(destination, source, self._index(oif) if oif else 0)

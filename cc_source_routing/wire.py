@@ -27,7 +27,7 @@ NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 2, 4, 5, 6
 RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 9, 15, 18
 RTNH_F_ONLINK = 0x04
-RTM_F_CLONED, RTM_F_FIB_MATCH = 0x200, 0x2000
+RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 ROUTE_TYPES = {
     1: "unicast",
     2: "local",
@@ -153,8 +153,9 @@ def lookup_body(destination: IPAddress, source: Optional[IPAddress], oif: int) -
     bits = destination.max_prefixlen
     source_bits = bits if source is not None else 0
     family = AF[destination.version]
+    flags = RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE
     parts = [
-        _ROUTE.pack(family, bits, source_bits, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH),
+        _ROUTE.pack(family, bits, source_bits, 0, 0, 0, 0, 0, flags),
         _attribute(RTA_DST, destination.packed),
     ]
     if source is not None:
