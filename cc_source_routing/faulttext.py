@@ -234,14 +234,14 @@ _TELLERS: Dict[str, Callable[[Violation], str]] = {
 # -- keys ---------------------------------------------------------------------------
 
 
-def nearest_key(key: str, known: Mapping[str, Any]) -> Optional[str]:
-    """The known key that was probably meant."""
+def nearest_key(key: str, known: Mapping[str, Any], likeness: float = 0.6) -> Optional[str]:
+    """The known key that was probably meant; 1 is the most alike."""
     plain = _plain(key)
     if plain in known:
         return plain
     if _ALIASES.get(plain) in known:
         return _ALIASES[plain]
-    return _near(plain, list(known))
+    return _near(plain, list(known), likeness)
 
 
 def _plain(key: str) -> str:
@@ -249,8 +249,8 @@ def _plain(key: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key[:64]).replace("-", "_").lower()
 
 
-def _near(word: str, known: List[str]) -> Optional[str]:
-    close = get_close_matches(word[:64], known, n=1, cutoff=0.6)
+def _near(word: str, known: List[str], likeness: float = 0.6) -> Optional[str]:
+    close = get_close_matches(word[:64], known, n=1, cutoff=likeness)
     return close[0] if close else None
 
 

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 from .errors import Fault, StanzaError
 from .faulttext import odd_key_sentence, path_text, sentences
 from .model import InterfaceStanza, Stanza, StanzaRoute
-from .shape import Oversize, Path, Schema, bounded, violations
+from .shape import MAX_VALUES, Oversize, Path, Schema, bounded, violations
 from .stringchecks import (
     destination,
     edge_of,
@@ -48,28 +48,38 @@ def parse_stanza(value: Any, *, use_jsonschema: bool = True) -> Stanza:
     false`` are a `Stanza` that is off, after the rest was checked all the same.
     Raises `StanzaError` with every fault in the order of the document.
     """
+    stanza, faults = check_stanza(value, use_jsonschema=use_jsonschema)
+    if faults:
+        raise StanzaError(limit_faults(faults))
+    return stanza
+
+
+def check_stanza(value: Any, *, use_jsonschema: bool = True) -> Tuple[Stanza, List[Fault]]:
+    """As `parse_stanza`, but gives all faults, however many; with any, the stanza means nothing."""
     # The common two need no schema, and so no import of jsonschema.
     if value is True or value is False:
-        return Stanza(enabled=value)
+        return Stanza(enabled=value), []
     try:
         limited = bounded(value)
     except Oversize:
-        raise StanzaError(
-            [Fault("", "source_routing is too large: it has more than 100000 values")]
-        ) from None
+        fault = Fault("", f"source_routing is too large: it has more than {MAX_VALUES} values")
+        return Stanza(), [fault]
     told: Dict[Path, str] = {path: odd_key_sentence(key) for path, key in limited.odd_keys}
     schema = _schema()
-    for path, sentence in sentences(
-        violations(schema, limited.value, use_jsonschema), schema
-    ).items():
-        told.setdefault(path, sentence)
+    found = violations(schema, limited.value, use_jsonschema)
+    told = {**sentences(found, schema), **told}
     stanza = Stanza()
     if () not in told:
         _blot(limited.value, told)
         stanza = _Reader(told).stanza(limited.value)
-    if told:
-        raise StanzaError(_faults(told, limited.order))
-    return stanza if stanza.enabled else Stanza(enabled=False)
+    return stanza if stanza.enabled else Stanza(enabled=False), _faults(told, limited.order)
+
+
+def limit_faults(faults: List[Fault]) -> List[Fault]:
+    """The first `MAX_FAULTS` and how many more there are."""
+    if len(faults) <= MAX_FAULTS:
+        return faults
+    return [*faults[:MAX_FAULTS], Fault("", f"and {len(faults) - MAX_FAULTS} more faults")]
 
 
 def stanza_to_json(stanza: Stanza) -> str:
@@ -158,13 +168,10 @@ def _faults(told: Mapping[Path, str], order: Mapping[Path, int]) -> List[Fault]:
         return order[known], path_text(path)
 
     paths = sorted(told, key=place)
-    faults = [
+    return [
         Fault(path_text(path), told[path] if path else f"source_routing {told[path]}")
-        for path in paths[:MAX_FAULTS]
+        for path in paths
     ]
-    if len(paths) > MAX_FAULTS:
-        faults.append(Fault("", f"and {len(paths) - MAX_FAULTS} more faults"))
-    return faults
 
 
 class _Reader:

@@ -1,0 +1,310 @@
+"""A YAML or JSON text as a value with line numbers, read with distrust.
+
+What a plain ``yaml.safe_load`` hides or chokes on is told instead: keys that
+are there twice, tags and values that cannot be read, references that would
+unfold to gigabytes.  Only the part that is asked for is turned into values.
+Does no I/O and knows no stanza; PyYAML is imported when a text is YAML.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
+
+from .errors import Fault
+from .faulttext import path_text
+from .shape import MAX_VALUES
+from .shape import Path as KeyPath
+from .stringchecks import shown
+
+Located = Tuple[Optional[int], Fault]
+
+MAX_DIGITS = 100
+"""Longer numbers stay strings: reading them takes quadratic time, or is an error."""
+
+_TAG = "tag:yaml.org,2002:"
+_MERGE = _TAG + "merge"
+# What SafeLoader's constructors raise for values that an explicit tag does not fit.
+_UNREADABLE = (ValueError, OverflowError, TypeError, KeyError, AttributeError)
+
+
+class Unreadable(Exception):
+    """The text is no YAML at all; carries the one fault."""
+
+    def __init__(self, line: Optional[int], message: str):
+        self.located: Located = (line, Fault("", message))
+        super().__init__(message)
+
+
+class Document(NamedTuple):
+    """The value under one key (or the whole), and what is wrong with its notation."""
+
+    value: Any
+    faults: Tuple[Located, ...]
+    untold: frozenset  # paths whose values could not be read: no more to be said of them
+    lines: Callable[[], Dict[str, int]]
+
+    def line_of(self, path: str) -> Optional[int]:
+        """The line of a dotted path, or of the nearest key above it."""
+        lines = self.lines()
+        while path not in lines and path:
+            path = path.rpartition(".")[0]
+        return lines.get(path)
+
+
+class Json:
+    """A JSON text; its line numbers need PyYAML, its values do not."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.top = json.loads(text, object_pairs_hook=_Object, parse_int=_parse_int)
+        self.keys: Tuple[Any, ...] = tuple(self.top) if isinstance(self.top, dict) else ()
+        self.is_empty = False
+        self.is_mapping = isinstance(self.top, dict)
+
+    def take(self, key: Optional[str]) -> Document:
+        value = self.top if key is None else self.top[key]
+
+        def lines() -> Dict[str, int]:
+            try:
+                return Yaml(self.text, 0).take(key).lines()
+            except (ImportError, Unreadable):
+                return {}
+
+        faults = [
+            (None, Fault(path_text(path), "is there more than once")) for path in _twice(value)
+        ]
+        if key is not None and key in self.top.twice:
+            faults.append((None, Fault("", f"{key} is there more than once")))
+        return Document(value, tuple(faults), frozenset(), lines)
+
+    def has_text(self, key: Optional[str], *texts: str) -> bool:
+        return any(text in self.text for text in texts)
+
+    def line_of_key(self, key: str) -> Optional[int]:
+        return None
+
+
+class _Object(Dict[str, Any]):
+    """A JSON object that remembers which keys it had more than once."""
+
+    def __init__(self, pairs: List[Tuple[str, Any]]):
+        super().__init__(pairs)
+        names = [key for key, _value in pairs]
+        self.twice = [key for key in self if names.count(key) > 1] if len(names) > len(self) else []
+
+
+def _parse_int(digits: str) -> Union[int, str]:
+    return int(digits) if len(digits) <= MAX_DIGITS else digits
+
+
+def _twice(value: Any) -> Iterator[KeyPath]:
+    waiting: List[Tuple[KeyPath, Any]] = [((), value)]
+    while waiting:
+        path, item = waiting.pop()
+        if isinstance(item, _Object):
+            yield from ((*path, key) for key in item.twice)
+            waiting += [((*path, key), inner) for key, inner in item.items()]
+        elif isinstance(item, list):
+            waiting += [((*path, number), inner) for number, inner in enumerate(item)]
+
+
+class Yaml:
+    """A YAML text of one document; `offset` is how many lines of the file come before it."""
+
+    def __init__(self, text: str, offset: int):
+        import yaml
+
+        self.offset = offset
+        self.yaml = yaml
+        try:
+            self.loader = yaml.SafeLoader(text)
+            self.root = self.loader.get_single_node()
+        except yaml.reader.ReaderError as error:
+            line = self._line(text.count("\n", 0, error.position))
+            what = ascii(chr(error.character)) if isinstance(error.character, int) else "a byte"
+            raise Unreadable(line, f"has the character {what}, which YAML forbids") from None
+        except yaml.MarkedYAMLError as error:
+            raise Unreadable(*self._told(error)) from None
+        except RecursionError:
+            raise Unreadable(None, "is nested too deeply") from None
+        self.is_mapping = isinstance(self.root, yaml.MappingNode)
+        self.is_empty = self.root is None or self.root.tag == _TAG + "null"
+        pairs = self.root.value if self.is_mapping else []
+        self.keys = tuple(key.value for key, _value in pairs if isinstance(key, yaml.ScalarNode))
+
+    def take(self, key: Optional[str]) -> Document:
+        faults: List[Located] = []
+        node = self.root
+        if key is not None:
+            pairs = self._pairs(key)
+            first, (again, node) = self._line(pairs[0][0].start_mark.line), pairs[-1]
+            if len(pairs) > 1:
+                line = self._line(again.start_mark.line)
+                message = f"{key} is there more than once{_first_at(first)}"
+                faults.append((line, Fault("", message)))
+        survey = _Survey(self)
+        survey.walk(node)
+        faults += survey.faults
+        lines = dict(survey.lines)
+        if key is not None and self._line(0) is not None:
+            lines[""] = self.offset + again.start_mark.line + 1
+        value = None
+        untold = frozenset(survey.untold)
+        try:
+            survey.refuse_bombs()
+            value = self.loader.construct_document(node)
+        except Unreadable as error:
+            faults.append(error.located)
+            untold = frozenset(("",))
+        except self.yaml.MarkedYAMLError as error:
+            line, message = self._told(error)
+            faults.append((line, Fault("", message)))
+            untold = frozenset(("",))
+        except (RecursionError, *_UNREADABLE):
+            faults.append((lines.get(""), Fault("", f"{key or 'the file'} cannot be read as YAML")))
+            untold = frozenset(("",))
+        return Document(value, tuple(faults), untold, lambda: lines)
+
+    def has_text(self, key: Optional[str], *texts: str) -> bool:
+        """Whether a scalar under `key` has one of the texts."""
+        survey = _Survey(self)
+        for pair in self._pairs(key) if key in self.keys else ():
+            survey.walk(pair[1])
+        return survey.odd_keys or any(text in got for got in survey.scalars for text in texts)
+
+    def line_of_key(self, key: str) -> Optional[int]:
+        return self._line(self._pairs(key)[0][0].start_mark.line)
+
+    def _pairs(self, key: Optional[str]) -> List[Any]:
+        return [pair for pair in self.root.value if pair[0].value == key]
+
+    def _line(self, line: int) -> Optional[int]:
+        return self.offset + line + 1 if self.offset >= 0 else None
+
+    def _told(self, error: Any) -> Tuple[Optional[int], str]:
+        mark = error.problem_mark or error.context_mark
+        problem = str(error.problem or error.context or "is no YAML")
+        problem = problem.encode("ascii", "backslashreplace").decode("ascii").replace("\n", " ")
+        hint = " (indent with spaces, not tabs)" if "'\\t'" in problem else ""
+        return self._line(mark.line) if mark else None, f"is not YAML: {problem[:200]}{hint}"
+
+
+class _Survey:
+    """One look at every node below a node: lines, keys that are there twice, odd values."""
+
+    def __init__(self, source: Yaml):
+        self.source = source
+        self.nodes = source.yaml.nodes
+        self.known_tags = set(source.loader.yaml_constructors) - {None}
+        self.faults: List[Located] = []
+        self.lines: Dict[str, int] = {}
+        self.untold: Set[str] = set()
+        self.scalars: List[str] = []
+        self.mappings: List[Any] = []
+        self.odd_keys = False
+
+    def walk(self, root: Any) -> None:
+        waiting: List[Tuple[KeyPath, Any, Any]] = [((), root, root)]
+        seen: Set[int] = set()
+        while waiting:
+            path, node, at = waiting.pop()
+            line = self.source._line(at.start_mark.line)
+            if line is not None:
+                self.lines.setdefault(path_text(path), line)
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, self.nodes.ScalarNode):
+                self.scalars.append(node.value)
+                self.scalar(path, node, line)
+                continue
+            self.known_tag(path, node, line)
+            if isinstance(node, self.nodes.MappingNode):
+                self.mappings.append(node)
+                waiting += self.pairs(path, node)
+            else:
+                inner = enumerate(node.value)
+                waiting += [((*path, number), item, item) for number, item in inner]
+
+    def pairs(self, path: KeyPath, node: Any) -> Iterator[Tuple[KeyPath, Any, Any]]:
+        first: Dict[Tuple[str, str], Any] = {}
+        kept = []
+        for key, value in node.value:
+            line = self.source._line(key.start_mark.line)
+            if not isinstance(key, self.nodes.ScalarNode):
+                self.odd_keys = True
+                message = "has a list or mapping for a key; text with { or [ needs quotes"
+                self.faults.append((line, Fault(path_text(path), message)))
+                continue
+            kept.append((key, value))
+            if key.tag == _MERGE:
+                # Its keys are the mapping's own: only its notation is looked at.
+                yield (*path, "<<"), value, key
+                continue
+            self.scalars.append(key.value)
+            inner = (*path, self.key_part(key))
+            before = first.setdefault((key.tag, key.value), key)
+            if before is not key:
+                told = _first_at(self.source._line(before.start_mark.line))
+                fault = Fault(path_text(inner), f"is there more than once{told}")
+                self.faults.append((line, fault))
+            yield inner, value, key
+        node.value = kept
+
+    def key_part(self, key: Any) -> str:
+        self.scalar((), key, None)
+        if key.tag == _TAG + "str":
+            return key.value
+        return shown(self.source.loader.construct_object(key))
+
+    def scalar(self, path: KeyPath, node: Any, line: Optional[int]) -> None:
+        """Make a scalar constructible; what its tag does not fit is told, and then a string."""
+        if node.tag == _TAG + "str" or node.tag == _MERGE:
+            return
+        if len(node.value) > MAX_DIGITS and node.tag in (_TAG + "int", _TAG + "float"):
+            node.tag = _TAG + "str"
+            return
+        if not self.known_tag(path, node, line):
+            return
+        try:
+            self.source.loader.construct_object(node)
+        except (self.source.yaml.YAMLError, *_UNREADABLE):
+            kind = node.tag.replace(_TAG, "")
+            message = f"is {shown(node.value)}, which YAML cannot read as {kind}; quote it"
+            self.tell(path, line, message)
+            node.tag = _TAG + "str"
+
+    def known_tag(self, path: KeyPath, node: Any, line: Optional[int]) -> bool:
+        if node.tag in self.known_tags:
+            return True
+        self.tell(path, line, f"has the YAML tag {shown(node.tag)}, which is not taken here")
+        kinds = {self.nodes.MappingNode: "map", self.nodes.SequenceNode: "seq"}
+        node.tag = _TAG + kinds.get(type(node), "str")
+        return False
+
+    def tell(self, path: KeyPath, line: Optional[int], message: str) -> None:
+        self.faults.append((line, Fault(path_text(path), message)))
+        self.untold.add(path_text(path))
+
+    def refuse_bombs(self) -> None:
+        """Merge keys copy: a few lines of them may unfold to any size."""
+        size: Dict[int, int] = {}
+        # What a mapping merges ends before it does: an earlier anchor, or within itself.
+        ordered = sorted(
+            self.mappings, key=lambda node: (node.end_mark.index, -node.start_mark.index)
+        )
+        for node in ordered:
+            size[id(node)] = len(node.value)
+            for key, value in node.value:
+                if key.tag == _MERGE:
+                    merged = value.value if isinstance(value, self.nodes.SequenceNode) else [value]
+                    size[id(node)] += sum(size.get(id(other), 0) for other in merged)
+        if sum(size.values()) > MAX_VALUES:
+            raise Unreadable(
+                self.lines.get(""), f"has more than {MAX_VALUES} values when its merges unfold"
+            )
+
+
+def _first_at(line: Optional[int]) -> str:
+    return f" (first at line {line})" if line is not None else ""
