@@ -1,0 +1,163 @@
+"""What every renderer shares: names for iproute2, `ip -batch` lines, the templates.
+
+Pure.  Nothing gets into a file here but what `shell_safe` has passed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, List, Tuple
+
+from ..errors import FileError
+from ..files import TABLE_NAMES_PATH
+from ..model import (
+    OUR_PROTOCOL,
+    OUR_PROTOCOL_NAME,
+    SCOPE_LINK,
+    ConfigFile,
+    PlannedNic,
+    Route,
+    RoutingPlan,
+    Rule,
+    rule_order,
+)
+from ..stringchecks import id_fault, table_name_fault
+
+PROTOCOL_NAMES_PATH = "/etc/iproute2/rt_protos.d/source-routing.conf"
+COMMON_PATHS = (TABLE_NAMES_PATH, PROTOCOL_NAMES_PATH)
+HEADER = "# Written by source-routing and lost at its next run; see source-routing --help.\n"
+
+# What may stand between single quotes in a shell script, and in a line of
+# `ip -batch`, where quotes, # and backslashes mean something too.
+_SHELL_SAFE = re.compile(r"[A-Za-z0-9_./:@%+=, -]*\Z")
+
+
+def common_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
+    """Names for our tables and our protocol, so that `ip` prints them; () for an empty plan."""
+    if not plan.nics:
+        return ()
+    lines = []
+    for nic in sorted(plan.nics, key=lambda nic: nic.table):
+        name = safe_name(nic.name)
+        # An interface may be called main; its table then goes without a name.
+        mark = "#" if table_name_fault(name) else ""
+        lines.append(f"{mark}{nic.table}\t{name}\n")
+    return (
+        ConfigFile(TABLE_NAMES_PATH, HEADER + "".join(lines)),
+        ConfigFile(PROTOCOL_NAMES_PATH, f"{HEADER}{OUR_PROTOCOL}\t{OUR_PROTOCOL_NAME}\n"),
+    )
+
+
+# -- ip -batch -------------------------------------------------------------------
+
+
+def batch_up(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ...]:
+    """The lines of ``ip -4 (or -6) -force -batch`` that restore `nic` in one family.
+
+    () when the plan has nothing for it there.  The table comes before the
+    rules.  A family each, since `ip rule add` takes the family from the option
+    alone (iproute2 6.1 makes an IPv4 rule of ``from ::/0``).  A rule that is
+    there already is refused with EEXIST, which is as good.
+    """
+    routes = [route for route in nic.routes if route.family == family]
+    own = [rule for rule in nic.rules if rule.family == family]
+    if not routes and not own:
+        return ()
+    shared = [rule for rule in plan.shared_rules if rule.family == family]
+    name = safe_name(nic.name)
+    # The gateway is looked up among the connected routes (fib_check_nh), so those first.
+    routes.sort(key=lambda route: (route.gateway is not None, -route.dst.prefixlen))
+    lines = [f"link set dev {name} group {plan.group}"]
+    lines += [_route_line(route) for route in routes]
+    lines += [f"rule add {_rule_words(rule)}" for rule in sorted(shared + own, key=rule_order)]
+    return tuple(shell_safe(line) for line in lines)
+
+
+def batch_down(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ...]:
+    """The lines that take away the rules of `nic` itself in one family.
+
+    Its routes die with the link; a rule to the empty table would let its
+    addresses fall through to main, by the wrong NIC.  `plan` is not asked: the
+    shared rules serve its siblings.
+    """
+    own = [rule for rule in nic.rules if rule.family == family]
+    safe_name(nic.name)
+    return tuple(shell_safe(f"rule del {_rule_words(r)}") for r in sorted(own, key=rule_order))
+
+
+def _route_line(route: Route) -> str:
+    words: List[str] = ["route replace"]
+    if route.type != "unicast":
+        words.append(route.type)
+    words.append(str(route.dst) if route.dst.prefixlen else "default")
+    if route.gateway is not None:
+        words.append(f"via {route.gateway}")
+    if route.dev:
+        words.append(f"dev {safe_name(route.dev)}")
+    words.append(f"table {route.table} proto {route.protocol}")
+    if route.scope == SCOPE_LINK and route.family == 4:
+        words.append("scope link")
+    if route.metric:
+        words.append(f"metric {route.metric}")
+    if route.onlink:
+        words.append("onlink")
+    return " ".join(words)
+
+
+def _rule_words(rule: Rule) -> str:
+    if rule.other:
+        raise FileError(f"a rule of ours cannot have {rule.other}")
+    words = [f"from {rule.src if rule.src and rule.src.prefixlen else 'all'}"]
+    if rule.oif:
+        words.append(f"oif {safe_name(rule.oif)}")
+    if rule.fwmark or rule.fwmask:
+        words.append(f"fwmark {rule.fwmark:#x}/{rule.fwmask:#x}")
+    words.append(f"priority {rule.priority} lookup {rule.table}")
+    if rule.suppress_prefixlength is not None:
+        words.append(f"suppress_prefixlength {rule.suppress_prefixlength}")
+    if rule.suppress_ifgroup is not None:
+        words.append(f"suppress_ifgroup {rule.suppress_ifgroup}")
+    # Without it, what the netlink edge adds would be another rule (rule_exists).
+    words.append(f"protocol {rule.protocol}")
+    return " ".join(words)
+
+
+# -- templates -------------------------------------------------------------------
+
+
+def safe_name(name: str) -> str:
+    """`name` when an interface of that name may stand in a file; else raises `FileError`."""
+    fault = id_fault(name)
+    if fault:
+        raise FileError(f"the interface name {ascii(name)} {fault}")
+    return name
+
+
+def shell_safe(value: Any) -> str:
+    """`value` as text that means nothing but itself between single quotes; else `FileError`."""
+    text = str(value)
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or not _SHELL_SAFE.match(text):
+        raise FileError(f"{ascii(value)} is not fit for a shell script")
+    return text
+
+
+def render_template(name: str, **values: Any) -> str:
+    """The template `name` with `values`, of which every single one is checked as it is printed."""
+    import jinja2  # here, since a plan without hooks needs no templates
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cc_source_routing", "templates"),
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        autoescape=False,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(header=HEADER.rstrip("\n"), **values)
+
+
+def _finalize(value: Any) -> Any:
+    if type(value).__name__ == "StrictUndefined":
+        return value  # its own error says which name
+    return value if value == HEADER.rstrip("\n") else shell_safe(value)

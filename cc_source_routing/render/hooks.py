@@ -1,0 +1,63 @@
+"""The shell part that all hooks of network managers share, and what it knows of each NIC.
+
+Pure but for `owned`.  ``hook.sh`` is sourced by the managers' own little
+scripts; a file for each NIC holds what the hook replays without Python.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Tuple
+
+from ..model import ConfigFile, PlannedNic, RoutingPlan
+from ..rootfiles import list_names
+from ..stringchecks import id_fault
+from .common import batch_down, batch_up, render_template, safe_name
+
+DIRECTORY = "/etc/source-routing"
+HOOK_PATH = f"{DIRECTORY}/hook.sh"
+NICS_PATH = f"{DIRECTORY}/nics"
+
+# These a network event cannot change, so the hook need not compare them.
+SETTLED_SOURCES = ("stanza", "metadata")
+ANY_GATEWAY = "any"
+
+
+def hook_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
+    """``hook.sh`` and a file for each NIC; () for an empty plan."""
+    if not plan.nics:
+        return ()
+    return (
+        ConfigFile(HOOK_PATH, render_template("hook.sh.j2", nics=NICS_PATH)),
+        *(ConfigFile(f"{NICS_PATH}/{safe_name(nic.name)}", _nic(plan, nic)) for nic in plan.nics),
+    )
+
+
+def hook_paths(root: Path) -> Tuple[str, ...]:
+    """Files that `hook_files` may have written below `root` at any time."""
+    names = [name for name in list_names(root, NICS_PATH) if not id_fault(name)]
+    return (HOOK_PATH, *(f"{NICS_PATH}/{name}" for name in names))
+
+
+def existing(root: Path, paths: Tuple[str, ...]) -> Tuple[str, ...]:
+    """Those of `paths` that are there."""
+    return tuple(path for path in paths if os.path.lexists(root / path.lstrip("/")))
+
+
+def _nic(plan: RoutingPlan, nic: PlannedNic) -> str:
+    return render_template(
+        "nic.j2",
+        addresses=[str(address) for address in nic.addresses],
+        gateways={family: _gateway(nic, family) for family in (4, 6)},
+        up={family: batch_up(plan, nic, family) for family in (4, 6)},
+        down={family: batch_down(plan, nic, family) for family in (4, 6)},
+        rp_filter="" if plan.rp_filter is None else plan.rp_filter,
+    )
+
+
+def _gateway(nic: PlannedNic, family: int) -> str:
+    gateway = nic.gateway(family)
+    if gateway is None:
+        return ""
+    return ANY_GATEWAY if gateway.source in SETTLED_SOURCES else str(gateway.ip)
