@@ -152,7 +152,10 @@ def _expired(words: list[str], now: float) -> bool:
     match = _TIME.fullmatch(" ".join(words[1:3]))  # words[0] is the day of the week
     if match is None:
         return True
-    return calendar.timegm((*map(int, match.groups()), 0, 0, 0)) <= now
+    try:
+        return calendar.timegm((*map(int, match.groups()), 0, 0, 0)) <= now
+    except ValueError:  # there is no such month
+        return True
 
 
 def _classless(block: _Block) -> tuple[tuple[MetadataRoute, ...], bool]:

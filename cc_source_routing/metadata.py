@@ -1,8 +1,8 @@
 """What the cloud told about this server's ports, from wherever it can still be read.
 
 Inside cloud-init the datasource object is at hand; a hook or a person at the
-command line comes later and finds what cloud-init left on disk.  What that is,
-read in the sources and looked at after boots:
+command line comes later and finds what cloud-init left on disk.  What that is
+(read in the sources; each release's own datasource was made to write its part):
 
 ========================================================== ======== ======== ========
 cloud-init                                                  22.4.2   25.1.4   26.2

@@ -73,14 +73,16 @@ def read_file(root: Path, path: str, limit: int = MAX_BYTES) -> RootFile | None:
         if isinstance(error, OSError) and error.errno in _ABSENT:
             return None
         raise FileError(f"{path} cannot be read: {_why(error)}") from error
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise FileError(f"{path} is not a regular file; ignored")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
             data = stream.read(limit + 1)
-        except OSError as error:
-            raise FileError(f"{path} cannot be read: {_why(error)}") from error
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {_why(error)}") from error
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise FileError(f"{path} has more than {limit} bytes; ignored")
     return RootFile(path, data, status.st_mtime)
