@@ -7,8 +7,9 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
-from typing import Callable, Iterator, Optional
+from typing import IO, Callable, Iterator, List
 
 from .errors import BuildError
 
@@ -31,32 +32,67 @@ def key(*parts: str) -> str:
     return digest.hexdigest()[:12]
 
 
+# Locks of what this process uses, held until it ends.
+_in_use: List[IO[str]] = []
+
+
 def remembered(
-    name: str, make: Callable[[Path], None], *, root: Optional[Path] = None, refresh: bool = False
+    family: str,
+    identity: str,
+    make: Callable[[Path], None],
+    *,
+    suffix: str = "",
+    refresh: bool = False,
+    keep_days: float = 0,
 ) -> Path:
-    """The cached file or directory `name`, built by ``make(path)`` where it is missing.
+    """The cached file or tree of `family` that has `identity`, built by ``make(path)`` if missing.
 
     `make` fills a path beside it that is renamed at the end, so what has the
     name is whole.  One builder at a time: a second one waits and then finds it.
+    Others of the family that nobody uses are removed when older than `keep_days`.
     """
-    where = root or directory()
+    where = directory()
     where.mkdir(parents=True, exist_ok=True)
     os.chmod(where, 0o700)  # it holds root trees with set-uid programs
+    name = f"{family}-{identity}{suffix}"
     target = where / name
-    with _locked(where / f".{name}.lock"):
+    lock = open(where / f".{name}.lock", "w", encoding="utf-8")  # noqa: SIM115
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    if refresh or not target.exists():
+        # Who uses it holds the shared lock, and has it; so this waits for builders only.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if refresh:
             discard(target)
         if not target.exists():
-            unfinished = where / f".{name}.unfinished"
-            discard(unfinished)
-            try:
-                make(unfinished)
-                if not unfinished.exists():
-                    raise BuildError(f"building {name} left nothing behind")
-                os.replace(unfinished, target)
-            finally:
-                discard(unfinished)
+            _build(target, make)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        _prune(where, family, name, keep_days)
+    _in_use.append(lock)
     return target
+
+
+def _build(target: Path, make: Callable[[Path], None]) -> None:
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    discard(unfinished)
+    try:
+        make(unfinished)
+        if not unfinished.exists():
+            raise BuildError(f"building {target.name} left nothing behind")
+        os.replace(unfinished, target)
+    finally:
+        discard(unfinished)
+
+
+def _prune(where: Path, family: str, current: str, keep_days: float) -> None:
+    for path in where.glob(f"{family}-????????????*"):
+        if path.name == current or time.time() - path.stat().st_mtime < keep_days * 86400:
+            continue
+        lock_path = where / f".{path.name}.lock"
+        with open(lock_path, "w", encoding="utf-8") as lock:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                discard(path)
+                lock_path.unlink()
 
 
 def discard(path: Path) -> None:
@@ -73,10 +109,3 @@ def discard(path: Path) -> None:
 def _mounts() -> Iterator[str]:
     with open("/proc/self/mountinfo", encoding="utf-8") as lines:
         yield from lines
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

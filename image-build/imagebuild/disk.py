@@ -38,6 +38,8 @@ _ROOT_LBA = 4096  # 2 MiB: partition 2
 _FREE_MIB = 512  # for the first boot, before growpart has run
 _LAST_MIB = 1  # the backup GPT
 
+_CORE = "boot/grub/i386-pc/core.img"
+
 # grub-core/boot/i386/pc/boot.S: where core.img is, and the jump that a BIOS
 # which passes a wrong drive number needs; diskboot.S: the first of the block
 # lists, which tells where the rest of core.img is.
@@ -65,38 +67,35 @@ menuentry 'Debian GNU/Linux' {{
 
 
 def build(root: Path, target: Path, progress: Progress, *, compress: bool = True) -> None:
-    """Write `root` to `target` as a bootable qcow2.  Adds /boot/grub to `root`."""
-    if not (root / "vmlinuz").is_symlink():
-        raise BuildError(f"{root} has no /vmlinuz: it was built without a kernel")
+    """Write `root`, which has its boot files, to `target` as a bootable qcow2."""
+    core = root / _CORE
+    if not core.is_file():
+        raise BuildError(f"{root} has no boot files: it was built without a kernel")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".disk-") as scratch:
         raw = Path(scratch) / "disk.raw"
-        with progress.step("installing the boot loader and writing the disk"):
-            core = _boot_files(root)
+        with progress.step("writing the disk with its boot loader"):
             _partition(root, raw)
-            _embed(root, raw, core)
+            _embed(root, raw, core.read_bytes())
         title = "compressing it" if compress else "converting it"
         with progress.step(f"{title} to {target.name}"):
             squeeze = ["-c"] if compress else []
             run(["qemu-img", "convert", "-O", "qcow2", *squeeze, raw, target], timeout=900)
 
 
-def _boot_files(root: Path) -> bytes:
+def add_boot_files(root: Path) -> None:
     """Make core.img with the image's own GRUB and put its modules beside grub.cfg."""
     modules = root / "usr/lib/grub/i386-pc"
-    if not (modules / "boot.img").exists():
-        raise BuildError(f"{root} has no GRUB for BIOS machines (package grub-pc)")
+    if not (root / "vmlinuz").is_symlink() or not (modules / "boot.img").exists():
+        raise BuildError(f"{root} has no kernel, or no GRUB for BIOS machines (grub-pc)")
     grub = root / "boot/grub"
     cache.discard(grub / "i386-pc")
     grub.mkdir(parents=True, exist_ok=True)
     shutil.copytree(modules, grub / "i386-pc", ignore=shutil.ignore_patterns("*.image", "*.img"))
     (grub / "grub.cfg").write_text(_GRUB_CFG)
-    core = grub / "i386-pc/core.img"
     # The drive that booted, its second partition.
     prefix = "(,gpt2)/boot/grub"
-    inside = f"/{core.relative_to(root)}"
-    options = ["-O", "i386-pc", "-o", inside, "-p", prefix]
+    options = ["-O", "i386-pc", "-o", f"/{_CORE}", "-p", prefix]
     run_in(root, ["grub-mkimage", *options, *_MODULES])
-    return core.read_bytes()
 
 
 def _partition(root: Path, raw: Path) -> None:

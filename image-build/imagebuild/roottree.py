@@ -17,6 +17,9 @@ from .recipe import Recipe
 # Programs that building a root needs, and the Debian packages that have them.
 PROGRAMS: Mapping[str, str] = {"mmdebstrap": "mmdebstrap"}
 
+# Other versions of this recipe, of another checkout for example.
+_KEEP_DAYS = 7
+
 _HERE = Path(__file__).resolve().parent
 
 # Apt settings of this host that its package mirror may need.  The rest of the
@@ -48,7 +51,9 @@ def base(recipe: Recipe, progress: Progress, *, refresh: bool = False) -> Path:
             _bootstrap(recipe, path, mirror)
             recipes.configure(path, recipe)
 
-    return cache.remembered(f"root-{recipe.name}-{identity}", make, refresh=refresh)
+    return cache.remembered(
+        f"root-{recipe.name}", identity, make, refresh=refresh, keep_days=_KEEP_DAYS
+    )
 
 
 def _bootstrap(recipe: Recipe, target: Path, mirror: str) -> None:

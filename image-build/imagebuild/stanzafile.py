@@ -1,0 +1,20 @@
+"""The ``--default-stanza`` argument: a file, or the word for the shortest one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+from .errors import BuildError
+
+
+def read(argument: Optional[str]) -> Optional[str]:
+    """Cloud-config text of a default stanza; None when there is none to set."""
+    if argument is None:
+        return None
+    if argument in ("true", "false"):
+        return f"#cloud-config\nsource_routing: {argument}\n"
+    try:
+        return Path(argument).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError(f"{argument}: {error}") from error
