@@ -286,4 +286,3 @@ def _place_of(key: str, path: Path, schema: Schema) -> str:
     ]
     places = [place for place, level in levels if key in level["properties"]]
     return " or ".join(places)
-

@@ -294,9 +294,7 @@ class _Reader:
                 continue
             first = seen.setdefault(route.to, number)
             if first != number:
-                self.say(
-                    (*path, number, "to"), f"is {route.to}, which routes.{first} has already"
-                )
+                self.say((*path, number, "to"), f"is {route.to}, which routes.{first} has already")
             found.append(route)
         return tuple(found)
 

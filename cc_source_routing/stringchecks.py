@@ -39,8 +39,8 @@ def shown(value: Any) -> str:
         if len(value) <= _SHOWN_CHARS:
             return ascii(value)
         return f"{ascii(value[:_SHOWN_CHARS])}... ({len(value)} characters)"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     # str() of an int with more than 4300 digits is a ValueError.
     if isinstance(value, int) and abs(value) >= 10**20:
         return "a number of more than 20 digits"
