@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .metadata_ports import Port, Ports, dictionaries, identifier, identifiers
+from .metadata_ports import MAX_PER_PORT, Port, Ports, dictionaries, identifier, identifiers
 from .model import Metadata
 from .netvalues import interface_name, mac_address, shown, text
 
@@ -98,7 +98,9 @@ def _parse_v1(doc: dict[Any, Any], ports: Ports) -> Metadata:
         for index, subnet in enumerate(subnets):
             _subnet(subnet, port, f"{where}.subnets[{index}]", ports)
     _drop_bare_members(found, bridged, ports)
-    for where, device in routes:
+    if len(routes) > MAX_PER_PORT:
+        ports.warn(f"more than {MAX_PER_PORT} routes of no interface; the rest is left out")
+    for where, device in routes[:MAX_PER_PORT]:
         _unbound_route(device, where, ports)
     return ports.result()
 

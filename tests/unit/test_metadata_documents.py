@@ -249,6 +249,12 @@ def test_version_1_reads_every_form_of_mask_and_gives_routes_without_interface_t
     }
 
 
+def test_routes_without_interface_are_bounded_too():
+    route = {"type": "route", "destination": "10.9.0.0/16", "gateway": "172.16.0.1"}
+    (warning,) = parse_network_config({"version": 1, "config": [route] * 2000}).warnings
+    assert "more than 1024 routes" in warning
+
+
 def test_version_2_finds_ports_by_mac_by_new_name_and_by_id():
     told = parse_network_config(load("network_config/v2.json"))
     assert told.warnings == ()
