@@ -152,7 +152,7 @@ class Yaml:
         value = None
         untold = frozenset(survey.untold)
         try:
-            survey.refuse_bombs()
+            survey.refuse_bombs(lines.get(""))
             value = self.loader.construct_document(node)
         except Unreadable as error:
             faults.append(error.located)
@@ -274,6 +274,8 @@ class _Survey:
             message = f"is {shown(node.value)}, which YAML cannot read as {kind}; quote it"
             self.tell(path, line, message)
             node.tag = _TAG + "str"
+            # Else the loader takes the node for one that holds itself.
+            self.source.loader.recursive_objects.pop(node, None)
 
     def known_tag(self, path: KeyPath, node: Any, line: Optional[int]) -> bool:
         if node.tag in self.known_tags:
@@ -287,7 +289,7 @@ class _Survey:
         self.faults.append((line, Fault(path_text(path), message)))
         self.untold.add(path_text(path))
 
-    def refuse_bombs(self) -> None:
+    def refuse_bombs(self, line: Optional[int]) -> None:
         """Merge keys copy: a few lines of them may unfold to any size."""
         size: Dict[int, int] = {}
         # What a mapping merges ends before it does: an earlier anchor, or within itself.
@@ -301,9 +303,7 @@ class _Survey:
                     merged = value.value if isinstance(value, self.nodes.SequenceNode) else [value]
                     size[id(node)] += sum(size.get(id(other), 0) for other in merged)
         if sum(size.values()) > MAX_VALUES:
-            raise Unreadable(
-                self.lines.get(""), f"has more than {MAX_VALUES} values when its merges unfold"
-            )
+            raise Unreadable(line, f"has more than {MAX_VALUES} values when its merges unfold")
 
 
 def _first_at(line: Optional[int]) -> str:
