@@ -1,0 +1,84 @@
+"""NetworkManager: a dispatcher script; no connection profile is ever touched.
+
+Its profiles cannot hold the plan: their ``routing-rules`` know
+suppress_prefixlength but no suppress_ifgroup (nm-settings(5)).  Rules and
+routes in other tables that it has not made it leaves alone, so it is enough to
+restore what the kernel drops, at NetworkManager-dispatcher(8)'s events.  Since
+nothing of its own is edited, keyfiles, ifcfg files and those that netplan
+generates are all the same here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Tuple
+
+from ..model import ConfigFile, RoutingPlan
+from . import Evidence
+from .common import render_template
+from .evidence import program, unit
+from .hooks import HOOK_PATH, NICS_PATH, existing, hook_files, hook_paths
+
+SERVICE = "NetworkManager.service"
+DISPATCHER_PATH = "/etc/NetworkManager/dispatcher.d/50-source-routing"
+CLOUD_SETUP_UNITS = ("nm-cloud-setup.timer", "nm-cloud-setup.service")
+
+# Hooks are read at each event.
+RELOAD = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What of the root is worth a warning."""
+
+    dispatcher: bool = True  # its service can be started
+    cloud_setup: str = ""  # the link that enables nm-cloud-setup
+
+
+def available(root: Path) -> Evidence:
+    binary = program(root, "NetworkManager")
+    if binary is None:
+        return Evidence(False, "no NetworkManager in usr/sbin or usr/bin")
+    service = unit(root, SERVICE)
+    if service.masked:
+        return Evidence(False, f"NetworkManager is masked ({service.link})")
+    if not service.enabled:
+        return Evidence(False, "NetworkManager is not enabled in any systemd/system/*.wants")
+    return Evidence(True, f"NetworkManager is enabled ({service.link})")
+
+
+def inspect(root: Path, plan: RoutingPlan) -> Facts:
+    enabled = (unit(root, name) for name in CLOUD_SETUP_UNITS)
+    return Facts(
+        dispatcher=not unit(root, "NetworkManager-dispatcher.service").masked,
+        cloud_setup=next((found.link for found in enabled if found.enabled), ""),
+    )
+
+
+def render(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
+    """The dispatcher script and what it reads; with an empty plan too, for a NIC to come."""
+    hook = hook_files(plan) or (
+        ConfigFile(HOOK_PATH, render_template("hook.sh.j2", nics=NICS_PATH)),
+    )
+    script = render_template("network-manager-dispatcher.j2", hook=HOOK_PATH)
+    return (*hook, ConfigFile(DISPATCHER_PATH, script, 0o755))
+
+
+def owned(root: Path) -> Tuple[str, ...]:
+    return existing(root, (DISPATCHER_PATH, *hook_paths(root)))
+
+
+def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
+    told = []
+    if not facts.dispatcher:
+        told.append(
+            "NetworkManager-dispatcher.service is masked: nothing will restore the routes after "
+            "a flap"
+        )
+    if facts.cloud_setup:
+        told.append(
+            f"nm-cloud-setup is enabled ({facts.cloud_setup}) and makes rules and routes of its "
+            "own (tables 30200 and up) that come before ours; let one of the two do it"
+        )
+    return tuple(told)

@@ -1,0 +1,296 @@
+"""systemd-networkd: the plan as drop-ins beside the .network file of each NIC.
+
+Why declared natively: networkd deletes rules and routes that it does not know
+on a restart and when it configures a link anew (systemd#19106), unless they
+stand in its own files.  Equal ones that are in the kernel already it adopts;
+a rule's protocol then becomes ``static``, so rules are compared without it.
+
+Where the shared rules (the two lookups of main) go: into the drop-in of every
+NIC.  A rule in a .network file belongs to its link and goes when that link
+loses its carrier or configuration; networkd takes equal rules of several files
+for one and keeps it as long as one of the links wants it.
+
+A file that may match several devices (``Name=en*``) holds only rules there:
+they belong to no device, while a route would be given to each of them.
+
+What networkd cannot express is completed by the event path, which runs
+``source-routing apply`` whenever networkd has changed a link or a lease
+(`networkd_events`): a rule cannot follow a DHCP address (systemd#33540).
+
+A NIC that is only down, or waits for its address, keeps its drop-in: taking it
+away for the length of a flap would make networkd configure it twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
+
+from ..model import (
+    OUR_PROTOCOL,
+    SCOPE_LINK,
+    TABLE_MAIN,
+    ConfigFile,
+    Gateway,
+    PlannedNic,
+    Route,
+    RoutingPlan,
+    Rule,
+)
+from ..netvalues import interface_name
+from . import Evidence
+from .evidence import names, program, systemd_version, text, unit
+from .networkd_events import START, event_files, is_event_file, owned_events
+from .networkd_files import (
+    NETWORK_DIRECTORIES,
+    NetworkFile,
+    interface_index,
+    managed_links,
+    network_files,
+)
+
+RELOAD = ("networkctl", "reload")
+SERVICE = "systemd-networkd.service"
+DROP_IN = "50-source-routing.conf"
+HEADER = "# Written by source-routing for {}; `source-routing apply` writes it anew.\n"
+_HEADER_START, _HEADER_END = HEADER.split("{}")
+
+# The releases that brought a key, systemd.network(5).
+SINCE_FAMILY = 243
+SINCE_SUPPRESS_PREFIX_LENGTH = 245
+SINCE_GROUP = 246
+SINCE_SUPPRESS_INTERFACE_GROUP = 250
+
+# Reasons of the planner that pass: the NIC is one of ours all the same.
+PASSING = frozenset(
+    (
+        "link is down",
+        "no global address",
+        "no gateway known",
+        "no second NIC with a gateway in its family",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What of the root the drop-ins depend on."""
+
+    version: Optional[int] = None  # of systemd; None: not found
+    files: Tuple[Tuple[str, NetworkFile], ...] = ()  # NIC -> its .network file
+    # Drop-ins of an earlier run: (path, content, the NICs that its header names).
+    earlier: Tuple[Tuple[str, str, Tuple[str, ...]], ...] = ()
+
+    def has(self, release: int) -> bool:
+        """Whether networkd knows what came with `release`; an unknown one is a recent one."""
+        return self.version is None or self.version >= release
+
+
+def available(root: Path) -> Evidence:
+    if program(root, "systemd-networkd") is None:
+        return Evidence(False, "no systemd-networkd in usr/lib/systemd")
+    service = unit(root, SERVICE)
+    if service.masked:
+        return Evidence(False, f"systemd-networkd is masked ({service.link})")
+    links = managed_links(root)
+    if links:
+        return Evidence(True, f"systemd-networkd configures {links} links (run/systemd/netif)")
+    if not service.enabled:
+        return Evidence(False, "systemd-networkd is not enabled in any systemd/system/*.wants")
+    configured = next(
+        (
+            f"{directory}/{name}"
+            for directory in NETWORK_DIRECTORIES[:2]
+            for name in names(root, directory)
+            if name.endswith(".network")
+        ),
+        None,
+    )
+    if configured is not None:
+        return Evidence(True, f"systemd-networkd is enabled ({service.link}) and has {configured}")
+    rival = unit(root, "NetworkManager.service")
+    if rival.enabled and program(root, "NetworkManager"):
+        told = f"no .network file in etc or run, and NetworkManager is enabled ({rival.link})"
+        return Evidence(False, told)
+    return Evidence(True, f"systemd-networkd is enabled ({service.link})")
+
+
+def inspect(
+    root: Path,
+    plan: RoutingPlan,
+    index_of: Callable[[str], Optional[int]] = interface_index,
+) -> Facts:
+    earlier = []
+    for path in _drop_ins(root):
+        content = text(root, path)
+        earlier.append((path, content, _told_nics(content)))
+    return Facts(
+        systemd_version(root), network_files(root, plan.nics, index_of), tuple(earlier)
+    )
+
+
+def render(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
+    return (*drop_ins(plan, facts), *event_files())
+
+
+def owned(root: Path) -> Tuple[str, ...]:
+    return (*_drop_ins(root), *owned_events(root))
+
+
+def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> Tuple[str, ...]:
+    """What of the plan the drop-ins cannot hold; `others` may manage NICs as well."""
+    told = []
+    event_path = "`source-routing apply` after each of its events keeps the rest"
+    files = dict(facts.files)
+    if plan.nics and not facts.has(SINCE_SUPPRESS_INTERFACE_GROUP):
+        told.append(
+            f"systemd {facts.version} is older than {SINCE_SUPPRESS_INTERFACE_GROUP}: networkd "
+            f"cannot declare all rules; {event_path}"
+        )
+    for nic in plan.nics:
+        file = files.get(nic.name)
+        if file is None:
+            if others:
+                continue
+            told.append(f"{nic.name} has no .network file: networkd does not configure it")
+        elif file.shared:
+            told.append(
+                f"{file.path} may mean other NICs than {nic.name} too, so it gets no routes of "
+                f"{nic.name}; {event_path}"
+            )
+    return tuple(told)
+
+
+def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+    """Commands that a running system needs when the files at `changed` are new.
+
+    None of them waits for anything.
+    """
+    paths = tuple(changed)
+    commands: List[Tuple[str, ...]] = []
+    if any(path.endswith(f"/{DROP_IN}") and ".network.d/" in path for path in paths):
+        commands.append(RELOAD)
+    if any(map(is_event_file, paths)):
+        commands.append(START)
+    return tuple(commands)
+
+
+# -- drop-ins --------------------------------------------------------------------
+
+
+def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
+    """One drop-in for each .network file of a planned NIC, and those that are kept."""
+    by_path: Dict[str, List[PlannedNic]] = {}
+    shared = set()
+    for name, file in facts.files:
+        nic = plan.nic(name)
+        if nic is None or not interface_name(name):
+            continue
+        path = f"{file.drop_in_directory}/{DROP_IN}"
+        by_path.setdefault(path, []).append(nic)
+        if file.shared:
+            shared.add(path)
+    files = {
+        path: ConfigFile(path, _drop_in(plan, facts, nics, path in shared))
+        for path, nics in by_path.items()
+    }
+    waiting = frozenset(name for name, why in plan.unserved.items() if why in PASSING)
+    for path, content in _kept(facts, waiting):
+        files.setdefault(path, ConfigFile(path, content))
+    return tuple(files[path] for path in sorted(files))
+
+
+def _kept(facts: Facts, waiting: FrozenSet[str]) -> Iterable[Tuple[str, str]]:
+    for path, content, nics in facts.earlier:
+        if nics and waiting.issuperset(nics):
+            yield path, content
+
+
+def _drop_in(
+    plan: RoutingPlan, facts: Facts, nics: List[PlannedNic], shared: bool
+) -> str:
+    sections = []
+    if not shared and facts.has(SINCE_GROUP):
+        sections.append(("Link", (("Group", str(plan.group)),)))
+    rules = (*plan.shared_rules, *(rule for nic in nics for rule in nic.rules))
+    sections += [
+        ("RoutingPolicyRule", _rule(rule)) for rule in rules if _is_expressible(rule, facts)
+    ]
+    if not shared:
+        files = dict(facts.files)
+        for nic in nics:
+            native = _native_gateway(nic, files[nic.name])
+            sections += [("Route", _route(route, native)) for route in nic.routes]
+    told = "".join(
+        f"\n[{name}]\n" + "".join(f"{key}={value}\n" for key, value in settings)
+        for name, settings in sections
+    )
+    return HEADER.format(" ".join(nic.name for nic in nics)) + told
+
+
+def _is_expressible(rule: Rule, facts: Facts) -> bool:
+    # An unknown key would be ignored and the rule become another one: rather none.
+    if rule.suppress_ifgroup is not None and not facts.has(SINCE_SUPPRESS_INTERFACE_GROUP):
+        return False
+    if rule.suppress_prefixlength is not None and not facts.has(SINCE_SUPPRESS_PREFIX_LENGTH):
+        return False
+    return facts.has(SINCE_FAMILY) or rule.src is not None
+
+
+def _rule(rule: Rule) -> Tuple[Tuple[str, str], ...]:
+    settings = [("Priority", str(rule.priority)), ("Family", f"ipv{rule.family}")]
+    if rule.src is not None:
+        settings.append(("From", str(rule.src)))
+    if rule.oif:
+        settings.append(("OutgoingInterface", rule.oif))
+    if rule.fwmark:
+        settings.append(("FirewallMark", f"{rule.fwmark}/{rule.fwmask}"))
+    settings.append(("Table", "main" if rule.table == TABLE_MAIN else str(rule.table)))
+    if rule.suppress_prefixlength is not None:
+        settings.append(("SuppressPrefixLength", str(rule.suppress_prefixlength)))
+    if rule.suppress_ifgroup is not None:
+        settings.append(("SuppressInterfaceGroup", str(rule.suppress_ifgroup)))
+    return tuple(settings)
+
+
+def _route(route: Route, native: Optional[Gateway]) -> Tuple[Tuple[str, str], ...]:
+    settings = [("Destination", str(route.dst)), ("Table", str(route.table))]
+    if route.type != "unicast":
+        settings.append(("Type", route.type))
+    if route.gateway is not None:
+        follows = native is not None and route.gateway == native.ip and not route.onlink
+        settings.append(("Gateway", "_dhcp4" if follows else str(route.gateway)))
+        if route.onlink:
+            settings.append(("GatewayOnLink", "yes"))
+    if route.family == 4 and route.type == "unicast":
+        settings.append(("Scope", "link" if route.scope == SCOPE_LINK else "global"))
+    settings += [("Metric", str(route.metric)), ("Protocol", str(OUR_PROTOCOL))]
+    return tuple(settings)
+
+
+def _native_gateway(nic: PlannedNic, file: NetworkFile) -> Optional[Gateway]:
+    """The NIC's IPv4 gateway when networkd's own lease tells the very same one."""
+    gateway = nic.gateway(4)
+    if gateway is None or file.dhcp4_router is None or gateway.ip != file.dhcp4_router:
+        return None
+    return gateway
+
+
+def _drop_ins(root: Path) -> List[str]:
+    """Our drop-ins in /etc/systemd/network, by name and header."""
+    found = []
+    for directory in names(root, "/etc/systemd/network"):
+        path = f"/etc/systemd/network/{directory}/{DROP_IN}"
+        if directory.endswith(".network.d") and text(root, path).startswith(_HEADER_START):
+            found.append(path)
+    return found
+
+
+def _told_nics(content: str) -> Tuple[str, ...]:
+    """The NICs that a drop-in of ours names in its header."""
+    first = content.partition("\n")[0] + "\n"
+    if not (first.startswith(_HEADER_START) and first.endswith(_HEADER_END)):
+        return ()
+    told = first[len(_HEADER_START) : -len(_HEADER_END)]
+    return tuple(name for name in told.split() if interface_name(name))

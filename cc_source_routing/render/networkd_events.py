@@ -1,0 +1,57 @@
+"""The event path under networkd: ``source-routing apply`` after what it changes.
+
+networkd runs no hooks.  It rewrites its state files whenever a link or a lease
+changes, so a path unit watches those directories, and a script waits for the
+links to settle and plans anew.  Not a resident process, and not
+networkd-dispatcher, which most images do not have.
+
+An address that is only lost starts no apply: networkd itself withdraws what it
+knows of that link, and while a link flaps there must be no plan without it.
+
+The path unit is wanted by a drop-in of networkd's own unit: that needs no
+link in a .wants directory, and it goes as networkd goes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Tuple
+
+from ..model import ConfigFile
+from .common import render_template
+
+PATH_UNIT = "source-routing-networkd.path"
+SERVICE_UNIT = "source-routing-networkd.service"
+PATH_PATH = f"/etc/systemd/system/{PATH_UNIT}"
+SERVICE_PATH = f"/etc/systemd/system/{SERVICE_UNIT}"
+WANTS_PATH = "/etc/systemd/system/systemd-networkd.service.d/50-source-routing.conf"
+SCRIPT_PATH = "/etc/source-routing/networkd-event"
+
+# Begins the watch at once, without waiting for anything: for an apply that has
+# just written these files into a running system.
+START = ("systemctl", "--no-block", "start", PATH_UNIT)
+
+
+def event_files() -> Tuple[ConfigFile, ...]:
+    return (
+        ConfigFile(SCRIPT_PATH, render_template("networkd-event.j2"), 0o755),
+        ConfigFile(PATH_PATH, render_template("networkd-event.path.j2")),
+        ConfigFile(
+            SERVICE_PATH, render_template("networkd-event.service.j2", script=SCRIPT_PATH)
+        ),
+        ConfigFile(
+            WANTS_PATH,
+            render_template("networkd-wants.j2", path=PATH_UNIT, service=SERVICE_UNIT),
+        ),
+    )
+
+
+def is_event_file(path: str) -> bool:
+    return path in (SCRIPT_PATH, PATH_PATH, SERVICE_PATH, WANTS_PATH)
+
+
+def owned_events(root: Path) -> Tuple[str, ...]:
+    """Those of our event files that are there."""
+    paths = (SCRIPT_PATH, PATH_PATH, SERVICE_PATH, WANTS_PATH)
+    return tuple(path for path in paths if os.path.lexists(root / path.lstrip("/")))

@@ -1,0 +1,194 @@
+"""Which .network file each NIC has: what systemd-networkd itself says, else by matching.
+
+The running networkd tells the file it uses in /run/systemd/netif/links/INDEX
+(what ``networkctl status`` prints as "Network File").  Where it has not run
+yet - in an image, or before it on a first boot - the files are matched as
+systemd.network(5) has it.  Reads only.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..model import PlannedNic
+from .evidence import names, text
+
+LINKS = "/run/systemd/netif/links"
+LEASES = "/run/systemd/netif/leases"
+# By falling priority, systemd.network(5).
+NETWORK_DIRECTORIES = (
+    "/etc/systemd/network",
+    "/run/systemd/network",
+    "/usr/local/lib/systemd/network",
+    "/usr/lib/systemd/network",
+    "/lib/systemd/network",
+)
+_FILE = re.compile(r"[A-Za-z0-9_.:@+-]+\.network")
+_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+
+Match = Dict[str, str]
+
+
+class NetworkFile(NamedTuple):
+    """The .network file of one NIC."""
+
+    path: str
+    # It may match other NICs too, so that it can hold no routes of this one.
+    shared: bool = False
+    # The router option of the DHCPv4 lease that networkd holds for the NIC.
+    dhcp4_router: Optional[IPv4Address] = None
+
+    @property
+    def drop_in_directory(self) -> str:
+        """Where its drop-ins go: in /etc, wherever the file itself is."""
+        return f"/etc/systemd/network/{self.path.rpartition('/')[2]}.d"
+
+
+def interface_index(name: str) -> Optional[int]:
+    """The kernel's index of an interface in this network namespace."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def network_files(
+    root: Path,
+    nics: Sequence[PlannedNic],
+    index_of: Callable[[str], Optional[int]] = interface_index,
+) -> Tuple[Tuple[str, NetworkFile], ...]:
+    """(NIC, its active .network file), for those NICs that have one."""
+    in_use = _files_in_use(root)
+    available = _effective_files(root)
+    matches = {path: match_section(text(root, path)) for path in available}
+    found: List[Tuple[str, str, Optional[IPv4Address]]] = []
+    for nic in nics:
+        index = index_of(nic.name)
+        path = in_use.get(index) if index is not None else None
+        # One that has been taken away since is no file to put something beside.
+        if path not in matches:
+            path = next((p for p in available if is_match(matches[p], nic)), None)
+        if path is not None:
+            found.append((nic.name, path, _dhcp4_router(root, index)))
+    users = [path for _name, path, _router in found]
+    return tuple(
+        (name, NetworkFile(path, _is_shared(path, users, in_use, matches[path]), router))
+        for name, path, router in found
+    )
+
+
+def managed_links(root: Path) -> int:
+    """How many links networkd says that it configures."""
+    return len(_files_in_use(root))
+
+
+def match_section(document: str) -> Match:
+    """The keys of [Match]; repeated ones are joined, an empty value resets."""
+    found: Match = {}
+    section = ""
+    for raw in document.replace("\\\n", " ").splitlines():
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif section == "Match" and "=" in line:
+            key, _, value = (part.strip() for part in line.partition("="))
+            found[key] = f"{found.get(key, '')} {value}".strip() if value else ""
+    return found
+
+
+def is_match(match: Match, nic: PlannedNic) -> bool:
+    """Whether a [Match] section means this NIC, by name and MAC.
+
+    Keys that only the running system can answer (Driver=, Path=...) are taken
+    to fit when a name or a MAC fits as well.
+    """
+    answers = []
+    if match.get("Name"):
+        answers.append(_matches_names(match["Name"], nic.name))
+    for key in ("MACAddress", "PermanentMACAddress"):
+        if match.get(key):
+            answers.append(nic.mac != "" and nic.mac in map(_mac, match[key].split()))
+    return bool(answers) and all(answers)
+
+
+def pins_one_device(match: Match) -> bool:
+    """Whether a [Match] section cannot mean two devices, also none that comes later."""
+    for key in ("MACAddress", "PermanentMACAddress"):
+        if _MAC.fullmatch(_mac(match.get(key, ""))):
+            return True
+    one = [match.get(key, "") for key in ("Name", "Path")]
+    return any(value and not re.search(r"[\s*?\[!]", value) for value in one)
+
+
+def _is_shared(
+    path: str, users: Sequence[str], in_use: Dict[int, str], match: Match
+) -> bool:
+    return (
+        users.count(path) > 1
+        or list(in_use.values()).count(path) > 1
+        or not pins_one_device(match)
+    )
+
+
+def _matches_names(patterns: str, name: str) -> bool:
+    wanted = patterns.split()
+    inverted = wanted[0].startswith("!")
+    if inverted:
+        wanted[0] = wanted[0][1:]
+    return any(fnmatchcase(name, pattern) for pattern in wanted) != inverted
+
+
+def _mac(value: str) -> str:
+    """A MAC in the forms of systemd.link(5), in ours: colons, hyphens or dots in between."""
+    digits = re.sub(r"[:.-]", "", value.lower())
+    return ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
+
+
+def _effective_files(root: Path) -> List[str]:
+    """The .network files that count, in the order in which networkd tries them."""
+    chosen: Dict[str, str] = {}
+    for directory in NETWORK_DIRECTORIES:
+        for name in names(root, directory):
+            if _FILE.fullmatch(name):
+                chosen.setdefault(name, f"{directory}/{name}")
+    # An empty file or a link to /dev/null masks those of the same name.
+    return [chosen[name] for name in sorted(chosen) if text(root, chosen[name]).strip()]
+
+
+def _files_in_use(root: Path) -> Dict[int, str]:
+    found = {}
+    for name in names(root, LINKS):
+        if not name.isdigit():
+            continue
+        path = _assignments(text(root, f"{LINKS}/{name}")).get("NETWORK_FILE", "")
+        directory, _, file = path.rpartition("/")
+        if directory in NETWORK_DIRECTORIES and _FILE.fullmatch(file):
+            found[int(name)] = path
+    return found
+
+
+def _dhcp4_router(root: Path, index: Optional[int]) -> Optional[IPv4Address]:
+    """The router that Gateway=_dhcp4 stands for; None when it would stand for nothing."""
+    if index is None:
+        return None
+    lease = _assignments(text(root, f"{LEASES}/{index}"))
+    # A client that was sent a classless default ignores the router option (RFC 3442).
+    if any(route.startswith("0.0.0.0/0,") for route in lease.get("ROUTES", "").split()):
+        return None
+    routers = lease.get("ROUTER", "").split()
+    try:
+        return IPv4Address(routers[0]) if routers else None
+    except ValueError:
+        return None
+
+
+def _assignments(document: str) -> Dict[str, str]:
+    pairs = (line.partition("=") for line in document.splitlines() if not line.startswith("#"))
+    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs if key.strip()}
