@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, Union
 
+from .marks import NFT_TABLE, NO_RULESET, Ruleset, ruleset
 from .model import (
     OUR_GROUP,
     OUR_PROTOCOL,
@@ -22,7 +23,6 @@ from .model import (
     Rule,
     rule_order,
 )
-from .marks import NFT_TABLE, NO_RULESET, Ruleset, ruleset
 from .planner import STAGE_MAIN_ELSEWHERE, STAGE_MAIN_SPECIFIC, STAGES
 
 RouteKey = Tuple[int, IPNetwork, int]

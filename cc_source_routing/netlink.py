@@ -182,14 +182,14 @@ class Kernel:
     ) -> Optional[Lookup]:
         """The kernel's route for a packet from `source`; None when it has none.
 
-        ``RTM_F_FIB_MATCH`` and ``RTM_F_LOOKUP_TABLE`` make it answer with the matched entry, table and
+        ``RTM_F_FIB_MATCH`` makes it answer with the matched entry, table and
         prefix included (``ip route get fibmatch``).
         """
         body = wire.lookup_body(destination, source, self._index(oif) if oif else 0)
         try:
             answer = self._socket.ask(wire.RTM_GETROUTE, body)
         except OSError as error:
-            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
+            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
                 return None
             raise DiscoveryError(f"route lookup for {destination} failed: {error}") from error
         for route in wire.routes_of(answer, self._name):

@@ -153,7 +153,8 @@ def lookup_body(destination: IPAddress, source: Optional[IPAddress], oif: int) -
     bits = destination.max_prefixlen
     source_bits = bits if source is not None else 0
     family = AF[destination.version]
-    flags = RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE
+    # IPv4 tells the table only when asked, IPv6 always and refuses the question.
+    flags = RTM_F_FIB_MATCH | (RTM_F_LOOKUP_TABLE if destination.version == 4 else 0)
     parts = [
         _ROUTE.pack(family, bits, source_bits, 0, 0, 0, 0, 0, flags),
         _attribute(RTA_DST, destination.packed),
