@@ -1,0 +1,1 @@
+"""Images that are really built, installed into and booted."""

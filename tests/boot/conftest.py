@@ -1,0 +1,93 @@
+"""What booting needs, and a guest's own words when a test of it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "image-build"))
+
+from imagebuild import (  # noqa: E402
+    bake,
+    cache,
+    command,
+    configdrive,
+    disk,
+    guest,
+    lab,
+    nspawn,
+    qemu,
+    recipe,
+    roottree,
+)
+from imagebuild.progress import Progress  # noqa: E402
+
+from lab import demand  # noqa: E402  # isort: skip
+
+BUILDERS = {**roottree.PROGRAMS, **disk.PROGRAMS}
+BOOTERS = {**lab.PROGRAMS, **nspawn.PROGRAMS, **qemu.PROGRAMS, **configdrive.PROGRAMS}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not item.get_closest_marker("boot"):
+        return
+    lacking = command.missing({**BUILDERS, **BOOTERS})
+    missing = [f"{name} (package {deb})" for name, deb in lacking.items()]
+    if os.geteuid() != 0:
+        missing.append("root")
+    demand(missing)
+
+
+_reports = pytest.StashKey[list]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            running = getattr(value, "guest", None)
+            if running is not None and running.alive():
+                report.sections.append(("the guest's own words", guest.report(running)[:60000]))
+    return report
+
+
+@pytest.fixture(scope="session")
+def progress() -> Progress:
+    return Progress(sys.__stderr__)
+
+
+@pytest.fixture(scope="session")
+def bookworm(progress: Progress) -> Path:
+    """A baked root tree of Debian 12 with ifupdown; to be left as it is."""
+    return bake.baked_root(recipe.Recipe("bookworm", "ifupdown"), progress)
+
+
+@pytest.fixture(scope="session")
+def bookworm_disk(progress: Progress) -> Path:
+    """The same as a disk image."""
+    return bake.disk_image(recipe.Recipe("bookworm", "ifupdown"), progress)
+
+
+@pytest.fixture(scope="session")
+def plain_bookworm(progress: Progress) -> Path:
+    """The root tree before anything of ours is in it; to be left as it is."""
+    return roottree.base(recipe.Recipe("bookworm", "ifupdown"), progress)
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    """A directory on the cache's file system, where root trees can be copied quickly.
+
+    Not pytest's own: that one keeps the trees of three sessions.
+    """
+    cache.directory().mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(dir=cache.directory(), prefix="test-"))
+    yield path
+    shutil.rmtree(path)
