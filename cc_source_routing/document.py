@@ -25,7 +25,7 @@ MAX_DIGITS = 100
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
 # What SafeLoader's constructors raise for values that an explicit tag does not fit.
-_UNREADABLE = (ValueError, OverflowError, TypeError, KeyError, AttributeError)
+_UNREADABLE = (ValueError, OverflowError, TypeError, LookupError, AttributeError)
 
 
 class Unreadable(Exception):

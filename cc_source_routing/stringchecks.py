@@ -206,7 +206,11 @@ def edge_of(address: IPAddress, network: IPNetwork) -> str:
 
 
 def destination(text: str) -> Tuple[Optional[IPNetwork], str]:
-    """The prefix in `text`, or None and why not; an address alone is its /32 or /128."""
+    """The prefix in `text`, and what is wrong with it; an address alone is its /32 or /128.
+
+    A prefix comes with a fault when it is clear what was meant, so that what
+    else is wrong with the route can be told too.
+    """
     wanted = "not a prefix such as 10.0.0.0/8"
     if text == "default":
         return None, "is default, which is told by gateway4 or gateway6"
@@ -222,10 +226,10 @@ def destination(text: str) -> Tuple[Optional[IPNetwork], str]:
         return None, f"is {shown(text)}, {wanted}{_octal_hint(head)}"
     # Netmasks, and lengths such as "+8" or "08" that other programs would not take.
     if length != str(network.prefixlen):
-        return None, f"is {shown(text)}; write the prefix length: {network}"
+        return network, f"is {shown(text)}; write the prefix length: {network}"
     if network.network_address != address:
         alone = ip_network(address)
-        return None, f"is {text}, which has host bits set; write {network} or {alone}"
+        return network, f"is {text}, which has host bits set; write {network} or {alone}"
     return _usable(network)
 
 

@@ -270,6 +270,10 @@ BAD = {
         route(to="10.13.96.161/19", via="10.13.96.1"),
         {f"{ROUTE}.to": "write 10.13.96.0/19 or 10.13.96.161/32"},
     ),
+    "route with host bits, of two families": (
+        route(to="10.1.2.3/8", via="fe80::1"),
+        {f"{ROUTE}.to": "write 10.0.0.0/8", f"{ROUTE}.via": "an IPv6 address, but to is"},
+    ),
     "route with netmask": (
         route(to="10.0.0.0/255.0.0.0", via="10.13.96.1"),
         {f"{ROUTE}.to": "write the prefix length: 10.0.0.0/8"},

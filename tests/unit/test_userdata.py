@@ -356,6 +356,7 @@ def test_an_unquoted_mac_address_that_yaml_takes_for_a_number_is_told(faults):
     [
         ("2026-99-99", "YAML cannot read as timestamp"),
         ("!!int abc", "YAML cannot read as int"),
+        ("!!int", "YAML cannot read as int"),
         ("!!bool perhaps", "YAML cannot read as bool"),
         ("!!python/object/apply:os.system [id]", "the YAML tag"),
         ("!mine {a: 1}", "the YAML tag '!mine'"),
