@@ -294,6 +294,9 @@ class RoutingPlan:
     reason: str = ""
     warnings: Tuple[str, ...] = ()
     unserved: Mapping[str, str] = field(default_factory=dict)  # NIC -> why it is not managed
+    # Tables of names that are not planned just now (down, no address yet): kept for
+    # them, since a network manager's own files may bring them back by number.
+    reserved_tables: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def routes(self) -> Tuple[Route, ...]:

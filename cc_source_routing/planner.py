@@ -408,6 +408,11 @@ def _assemble(
         rule_priority=stanza.rule_priority,
         warnings=(*index.state.warnings, *selection.warnings, *warnings, *lonely),
         unserved=unserved,
+        reserved_tables={
+            name: table
+            for name, table in sorted(index.state.saved_tables.items())
+            if not sides.get(name)
+        },
     )
     if not nics:
         return replace(plan, reason="fewer than two NICs with an address and a gateway")

@@ -33,15 +33,20 @@ _SHELL_SAFE = re.compile(r"[A-Za-z0-9_./:@%+=, -]*\Z")
 
 
 def common_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
-    """Names for our tables and our protocol, so that `ip` prints them; () for an empty plan."""
-    if not plan.nics:
+    """Names for our tables and our protocol, so that `ip` prints them; () when there is none.
+
+    They are also the memory of which number an interface has: one that is down
+    just now keeps its line.
+    """
+    tables = {table: name for name, table in plan.reserved_tables.items()}
+    tables.update((nic.table, nic.name) for nic in plan.nics)
+    if not tables:
         return ()
     lines = []
-    for nic in sorted(plan.nics, key=lambda nic: nic.table):
-        name = safe_name(nic.name)
+    for table in sorted(tables):
+        name = safe_name(tables[table])
         # An interface may be called main; its table then goes without a name.
-        mark = "#" if table_name_fault(name) else ""
-        lines.append(f"{mark}{nic.table}\t{name}\n")
+        lines.append(f"#{table} {name}\n" if table_name_fault(name) else f"{table}\t{name}\n")
     return (
         ConfigFile(TABLE_NAMES_PATH, HEADER + "".join(lines)),
         ConfigFile(PROTOCOL_NAMES_PATH, f"{HEADER}{OUR_PROTOCOL}\t{OUR_PROTOCOL_NAME}\n"),
