@@ -121,20 +121,20 @@ class VirtualGuest:
         options += ["-chardev", f"file,id=console,path={self._log},append=on"]
         options += ["-serial", "chardev:console"]
         disk = f"file={self._image},if=none,id=disk,format=qcow2,snapshot=on,cache=unsafe"
-        options += ["-drive", disk, "-device", "virtio-blk-pci,drive=disk,bootindex=1"]
+        options += ["-drive", disk, "-device", "virtio-blk-pci,drive=disk,addr=0x10,bootindex=1"]
         cdrom = f"file={iso},if=none,id=config,format=raw,readonly=on"
-        options += ["-drive", cdrom, "-device", "virtio-blk-pci,drive=config"]
+        options += ["-drive", cdrom, "-device", "virtio-blk-pci,drive=config,addr=0x11"]
         options += ["-object", "rng-random,id=rng,filename=/dev/urandom"]
-        options += ["-device", "virtio-rng-pci,rng=rng"]
+        options += ["-device", "virtio-rng-pci,rng=rng,addr=0x12"]
         options += ["-chardev", f"socket,id=agent,path={self._agent.path},server=on,wait=off"]
-        options += ["-device", "virtio-serial-pci"]
+        options += ["-device", "virtio-serial-pci,addr=0x13"]
         options += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
         for number, port in enumerate(self._lab.ports):
             tap = f"tap,id=nic{number},ifname={port.tap},script=no,downscript=no"
-            # High slots: the numbers that Nova's devices get differ as well.
-            slot = f"addr={16 + number:#x}"
-            options += ["-netdev", tap]
-            options += ["-device", f"virtio-net-pci,netdev=nic{number},mac={port.mac},{slot}"]
+            # The slots that Nova gives its NICs, so that udev calls them ens3, ens4, ...
+            # No boot ROM: nothing is booted from the network, and it may not be installed.
+            card = f"netdev=nic{number},mac={port.mac},addr={3 + number:#x},romfile="
+            options += ["-netdev", tap, "-device", f"virtio-net-pci,{card}"]
         return options
 
     def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:

@@ -1,0 +1,31 @@
+"""What the builders need of the machine that they run on, and how it gets there."""
+
+from __future__ import annotations
+
+import os
+from typing import List, Mapping
+
+from .command import missing, run
+from .errors import BuildError
+from .progress import Progress
+
+
+def ensure(programs: Mapping[str, str], progress: Progress) -> List[str]:
+    """Install the Debian packages of those `programs` that are missing; tells which.
+
+    Without recommended packages: builders and testers only, no services.
+    """
+    packages = sorted(set(missing(programs).values()))
+    if not packages:
+        return []
+    if os.geteuid() != 0:
+        raise BuildError(f"missing on this machine: apt-get install {' '.join(packages)}")
+    if missing({"apt-get": "apt"}):
+        raise BuildError(f"this machine has no apt-get; install what has {', '.join(programs)}")
+    progress.say(f"This machine lacks {' '.join(packages)}.")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with progress.step("installing them with apt-get"):
+        run(["apt-get", "-q", "update"], timeout=600, env=environment)
+        install = ["apt-get", "-q", "-y", "--no-install-recommends", "install", *packages]
+        run(install, timeout=1800, env=environment)
+    return packages
