@@ -32,8 +32,8 @@ def run(
     if root is not None and Path(root).resolve() != Path("/"):
         command = ["chroot", str(root), *command]
     environment = {**os.environ, "LC_ALL": "C"}
-    environment["PATH"] = f"{environment['PATH']}:{SEARCH_PATH}" if "PATH" in environment else (
-        SEARCH_PATH
+    environment["PATH"] = (
+        f"{environment['PATH']}:{SEARCH_PATH}" if "PATH" in environment else (SEARCH_PATH)
     )
     try:
         process = subprocess.Popen(

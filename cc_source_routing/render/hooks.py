@@ -25,9 +25,11 @@ ANY_GATEWAY = "any"
 
 
 def hook_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
-    """``hook.sh`` and a file for each NIC; () for an empty plan."""
-    if not plan.nics:
-        return ()
+    """``hook.sh`` and a file for each NIC.
+
+    An empty plan gives the hook alone: it hands the first NIC that comes up to
+    an apply, which would have nobody to call it otherwise.
+    """
     return (
         ConfigFile(HOOK_PATH, render_template("hook.sh.j2", nics=NICS_PATH)),
         *(ConfigFile(f"{NICS_PATH}/{safe_name(nic.name)}", _nic(plan, nic)) for nic in plan.nics),

@@ -43,9 +43,10 @@ def inspect(root: Path, plan: RoutingPlan) -> Any:
 
 
 def render(plan: RoutingPlan, facts: Any) -> Tuple[ConfigFile, ...]:
-    """The hooks in if-up.d, if-post-down.d and dhclient-exit-hooks.d, and what they read."""
-    if not plan.nics:
-        return ()
+    """The hooks in if-up.d, if-post-down.d and dhclient-exit-hooks.d, and what they read.
+
+    Also for a plan that is empty as yet: an event may fill it.
+    """
     return (
         *hook_files(plan),
         ConfigFile(UP_PATH, render_template("ifupdown-up.j2", hook=HOOK_PATH), 0o755),
