@@ -57,7 +57,7 @@ def test_while_a_link_is_down_the_others_serve_on(server, lab: Lab):
 
 
 def test_a_nic_that_is_gone_takes_its_rules_and_routes_along(server, lab: Lab):
-    cloud, command = server(nics_in_own_subnets(3), rp_filter=1)
+    cloud, command = server(nics_in_own_subnets(3), rp_filter=1, container=False)
     command.ok("apply")
     lab.ip("S", "link", "del", "ens4")
     assert "detached" in lab.ip("S", "rule")
@@ -94,7 +94,7 @@ def test_a_nic_that_comes_back_gets_its_table_back(server, lab: Lab):
     lab.batch(
         "S",
         [
-            "link set ens4 up",
+            f"link set ens4 address {cloud.macs['ens4']} up",
             f"address add {nic.addresses[0]} dev ens4",
             f"address add {nic.addresses[1]} dev ens4 nodad",
         ],

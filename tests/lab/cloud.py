@@ -127,10 +127,10 @@ class Cloud:
     main_routes: Sequence[str] = ()
     """More `ip route add` arguments for S."""
     remote: tuple[str, ...] = REMOTE
-    _macs: dict[str, str] = field(default_factory=dict)
+    macs: dict[str, str] = field(default_factory=dict)
 
     def build(self) -> Cloud:
-        self._macs = {
+        self.macs = {
             nic.name: nic.mac or f"fa:16:3e:00:00:{i:02x}" for i, nic in enumerate(self.nics, 1)
         }
         self.lab.add("R", "RT", "S")
@@ -200,7 +200,7 @@ class Cloud:
                 f"link add p-{nic.name} type veth peer name {nic.name} netns {lab.name('S')}",
                 f"link set p-{nic.name} master br{nic.subnet} up",
             ]
-            inside += [f"link set {nic.name} address {self._macs[nic.name]} up"]
+            inside += [f"link set {nic.name} address {self.macs[nic.name]} up"]
             inside += _addresses(nic.name, nic.addresses)
         lab.batch("RT", lines)
         lab.batch("S", inside)
@@ -269,7 +269,7 @@ class Cloud:
             chains.append(
                 f"chain port_{number} {{\n"
                 f'type filter hook ingress device "p-{nic.name}" priority 0\n'
-                f"ether saddr != {self._macs[nic.name]} counter drop\n"
+                f"ether saddr != {self.macs[nic.name]} counter drop\n"
                 f"arp saddr ip != {{ {four} }} counter drop\n"
                 f"ip saddr != {{ {four} }} counter drop\n"
                 f"ip6 saddr != {{ fe80::/64, {six} }} counter drop\n}}"

@@ -84,11 +84,14 @@ class SourceRouting:
         ).stdout
 
     def files(self) -> dict[str, tuple[int, bytes]]:
-        """Every file below the root: path to (mode, content)."""
+        """Every file below the root, path to (mode, content); without the lock in /run.
+
+        A lock that somebody may wait for is never deleted; /run forgets it.
+        """
         return {
             str(path.relative_to(self.root)): (path.stat().st_mode, path.read_bytes())
             for path in sorted(self.root.rglob("*"))
-            if path.is_file()
+            if path.is_file() and path.name != "lock"
         }
 
 

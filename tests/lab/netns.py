@@ -14,6 +14,7 @@ import signal
 import subprocess
 import weakref
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,15 @@ class Lab:
         return _run(["ip", "-n", self.name(short), *argv], check=check).stdout
 
     def batch(self, short: str, lines: Iterable[str]) -> None:
-        """Many `ip` commands in one process; the first that fails ends it."""
-        script = "".join(line + "\n" for line in lines)
-        if script:
-            _run(["ip", "-n", self.name(short), "-batch", "-"], stdin=script)
+        """Many `ip` commands in one process; the first that fails ends it.
+
+        A line may begin with ``-6``, which `ip -batch` itself does not know: each
+        run of such lines is a process of its own.
+        """
+        for flag, run in groupby(lines, key=lambda line: "-6" if line.startswith("-6 ") else "-0"):
+            script = "".join(line.removeprefix("-6 ") + "\n" for line in run)
+            family = ["-6"] if flag == "-6" else []
+            _run(["ip", "-n", self.name(short), *family, "-batch", "-"], stdin=script)
 
     def sysctl(self, short: str, values: Mapping[str, Any]) -> None:
         """Set sysctls; keys are paths below /proc/sys."""
