@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +25,10 @@ SHELLS = ("dash", "busybox sh", "bash --posix")
 _MOUNTS = """
 set -e
 mount --make-rprivate /
-mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /run
 mkdir -p /run/overlay/upper /run/overlay/work /run/source-routing
 mount --bind {box}/state /run/source-routing
-cp -a {box}/root/etc/. /run/overlay/upper/
+cp -a {root}/etc/. /run/overlay/upper/
 mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/overlay/upper,workdir=/run/overlay/work /etc
 mount --bind {box}/bin /usr/local/bin
 # busybox has a logger of its own; the host's journal is not for it.
@@ -85,12 +84,22 @@ def logged(run: Run, shell: str, text: str) -> bool:
 class Sandbox:
     """Rendered files in a root, and recorders in place of what hooks call."""
 
-    def __init__(self, box: Path, files: Iterable[ConfigFile]):
+    def __init__(
+        self,
+        box: Path,
+        files: Iterable[ConfigFile] = (),
+        root: Path | None = None,
+        enter: Sequence[str] = ("unshare", "--mount", "--net"),
+    ):
+        """With `files` below a root of its own, or with the tree `root`; `enter` is put before
+        the shell that becomes the sandbox."""
         demand(missing_for_lab())
         self.box = box
-        for name in ("root/etc", "state", "bin"):
-            (box / name).mkdir(parents=True)
-        write_files(box / "root", files, ())
+        self.root = root or box / "root"
+        self.enter = tuple(enter)
+        for path in (self.root / "etc", box / "state", box / "bin"):
+            path.mkdir(parents=True, exist_ok=True)
+        write_files(self.root, files, ())
         self.mock("logger")
         self.mock("source-routing", "echo 'applied 3 operations'")
         self.answer(4, "")
@@ -101,7 +110,7 @@ class Sandbox:
         self._script(self.box / "bin" / name, _RECORDER.format(name=name, box=self.box, more=more))
 
     def answer(self, family: int | str, printed: str, complaint: str = "") -> None:
-        """What the `ip` of one family (or of none) prints, and says on standard error when it fails."""
+        """What the `ip` of one family (or of none) prints, and what it complains of if it fails."""
         (self.box / f"answer{family}").write_text(printed)
         (self.box / f"complaint{family}").unlink(missing_ok=True)
         if complaint:
@@ -118,7 +127,8 @@ class Sandbox:
         """Run the hook at `path` once, as `shell PATH`, with a recorder for ip."""
         links = "\n".join(f"ip link add {nic} type bridge" for nic in nics)
         self._script(self.box / "ip", _MOCK_IP.format(box=self.box))
-        mock = f'{links}\nmount --bind {self.box}/ip "$(realpath "$(command -v ip)")"\n'
+        mask = f'mount --bind {self.box}/ip "$(realpath "$(command -v ip)")"'
+        mock = f"mount -t sysfs sysfs /sys\n{links}\n{mask}\n"
         return self.run(f"{shell} {path}", mock, env)
 
     def source(self, path: str, shell: str = "bash", before: str = "", **env: str) -> Run:
@@ -133,7 +143,7 @@ class Sandbox:
         script = self.box / "script"
         words = " ".join(shlex.quote(f"{key}={value}") for key, value in (env or {}).items())
         script.write_text(
-            _MOUNTS.format(box=self.box)
+            _MOUNTS.format(box=self.box, root=self.root)
             + prepare
             + f"set +e\ndate +%s%N >{self.box}/started\n"
             + f"env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin {words} {command} </dev/null\n"
@@ -142,7 +152,7 @@ class Sandbox:
             + "exit $code\n"
         )
         done = subprocess.run(
-            ["unshare", "--mount", "--net", "sh", str(script)],
+            [*self.enter, "sh", str(script)],
             capture_output=True,
             text=True,
             timeout=120,
