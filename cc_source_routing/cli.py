@@ -33,6 +33,10 @@ class _UnreadableInput(Exception):
     """A file named on the command line cannot be read."""
 
 
+class _NothingAsked(Exception):
+    """The cloud-config named on the command line has no stanza."""
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; returns its exit code."""
     arguments = _parser().parse_args(argv)
@@ -43,6 +47,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         for line in lines:
             print(f"source-routing: {line}", file=sys.stderr)
         return MISUSE
+    except _NothingAsked as error:
+        print(f"source-routing: {error}", file=sys.stderr)
+        return OK
     except _UnreadableInput as error:
         print(f"source-routing: {error}", file=sys.stderr)
         return MISUSE
@@ -179,7 +186,10 @@ def _stanza(arguments: argparse.Namespace) -> Stanza:
     """--config FILE, else the saved stanza, else all defaults."""
     if arguments.config is not None:
         loaded = _load(arguments.config)
-        return loaded.stanza if loaded.stanza is not None else Stanza(enabled=False)
+        if loaded.stanza is None:
+            # As in cloud-init: no stanza is no order, not an order to remove.
+            raise _NothingAsked(f"{loaded.path}: no source_routing: key, nothing to do")
+        return loaded.stanza
     from .engine import saved_stanza
 
     return saved_stanza(arguments.root) or Stanza()
