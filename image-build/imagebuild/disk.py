@@ -76,8 +76,7 @@ def build(root: Path, target: Path, progress: Progress, *, compress: bool = True
         with progress.step("writing the disk with its boot loader"):
             _partition(root, raw)
             _embed(root, raw, core.read_bytes())
-        title = "compressing it" if compress else "converting it"
-        with progress.step(f"{title} to {target.name}"):
+        with progress.step("compressing it to qcow2" if compress else "converting it to qcow2"):
             squeeze = ["-c"] if compress else []
             run(["qemu-img", "convert", "-O", "qcow2", *squeeze, raw, target], timeout=900)
 
