@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from . import render
 from .apply import apply_plan, operations_for
+from .commands import run
 from .diff import Operation, SetGroup, SetSysctl
-from .errors import DiscoveryError, FileError
+from .errors import CommandError, DiscoveryError, FileError
 from .files import FileChanges, file_deviations, lock, read_text, write_files
 from .metadata import metadata_to_json
 from .model import ConfigFile, HostState, IPAddress, Metadata, RoutingPlan, Stanza
@@ -36,6 +37,7 @@ from .verify import (
 
 STANZA_PATH = "/etc/source-routing/stanza.json"
 METADATA_PATH = "/etc/source-routing/metadata.json"
+NOTIFY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def apply(stanza: Stanza, root: Path, metadata: Optional[Metadata] = None) -> Ou
         _remember_previous(seen, root)
         operations = apply_plan(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
         files = write_files(root, seen.files, seen.owned)
-        return Outcome(seen, operations, files)
+        failures = _notify_managers(root, files)
+        return Outcome(replace(seen, warnings=(*seen.warnings, *failures)), operations, files)
 
 
 def remove(root: Path) -> Outcome:
@@ -98,7 +101,7 @@ def remove(root: Path) -> Outcome:
 def render_only(stanza: Stanza, root: Path, name: str) -> Tuple[View, FileChanges]:
     """Only the files, for the renderer `name`; the kernel is read, never changed."""
     with lock(root):
-        seen = view(_with_renderer(stanza, name), root)
+        seen = view(replace(stanza, renderer=name), root)
         return seen, write_files(root, seen.files, seen.owned)
 
 
@@ -184,20 +187,38 @@ def _files(
         name, reason = "none", str(error)
         warnings = (f"{error}; nothing will restore the routes after a flap or a reboot",)
     module = render.renderer(name)
+    facts = module.inspect(root, plan)
+    warnings += module.warnings(plan, facts)
     files = [
         *common_files(plan),
         ConfigFile(STANZA_PATH, stanza_to_json(stanza)),
-        *module.render(plan, module.inspect(root, plan)),
+        *module.render(plan, facts),
     ]
     if state.metadata.ports:
         files.append(ConfigFile(METADATA_PATH, metadata_to_json(state.metadata)))
     return tuple(files), tuple(owned), name, reason, warnings
 
 
-def _with_renderer(stanza: Stanza, name: str) -> Stanza:
-    from dataclasses import replace
+def _notify_managers(root: Path, changes: FileChanges) -> List[str]:
+    """Tell the running managers whose files have changed; returns what failed.
 
-    return replace(stanza, renderer=name)
+    Whose those are is told by their paths: files that are taken away may be
+    another renderer's.  Only on the system that runs: an image or a test's
+    tree has nobody to tell.
+    """
+    if root.resolve() != Path("/"):
+        return []
+    changed = (*changes.written, *changes.removed)
+    commands = dict.fromkeys(
+        command for name in render.RENDERERS for command in render.renderer(name).after(changed)
+    )
+    failures = []
+    for command in commands:
+        try:
+            run(command, timeout=NOTIFY_SECONDS)
+        except CommandError as error:
+            failures.append(f"the network manager was not told of its new files: {error}")
+    return failures
 
 
 def _remember_previous(seen: View, root: Path) -> None:

@@ -9,13 +9,16 @@ A renderer module has these functions; `root` is the directory that stands for
     The I/O part: whatever of the root the rendering depends on (a hashable
     value of the module's own; None when it needs nothing).
 ``render(plan, facts) -> tuple[ConfigFile, ...]``
-    Pure.  The whole set of files; an empty plan gives ().
+    Pure.  The whole set of files.  Hooks are among them also when no NIC is
+    planned yet: they are what brings a late one in.
 ``owned(root) -> tuple[str, ...]``
     Paths (absolute within the root) of existing files that this renderer has
     written at any time; those that are no longer rendered are removed.
-``RELOAD``
-    Argument vector that makes the manager read changed files without losing a
-    packet, or None when hooks are read at each event.
+``warnings(plan, facts) -> tuple[str, ...]``
+    Pure.  What of the plan the manager cannot keep.
+``after(changed) -> tuple[argument vector, ...]``
+    Pure.  Commands that a running system needs once the files at the paths
+    `changed` are new; none of them waits for anything.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterable, Iterator, List, Tuple
 
 from ..errors import FileError
 from ..files import read_text
@@ -21,10 +21,6 @@ DHCLIENT_PATH = "/etc/dhcp/dhclient-exit-hooks.d/source-routing"
 INTERFACES_PATH = "/etc/network/interfaces"
 IFUP_PATHS = ("/usr/sbin/ifup", "/sbin/ifup")
 _STANZA = re.compile(r"\s*iface\s+(\S+)")
-
-# Hooks are read at each event.
-RELOAD = None
-
 
 def available(root: Path) -> Evidence:
     """Whether ``ifup`` is there and its configuration names an interface beside lo."""
@@ -57,6 +53,14 @@ def render(plan: RoutingPlan, facts: Any) -> Tuple[ConfigFile, ...]:
 
 def owned(root: Path) -> Tuple[str, ...]:
     return existing(root, (UP_PATH, DOWN_PATH, DHCLIENT_PATH, *hook_paths(root)))
+
+
+def warnings(plan: RoutingPlan, facts: Any) -> Tuple[str, ...]:
+    return ()
+
+
+def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+    return ()
 
 
 def _is_file(root: Path, path: str) -> bool:

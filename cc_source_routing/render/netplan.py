@@ -24,7 +24,6 @@ from .networkd_files import interface_index
 
 # By rising priority, netplan(5).
 YAML_DIRECTORIES = ("/usr/lib/netplan", "/lib/netplan", "/etc/netplan", "/run/netplan")
-RELOAD = networkd.RELOAD
 after = networkd.after
 
 
@@ -55,12 +54,8 @@ def inspect(
     plan: RoutingPlan,
     index_of: Callable[[str], Optional[int]] = interface_index,
 ) -> Facts:
-    by_networkd = (
-        program(root, "systemd-networkd") and not unit(root, networkd.SERVICE).masked
-    )
-    by_manager = (
-        program(root, "NetworkManager") and not unit(root, network_manager.SERVICE).masked
-    )
+    by_networkd = program(root, "systemd-networkd") and not unit(root, networkd.SERVICE).masked
+    by_manager = program(root, "NetworkManager") and not unit(root, network_manager.SERVICE).masked
     return Facts(
         networkd.inspect(root, plan, index_of) if by_networkd else None,
         network_manager.inspect(root, plan) if by_manager else None,
@@ -85,9 +80,7 @@ def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
     told: Tuple[str, ...] = ()
     if facts.networkd is not None:
         # A device without a .network file is NetworkManager's, where that is there.
-        told += networkd.warnings(
-            plan, facts.networkd, others=facts.network_manager is not None
-        )
+        told += networkd.warnings(plan, facts.networkd, others=facts.network_manager is not None)
     if facts.network_manager is not None:
         told += network_manager.warnings(plan, facts.network_manager)
     return told

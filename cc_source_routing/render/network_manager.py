@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Tuple
+from typing import Iterable, Tuple
 
 from ..model import ConfigFile, RoutingPlan
 from . import Evidence
@@ -25,7 +25,6 @@ DISPATCHER_PATH = "/etc/NetworkManager/dispatcher.d/50-source-routing"
 CLOUD_SETUP_UNITS = ("nm-cloud-setup.timer", "nm-cloud-setup.service")
 
 # Hooks are read at each event.
-RELOAD = None
 
 
 @dataclass(frozen=True)
@@ -82,3 +81,8 @@ def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
             "own (tables 30200 and up) that come before ours; let one of the two do it"
         )
     return tuple(told)
+
+
+def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+    """None: the dispatcher reads its scripts at each event."""
+    return ()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any, Iterable, Tuple
 
 from ..model import ConfigFile, RoutingPlan
 from . import Evidence
-
-RELOAD = None
 
 
 def available(root: Path) -> Evidence:
@@ -24,4 +22,12 @@ def render(plan: RoutingPlan, facts: Any) -> Tuple[ConfigFile, ...]:
 
 
 def owned(root: Path) -> Tuple[str, ...]:
+    return ()
+
+
+def warnings(plan: RoutingPlan, facts: Any) -> Tuple[str, ...]:
+    return ()
+
+
+def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
     return ()
