@@ -11,7 +11,7 @@ pytestmark = pytest.mark.kernel
 
 
 def _refused(document: dict) -> dict:
-    """A route that is well formed and that only the kernel knows to be wrong: via its own address."""
+    """A route that is well formed and that only the kernel refuses: via the host itself."""
     document["source_routing"]["interfaces"]["ens4"]["routes"] = [
         {"to": "203.0.113.0/24", "via": "162.253.43.134", "on_link": True}
     ]
@@ -223,7 +223,7 @@ def test_wrong_use_ends_with_two(prepared, argv: list[str]):
 
 
 @pytest.mark.parametrize(
-    ("content", "code"), [(None, 1), (b"", 2), (b"#cloud-config\nhostname: web1\n", 0)]
+    ("content", "code"), [(None, 2), (b"", 2), (b"#cloud-config\nhostname: web1\n", 0)]
 )
 def test_a_config_that_is_missing_or_empty_is_not_taken_for_an_order_to_remove(
     prepared, content, code

@@ -106,6 +106,23 @@ def test_four_nics_of_which_one_has_no_gateway(server, lab: Lab):
     assert pings(lab, [Ping("S", "10.103.0.77"), Ping("S", "fd00:103::77")]) == []
 
 
+def test_two_quarters_of_the_world_behind_a_sibling_do_not_become_a_half(server, lab: Lab):
+    """Collapsed into 0.0.0.0/1 they would count as a default, and main's way would be taken."""
+    routes = [
+        "0.0.0.0/2 via 10.100.0.1 dev ens3",
+        "64.0.0.0/2 via 10.101.0.1 dev ens4",
+        "::/2 via fd00:100::1 dev ens3",
+        "4000::/2 via fd00:101::1 dev ens4",
+    ]
+    _cloud, command = server(nics_in_own_subnets(3), main_routes=routes, container=False)
+    command.ok("apply")
+    for to, source in (("8.8.8.8", "10.102.0.10"), ("64.31.0.51", "10.102.0.10")):
+        assert route_get(lab, "S", to, "from", source).dev == "ens5"
+    for to, source in (("2600::1", "fd00:102::10"), ("4001::1", "fd00:102::10")):
+        assert route_get(lab, "S", to, "from", source).dev == "ens5"
+    command.ok("check")
+
+
 @pytest.mark.parametrize("rp_filter", [0, 1])
 def test_twenty_eight_dual_stack_nics_all_answer(server, lab: Lab, rp_filter: int):
     cloud, command = server(

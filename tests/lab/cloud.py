@@ -342,11 +342,15 @@ class Cloud:
 
     def stanza(self, **more: object) -> dict[str, object]:
         """A user-data document that tells every gateway and writes no manager's files."""
-        interfaces = {}
-        for nic in self.nics:
-            interfaces[nic.name] = {
-                f"gateway{ip_address(gateway).version}": gateway for gateway in nic.gateways
-            }
+        served = more.get("families", ["ipv4", "ipv6"])
+        told = {
+            nic.name: {f"ipv{ip_address(gateway).version}": gateway for gateway in nic.gateways}
+            for nic in self.nics
+        }
+        interfaces = {
+            name: {f"gateway{family[-1]}": ip for family, ip in own.items() if family in served}
+            for name, own in told.items()
+        }
         return {"source_routing": {"renderer": "none", "interfaces": interfaces, **more}}
 
 

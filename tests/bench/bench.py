@@ -1,0 +1,309 @@
+"""What it costs: hooks, whole applies, boots without work, lost packets.
+
+``python3 tests/bench/bench.py [--quick]`` needs root, pyroute2 and what the
+kernel tests need; it works in network namespaces of its own and prints tables
+of medians.  All methods of a table are measured in turn, round by round, so
+that a slow moment of the machine hits each of them.  Nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
+
+from lab import Cloud, Driver, Lab, SourceRouting, UdpEcho, nics_in_own_subnets, seed_nics  # noqa: E402
+from lab.cloud import version  # noqa: E402
+from lab.command import REPOSITORY  # noqa: E402
+from lab.needs import missing_for_lab  # noqa: E402
+from lab.netns import reap  # noqa: E402
+
+WORKER = HERE / "worker.py"
+BOTH = ["ipv4", "ipv6"]
+Row = Sequence[str]
+
+
+def table(title: str, head: Row, rows: Sequence[Row]) -> None:
+    """Print a table whose first column is text and whose others are numbers."""
+    widths = [max(len(str(row[i])) for row in (head, *rows)) for i in range(len(head))]
+    print(f"\n{title}")
+    for row in (head, *rows):
+        cells = [str(row[0]).ljust(widths[0])]
+        cells += [str(cell).rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        print("  " + "  ".join(cells))
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.2f}" if seconds < 0.1 else f"{seconds * 1000:.0f}"
+
+
+def ratio(value: float, base: float) -> str:
+    return f"{value / base:.3f}"
+
+
+def server(lab: Lab, count: int) -> None:
+    """S with `count` dual-stack NICs; their far ends are in one other namespace."""
+    nics = nics_in_own_subnets(count)
+    lab.add("S", "P")
+    lab.batch(
+        "S",
+        [
+            line
+            for number, nic in enumerate(nics)
+            for line in (
+                f"link add {nic.name} type veth peer name p{number} netns {lab.name('P')}",
+                f"link set {nic.name} up",
+                *(
+                    f"address add {address} dev {nic.name}"
+                    + (" nodad" if version(address) == 6 else "")
+                    for address in nic.addresses
+                ),
+            )
+        ],
+    )
+    lab.batch("P", [f"link set p{number} up" for number in range(count)])
+    lab.batch("S", [f"route add default via {g} dev {nics[0].name}" for g in nics[0].gateways])
+
+
+def work(lab: Lab, mode: str, root: Path, config: Path, *options: str) -> dict[str, object]:
+    """Run the worker in S with the root's directories mounted over the system's."""
+    done = lab.run(
+        "S",
+        "unshare",
+        "--mount",
+        sys.executable,
+        str(WORKER),
+        mode,
+        str(root),
+        str(config),
+        *options,
+        timeout=1800,
+        env={"PYTHONPATH": str(REPOSITORY)},
+    )
+    return json.loads(done.stdout)
+
+
+def new_root(directory: Path) -> Path:
+    root = directory / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    shutil.copytree("/etc/iproute2", root / "etc/iproute2")
+    return root
+
+
+def hooks(directory: Path, quick: bool) -> None:
+    """(a) One NIC's hook, a process each time."""
+    rounds = 15 if quick else 60
+    rows = []
+    for count, families in ((2, ["ipv4"]), (2, BOTH), (8, BOTH), (28, BOTH)):
+        what = f"{count} NICs, {' + '.join(families)}"
+        with Lab() as lab:
+            server(lab, count)
+            root, cloud = new_root(directory), Cloud(lab, nics_in_own_subnets(count))
+            command = SourceRouting(lab, "S", root)
+            command.configure(cloud.stanza(renderer="ifupdown", families=families))
+            command.ok("apply")
+            (root / "etc/iproute2/rt_tables.d").mkdir(exist_ok=True)
+            times = work(lab, "hooks", root, command.config, "ens4", str(rounds))
+        base = statistics.median(times["seed's script"])
+        for method, samples in times.items():
+            middle = statistics.median(samples)
+            rows.append(
+                (
+                    f"{method}, {what}",
+                    milliseconds(middle),
+                    milliseconds(max(samples)),
+                    ratio(middle, base),
+                )
+            )
+    table(
+        f"(a) Hook for one known NIC, wall ms of the process, {rounds} rounds",
+        ("method", "median", "max", "x seed's"),
+        rows,
+    )
+
+
+def applies(directory: Path, quick: bool) -> None:
+    """(b) The whole of a first apply in one process, and the same objects by other ways."""
+    rows = []
+    for count in (2, 8, 28) if quick else (2, 8, 28, 100):
+        rounds = 3 if quick or count > 28 else 11
+        with Lab() as lab:
+            server(lab, count)
+            root, cloud = new_root(directory), Cloud(lab, nics_in_own_subnets(count))
+            command = SourceRouting(lab, "S", root)
+            command.configure(cloud.stanza(gateway_guess="never"))
+            result = work(lab, "applies", root, command.config, str(rounds))
+        base = statistics.median(result["times"]["IPRoute, one by one"])
+        for method, samples in result["times"].items():
+            middle = statistics.median(samples)
+            rows.append(
+                (
+                    method,
+                    str(count),
+                    str(result["routes"]),
+                    str(result["rules"]),
+                    milliseconds(middle),
+                    milliseconds(max(samples)),
+                    ratio(middle, base),
+                )
+            )
+    table(
+        "(b) Apply in process, dual stack, wall ms without imports",
+        ("method", "NICs", "routes", "rules", "median", "max", "x one by one"),
+        rows,
+    )
+
+
+def boots(directory: Path, quick: bool) -> None:
+    """(c) What cloud-init's stage takes longer because of us."""
+    rounds = 5 if quick else 15
+    rows = []
+    with Lab() as lab:
+        server(lab, 28)
+        cloud = Cloud(lab, nics_in_own_subnets(28))
+        command = SourceRouting(lab, "S", new_root(directory))
+        command.configure(cloud.stanza(gateway_guess="never"))
+        command.ok("apply")
+        for what in (
+            "package import",
+            "no stanza",
+            "source_routing: false",
+            "one NIC",
+            "28 NICs, nothing to change",
+        ):
+            samples = []
+            for _round in range(rounds):
+                told = work(lab, "boot", command.root, command.config, what)
+                samples.append(told["seconds"])
+            rows.append(
+                (
+                    what,
+                    milliseconds(statistics.median(samples)),
+                    milliseconds(max(samples)),
+                    str(told["pyroute2"]).lower(),
+                )
+            )
+    table(
+        f"(c) handle() in a fresh interpreter, added ms, {rounds} rounds",
+        ("case", "median", "max", "pyroute2 imported"),
+        rows,
+    )
+
+
+def lost(directory: Path, quick: bool) -> None:
+    """(d) Packets that get lost while the state is renewed."""
+    again = 20 if quick else 100
+    rows = []
+    with Lab() as lab:
+        cloud = Cloud(lab, seed_nics(), rp_filter=1, container=False, hosts=False).build()
+        command = SourceRouting(lab, "S", new_root(directory))
+        command.configure(cloud.stanza())
+        command.configure(cloud.stanza(rule_priority=6000, table_base=700), "other")
+        other = command.config
+        command.configure(cloud.stanza())
+        with Driver(lab, "S") as driver:
+            driver(*command.argv("apply"))
+
+            def nothing_to_change(_round: int) -> None:
+                driver(*command.argv("apply"))
+
+            def all_changes(number: int) -> None:
+                config = command.config if number % 2 else other
+                driver("--root", str(command.root), "--config", str(config), "apply")
+
+            def seed(_round: int) -> None:
+                command.lab.run(
+                    "S",
+                    "unshare",
+                    "--mount",
+                    "sh",
+                    "-c",
+                    _SEED,
+                    str(command.root),
+                    str(HERE / "seed-hook.sh"),
+                )
+
+            def flush_and_add(_round: int) -> None:
+                lab.batch(
+                    "S",
+                    [
+                        "route flush table 650",
+                        "route add 10.13.96.0/19 dev ens4 table 650",
+                        "route add default via 10.13.96.1 dev ens4 table 650",
+                    ],
+                )
+
+            cases: list[tuple[str, Callable[[int], None], int]] = [
+                ("apply, nothing to change", nothing_to_change, again),
+                ("apply, every table and rule changes", all_changes, again),
+            ]
+            for name, act, times in cases:
+                rows.append(_meter(lab, name, act, times))
+            driver(*command.argv("remove"))
+            lab.batch(
+                "S",
+                [
+                    "rule add from 10.13.96.161 lookup 650",
+                    "route add default via 10.13.96.1 dev ens4 table 650",
+                ],
+            )
+            rows.append(_meter(lab, "flush + add in one ip -batch", flush_and_add, again))
+            lab.batch("S", ["rule del from 10.13.96.161 lookup 650", "route flush table 650"])
+            (command.root / "etc/iproute2/rt_tables.d").mkdir(exist_ok=True)
+            names = command.root / "etc/iproute2/rt_tables.d/seed.conf"
+            names.write_text("650 ens4\n")
+            seed(0)
+            rows.append(_meter(lab, "seed's script", seed, max(again // 5, 10)))
+    table(
+        "(d) UDP echo each 0.2 ms to the second NIC",
+        ("while", "times", "sent", "lost", "lost/time", "longest gap ms"),
+        rows,
+    )
+
+
+_SEED = 'mount --bind "$0/etc/iproute2" /etc/iproute2 && IFACE=ens4 exec sh -e "$1"'
+
+
+def _meter(lab: Lab, name: str, act: Callable[[int], None], times: int) -> Row:
+    with UdpEcho(lab, "R", "S", "10.13.96.161", 0.2) as meter:
+        for number in range(times):
+            act(number)
+    loss = meter.loss
+    return (
+        name,
+        str(times),
+        str(loss.sent),
+        str(loss.lost),
+        f"{loss.lost / times:.2f}",
+        f"{loss.longest_gap_ms:.1f}",
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few rounds, no 100 NICs")
+    parser.add_argument("--only", choices="abcd", help="one table")
+    arguments = parser.parse_args()
+    missing = missing_for_lab()
+    if missing:
+        print("missing here: " + ", ".join(missing), file=sys.stderr)
+        return 1
+    reap()
+    with tempfile.TemporaryDirectory(prefix="source-routing-bench-") as directory:
+        for letter, part in zip("abcd", (hooks, applies, boots, lost)):
+            if arguments.only in (None, letter):
+                part(Path(directory), arguments.quick)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
