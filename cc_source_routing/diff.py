@@ -192,7 +192,13 @@ def route_key(route: Route) -> RouteKey:
 
 
 def _route_additions(want: Footprint, have: Footprint) -> List[Operation]:
-    missing = want.routes - have.routes
+    # A kernel route that may do more is as good: networkd's file says onlink for a
+    # gateway, since a route that it cannot set would fail the whole link.
+    missing = {
+        route
+        for route in want.routes - have.routes
+        if route._replace(onlink=True) not in have.routes
+    }
     # On-link routes first: a gateway must be reachable when its route comes.
     order = sorted(missing, key=lambda r: (r.gateway is not None, _route_order(r)))
     return [ReplaceRoute(route) for route in order]

@@ -13,9 +13,15 @@ for one and keeps it as long as one of the links wants it.
 A file that may match several devices (``Name=en*``) holds only rules there:
 they belong to no device, while a route would be given to each of them.
 
+Why gateways are addresses, not ``_dhcp4`` and ``_ipv6ra``: such a route comes
+back as ``proto dhcp`` or ``ra`` whatever Protocol= says (measured with 257), so
+it could not be known as ours, and networkd and we would each set it right by
+turns.  The gain would be small: the rules cannot follow a DHCP address either
+(systemd#33540), so a new lease needs a new plan all the same.
+
 What networkd cannot express is completed by the event path, which runs
 ``source-routing apply`` whenever networkd has changed a link or a lease
-(`networkd_events`): a rule cannot follow a DHCP address (systemd#33540).
+(`networkd_events`).
 
 A NIC that is only down, or waits for its address, keeps its drop-in: taking it
 away for the length of a flap would make networkd configure it twice.
@@ -32,7 +38,6 @@ from ..model import (
     SCOPE_LINK,
     TABLE_MAIN,
     ConfigFile,
-    Gateway,
     PlannedNic,
     Route,
     RoutingPlan,
@@ -218,10 +223,7 @@ def _drop_in(
         ("RoutingPolicyRule", _rule(rule)) for rule in rules if _is_expressible(rule, facts)
     ]
     if not shared:
-        files = dict(facts.files)
-        for nic in nics:
-            native = _native_gateway(nic, files[nic.name])
-            sections += [("Route", _route(route, native)) for route in nic.routes]
+        sections += [("Route", _route(route)) for nic in nics for route in nic.routes]
     told = "".join(
         f"\n[{name}]\n" + "".join(f"{key}={value}\n" for key, value in settings)
         for name, settings in sections
@@ -254,27 +256,19 @@ def _rule(rule: Rule) -> Tuple[Tuple[str, str], ...]:
     return tuple(settings)
 
 
-def _route(route: Route, native: Optional[Gateway]) -> Tuple[Tuple[str, str], ...]:
+def _route(route: Route) -> Tuple[Tuple[str, str], ...]:
     settings = [("Destination", str(route.dst)), ("Table", str(route.table))]
     if route.type != "unicast":
         settings.append(("Type", route.type))
     if route.gateway is not None:
-        follows = native is not None and route.gateway == native.ip and not route.onlink
-        settings.append(("Gateway", "_dhcp4" if follows else str(route.gateway)))
-        if route.onlink:
-            settings.append(("GatewayOnLink", "yes"))
+        settings.append(("Gateway", str(route.gateway)))
+        # Otherwise the kernel refuses the route while the NIC has no address (a lost
+        # lease), and networkd then gives the whole link up and starts it anew.
+        settings.append(("GatewayOnLink", "yes"))
     if route.family == 4 and route.type == "unicast":
         settings.append(("Scope", "link" if route.scope == SCOPE_LINK else "global"))
     settings += [("Metric", str(route.metric)), ("Protocol", str(OUR_PROTOCOL))]
     return tuple(settings)
-
-
-def _native_gateway(nic: PlannedNic, file: NetworkFile) -> Optional[Gateway]:
-    """The NIC's IPv4 gateway when networkd's own lease tells the very same one."""
-    gateway = nic.gateway(4)
-    if gateway is None or file.dhcp4_router is None or gateway.ip != file.dhcp4_router:
-        return None
-    return gateway
 
 
 def _drop_ins(root: Path) -> List[str]:

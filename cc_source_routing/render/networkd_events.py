@@ -5,8 +5,8 @@ changes, so a path unit watches those directories, and a script waits for the
 links to settle and plans anew.  Not a resident process, and not
 networkd-dispatcher, which most images do not have.
 
-An address that is only lost starts no apply: networkd itself withdraws what it
-knows of that link, and while a link flaps there must be no plan without it.
+When addresses are only lost it waits a little: while a link flaps there must be
+no plan without it.
 
 The path unit is wanted by a drop-in of networkd's own unit: that needs no
 link in a .wants directory, and it goes as networkd goes.

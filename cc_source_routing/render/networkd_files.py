@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import socket
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -19,7 +18,6 @@ from ..model import PlannedNic
 from .evidence import names, text
 
 LINKS = "/run/systemd/netif/links"
-LEASES = "/run/systemd/netif/leases"
 # By falling priority, systemd.network(5).
 NETWORK_DIRECTORIES = (
     "/etc/systemd/network",
@@ -40,8 +38,6 @@ class NetworkFile(NamedTuple):
     path: str
     # It may match other NICs too, so that it can hold no routes of this one.
     shared: bool = False
-    # The router option of the DHCPv4 lease that networkd holds for the NIC.
-    dhcp4_router: Optional[IPv4Address] = None
 
     @property
     def drop_in_directory(self) -> str:
@@ -66,7 +62,7 @@ def network_files(
     in_use = _files_in_use(root)
     available = _effective_files(root)
     matches = {path: match_section(text(root, path)) for path in available}
-    found: List[Tuple[str, str, Optional[IPv4Address]]] = []
+    found: List[Tuple[str, str]] = []
     for nic in nics:
         index = index_of(nic.name)
         path = in_use.get(index) if index is not None else None
@@ -74,11 +70,11 @@ def network_files(
         if path not in matches:
             path = next((p for p in available if is_match(matches[p], nic)), None)
         if path is not None:
-            found.append((nic.name, path, _dhcp4_router(root, index)))
-    users = [path for _name, path, _router in found]
+            found.append((nic.name, path))
+    users = [path for _name, path in found]
     return tuple(
-        (name, NetworkFile(path, _is_shared(path, users, in_use, matches[path]), router))
-        for name, path, router in found
+        (name, NetworkFile(path, _is_shared(path, users, in_use, matches[path])))
+        for name, path in found
     )
 
 
@@ -172,21 +168,6 @@ def _files_in_use(root: Path) -> Dict[int, str]:
         if directory in NETWORK_DIRECTORIES and _FILE.fullmatch(file):
             found[int(name)] = path
     return found
-
-
-def _dhcp4_router(root: Path, index: Optional[int]) -> Optional[IPv4Address]:
-    """The router that Gateway=_dhcp4 stands for; None when it would stand for nothing."""
-    if index is None:
-        return None
-    lease = _assignments(text(root, f"{LEASES}/{index}"))
-    # A client that was sent a classless default ignores the router option (RFC 3442).
-    if any(route.startswith("0.0.0.0/0,") for route in lease.get("ROUTES", "").split()):
-        return None
-    routers = lease.get("ROUTER", "").split()
-    try:
-        return IPv4Address(routers[0]) if routers else None
-    except ValueError:
-        return None
 
 
 def _assignments(document: str) -> Dict[str, str]:
