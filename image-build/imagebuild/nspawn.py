@@ -50,7 +50,7 @@ exec systemd-nspawn "$@"
 # networkd's own .link matching go by.  Only in a lab: see ContainerGuest.
 _MAC_MATCH = """
 [Service]
-ExecStartPre=/bin/sh -c 'sed -i s/^PermanentMACAddress=/MACAddress=/ \
+ExecStartPre=+/bin/sh -c 'sed -i s/^PermanentMACAddress=/MACAddress=/ \
     /run/systemd/network/*.network /run/systemd/network/*.link 2>/dev/null; true'
 """
 

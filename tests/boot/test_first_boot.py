@@ -23,14 +23,15 @@ def image(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(name)
 
 
-@pytest.fixture(scope="module")
+# A class each, so that one machine runs at a time.
+@pytest.fixture(scope="class")
 def without(image: Path, scratch: Path) -> Iterator[Server]:
     """The negative control: the same image, the module told to keep out."""
     with first_boot(image, OFF, scratch) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def served(image: Path, scratch: Path) -> Iterator[Server]:
     with first_boot(image, ON, scratch) as server:
         yield server
