@@ -6,7 +6,9 @@ client             files
 systemd-networkd   /run/systemd/netif/leases/IFINDEX
 NetworkManager     /run/NetworkManager/devices/IFINDEX
 ISC dhclient       /var/lib/dhcp, /var/lib/dhclient (*.lease, *.leases); run by
-                   NetworkManager: /var/lib/NetworkManager/dhclient*.lease
+                   NetworkManager: /var/lib/NetworkManager/dhclient*.lease;
+                   /run/source-routing, where our exit hook notes a lease
+                   that dhclient itself has not written yet
 dhcpcd             /var/lib/dhcpcd/IFACE.lease, IFACE-SSID.lease, *.lease6;
                    older: /var/lib/dhcpcd5, with dhcpcd- before the name
 =================  ==========================================================
@@ -34,7 +36,12 @@ from .rootfiles import RootFile, list_names, read_file
 MAX_BYTES = 1024 * 1024
 MAX_FILES = 256
 
-_DHCLIENT_DIRECTORIES = ("/var/lib/dhcp", "/var/lib/dhclient", "/var/lib/NetworkManager")
+_DHCLIENT_DIRECTORIES = (
+    "/var/lib/dhcp",
+    "/var/lib/dhclient",
+    "/var/lib/NetworkManager",
+    "/run/source-routing",
+)
 _DHCPCD_DIRECTORIES = ("/var/lib/dhcpcd", "/var/lib/dhcpcd5")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from cc_source_routing.leases import read_leases
+from cc_source_routing.model import Link
 from cc_source_routing.render import common, ifupdown
 
 from ..unit.cases import plan_of
@@ -469,3 +472,38 @@ def test_dhclient_script_is_left_as_it_was(box, shell):
         first, second = run.out.splitlines()
         assert first.startswith("7 mine mine /mine ") and "f" in first.split()[-1]
         assert second == "bye"
+
+
+NEUTRON = "32 169 254 169 254 198 51 100 1 0 198 51 100 1"
+
+
+@pytest.mark.parametrize(
+    ("more", "routers", "routes"),
+    [
+        ({"new_routers": "198.51.100.1 198.51.100.2"}, ("198.51.100.1", "198.51.100.2"), ()),
+        ({OPTION121: NEUTRON}, (), ("198.51.100.1", "198.51.100.1")),
+    ],
+)
+def test_a_lease_is_noted_for_the_command_before_dhclient_writes_it(box, more, routers, routes):
+    dhclient(box, "BOUND", "dash", **more, new_expiry="4102444800")
+    root = box.box / "host"
+    shutil.copytree(box.box / "state", root / "run/source-routing")
+    (lease,) = read_leases(root, [Link(2, "ens3")], 1.0).leases
+    assert str(lease.address) == "198.51.100.10/24"
+    assert tuple(str(route.via) for route in lease.classless_routes) == routes
+    assert not routers or tuple(map(str, lease.routers)) == routers
+    assert read_leases(root, [Link(2, "ens3")], 5e9).leases == ()
+
+
+def test_a_lease_that_is_over_is_noted_no_longer(box):
+    dhclient(box, "BOUND")
+    noted = box.box / "state/dhclient.ens3.leases"
+    assert noted.read_text()
+    dhclient(box, "RELEASE", old=LEASE)
+    assert noted.read_text() == ""
+
+
+@pytest.mark.parametrize("text", ['1.2.3.4";}', "$(reboot)", "a b", "1.2.3.4\n# x"])
+def test_a_lease_with_odd_texts_is_not_noted(box, text):
+    dhclient(box, "BOUND", new_routers=text)
+    assert not (box.box / "state/dhclient.ens3.leases").exists()

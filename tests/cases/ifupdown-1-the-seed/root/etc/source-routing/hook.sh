@@ -17,6 +17,9 @@ for ip in /usr/sbin/ip /sbin/ip /usr/bin/ip /bin/ip; do
     fi
 done
 
+# Words are split here at blanks, but never matched with the names of files.
+set -f
+
 nics='/etc/source-routing/nics'
 state=/run/source-routing
 newline='
@@ -84,7 +87,6 @@ replay() {
     fi
     told=$(run_up 2>&1) || : # a rule that is there already is a failure to ip
     misfit='' absent=" $addresses " seen4='' seen6=''
-    set -f
     IFS=$newline
     for line in $told; do
         IFS=' '
@@ -96,7 +98,6 @@ replay() {
         esac
     done
     unset IFS
-    set +f
     differs "$gateway4" "$seen4" || differs "$gateway6" "$seen6" || misses "$1" || :
 }
 
@@ -172,7 +173,6 @@ END
 withdraw() {
     told=$(run_down "$1" 2>&1) || :
     misfit=''
-    set -f
     IFS=$newline
     for line in $told; do
         case $line in
@@ -181,7 +181,6 @@ withdraw() {
         esac
     done
     unset IFS
-    set +f
 }
 
 # $nic is up, with its addresses of the families $1; $2: the addresses and $3 the
@@ -254,7 +253,7 @@ hand_over() {
 plan_anew() {
     trap '' HUP
     trap - EXIT
-    set +e
+    set +ef
     if [ "${2:-0}" -gt 0 ]; then
         sleep "$2"
         if load && replay "$3" && [ -z "$misfit" ]; then
