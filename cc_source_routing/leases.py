@@ -22,7 +22,6 @@ the time of expiry decides, and of several the file written last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +29,7 @@ from .errors import FileError
 from .lease_dhclient import parse_dhclient
 from .lease_packet import parse_dhcpcd, parse_dhcpcd6
 from .lease_runtime import parse_network_manager, parse_networkd
-from .model import IPAddress, Lease, Link
+from .model import Lease, Link
 from .rootfiles import RootFile, list_names, read_file
 
 MAX_BYTES = 1024 * 1024
@@ -54,18 +53,6 @@ class _Candidate(NamedTuple):
     lease: Lease
     live: bool  # from below /run: what is there is in force
     written: float
-
-
-def lease_gateway(lease: Lease) -> IPAddress | None:
-    """The default gateway that a lease tells.
-
-    With classless routes (option 121) it is the default among them, and the
-    router option does not count even when there is none (RFC 3442, "DHCP Client
-    Behavior").
-    """
-    if lease.classless_routes:
-        return next((r.via for r in lease.classless_routes if r.to.prefixlen == 0), None)
-    return next((ip for ip in lease.routers if isinstance(ip, IPv4Address)), None)
 
 
 def read_leases(root: Path, links: Sequence[Link], now: float) -> Leases:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from cc_source_routing.leases import Leases, lease_gateway, read_leases
+from cc_source_routing.gateway import lease_gateway
+from cc_source_routing.leases import Leases, read_leases
 from cc_source_routing.model import Lease, Link, MetadataRoute
 
 DATA = Path(__file__).parent / "data" / "leases"
@@ -96,7 +97,7 @@ def test_option_121_is_read_as_every_client_writes_it(tmp_path, path, source, cl
     assert lease.address in ip_network("10.13.96.0/19") and lease.address.network.prefixlen == 19
     assert lease.routers == ROUTERS
     assert lease.classless_routes == CLASSLESS
-    assert lease_gateway(lease) == ip_address("10.13.96.1")
+    assert lease_gateway(lease)[0] == ip_address("10.13.96.1")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_without_option_121_the_first_router_is_the_gateway(tmp_path, path, sour
     put(tmp_path, path, source)
     lease = only(tmp_path)
     assert (lease.routers, lease.classless_routes) == (ROUTERS, ())
-    assert lease_gateway(lease) == ip_address("10.13.96.1")
+    assert lease_gateway(lease)[0] == ip_address("10.13.96.1")
 
 
 @pytest.mark.parametrize("version", ["1.52.1", "1.58.1"])
@@ -136,7 +137,7 @@ def test_a_dhcpv6_lease_tells_an_address_and_no_gateway(tmp_path, path, source):
     lease = only(tmp_path)
     assert lease.family == 6
     assert lease.address in ip_network("2001:db8:96::/64")
-    assert lease_gateway(lease) is None
+    assert lease_gateway(lease)[0] is None
 
 
 @pytest.mark.parametrize(
@@ -236,5 +237,5 @@ def test_a_servers_own_leases_are_not_a_clients(tmp_path):
 
 def test_a_default_missing_from_option_121_is_no_gateway_whatever_the_routers():
     lease = Lease("ens4", 4, routers=ROUTERS, classless_routes=CLASSLESS[:2])
-    assert lease_gateway(lease) is None
-    assert lease_gateway(Lease("ens4", 4)) is None
+    assert lease_gateway(lease)[0] is None
+    assert lease_gateway(Lease("ens4", 4))[0] is None
