@@ -10,7 +10,7 @@ generates are all the same here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterable, Tuple
 
@@ -18,13 +18,11 @@ from ..model import ConfigFile, RoutingPlan
 from . import Evidence
 from .common import render_template
 from .evidence import program, unit
-from .hooks import HOOK_PATH, NICS_PATH, existing, hook_files, hook_paths
+from .hooks import HOOK_PATH, existing, hook_files, hook_paths
 
 SERVICE = "NetworkManager.service"
 DISPATCHER_PATH = "/etc/NetworkManager/dispatcher.d/50-source-routing"
 CLOUD_SETUP_UNITS = ("nm-cloud-setup.timer", "nm-cloud-setup.service")
-
-# Hooks are read at each event.
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,15 @@ def inspect(root: Path, plan: RoutingPlan) -> Facts:
     )
 
 
-def render(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
-    """The dispatcher script and what it reads; with an empty plan too, for a NIC to come."""
-    hook = hook_files(plan) or (
-        ConfigFile(HOOK_PATH, render_template("hook.sh.j2", nics=NICS_PATH)),
-    )
-    script = render_template("network-manager-dispatcher.j2", hook=HOOK_PATH)
-    return (*hook, ConfigFile(DISPATCHER_PATH, script, 0o755))
+def render(plan: RoutingPlan, facts: Facts, replay: bool = True) -> Tuple[ConfigFile, ...]:
+    """The dispatcher script and what it reads; with an empty plan too, for a NIC to come.
+
+    Without `replay` each event is left to an apply: that knows the rules which
+    another manager has adopted and so changed.
+    """
+    known = plan if replay else replace(plan, nics=())
+    script = render_template("network-manager-dispatcher.j2", hook=HOOK_PATH, replay=replay)
+    return (*hook_files(known), ConfigFile(DISPATCHER_PATH, script, 0o755))
 
 
 def owned(root: Path) -> Tuple[str, ...]:

@@ -130,9 +130,7 @@ def inspect(
     for path in _drop_ins(root):
         content = text(root, path)
         earlier.append((path, content, _told_nics(content)))
-    return Facts(
-        systemd_version(root), network_files(root, plan.nics, index_of), tuple(earlier)
-    )
+    return Facts(systemd_version(root), network_files(root, plan.nics, index_of), tuple(earlier))
 
 
 def render(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
@@ -212,9 +210,7 @@ def _kept(facts: Facts, waiting: FrozenSet[str]) -> Iterable[Tuple[str, str]]:
             yield path, content
 
 
-def _drop_in(
-    plan: RoutingPlan, facts: Facts, nics: List[PlannedNic], shared: bool
-) -> str:
+def _drop_in(plan: RoutingPlan, facts: Facts, nics: List[PlannedNic], shared: bool) -> str:
     sections = []
     if not shared and facts.has(SINCE_GROUP):
         sections.append(("Link", (("Group", str(plan.group)),)))

@@ -123,13 +123,9 @@ def pins_one_device(match: Match) -> bool:
     return any(value and not re.search(r"[\s*?\[!]", value) for value in one)
 
 
-def _is_shared(
-    path: str, users: Sequence[str], in_use: Dict[int, str], match: Match
-) -> bool:
+def _is_shared(path: str, users: Sequence[str], in_use: Dict[int, str], match: Match) -> bool:
     return (
-        users.count(path) > 1
-        or list(in_use.values()).count(path) > 1
-        or not pins_one_device(match)
+        users.count(path) > 1 or list(in_use.values()).count(path) > 1 or not pins_one_device(match)
     )
 
 

@@ -1,0 +1,278 @@
+"""The networkd renderer: whole trees, which file a NIC has, what is kept and what is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cc_source_routing.files import write_files
+from cc_source_routing.model import PlannedNic, RoutingPlan
+from cc_source_routing.planner import build_plan
+from cc_source_routing.render import networkd
+from cc_source_routing.render.networkd_events import START
+from cc_source_routing.render.networkd_files import (
+    is_match,
+    match_section,
+    network_files,
+    pins_one_device,
+)
+from cc_source_routing.stanza import parse_stanza
+
+from .cases import CASES, assert_tree, case_names, host_of, plan_of
+from .roots import Root
+
+MAC = "fa:16:3e:00:00:02"
+NIC = PlannedNic("ens3", MAC, 500, ())
+
+
+def index_of(case: str):
+    """The kernel's numbering in a case: lo, then the NICs as told."""
+    nics = json.loads((CASES / case / "input.json").read_text())["nics"]
+    return {name: index for index, name in enumerate(nics, start=2)}.get
+
+
+def facts_of(case: str, plan: RoutingPlan, root: Path | None = None) -> networkd.Facts:
+    return networkd.inspect(root or CASES / case / "given", plan, index_of(case))
+
+
+def drop_in(case: str, nic: str = "ens4") -> str:
+    plan = plan_of(case)
+    files = networkd.drop_ins(plan, facts_of(case, plan))
+    return next(file.content for file in files if f"for {nic};" in file.content)
+
+
+# -- whole trees -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", case_names("networkd-"))
+def test_the_whole_tree_is_as_expected(case):
+    plan = plan_of(case)
+    assert_tree(case, networkd.render(plan, facts_of(case, plan)))
+
+
+def test_an_empty_plan_keeps_the_watch_for_a_nic_that_comes_later():
+    paths = [file.path for file in networkd.render(RoutingPlan(), networkd.Facts())]
+    assert paths == [
+        "/etc/source-routing/networkd-event",
+        "/etc/systemd/system/source-routing-networkd.path",
+        "/etc/systemd/system/source-routing-networkd.service",
+        "/etc/systemd/system/systemd-networkd.service.d/50-source-routing.conf",
+    ]
+
+
+def test_what_was_rendered_is_owned_and_goes_without_a_trace(tmp_path):
+    case = "networkd-1-the-seed"
+    shutil.copytree(CASES / case / "given", tmp_path / "root")
+    root = tmp_path / "root"
+    before = sorted(root.rglob("*"))
+    plan = plan_of(case)
+    files = networkd.render(plan, facts_of(case, plan, root))
+    assert networkd.owned(root) == ()
+    write_files(root, files, networkd.owned(root))
+    assert sorted(networkd.owned(root)) == sorted(file.path for file in files)
+    write_files(root, (), networkd.owned(root))
+    left = [path for path in sorted(root.rglob("*")) if path.is_file() and path not in before]
+    assert left == []
+    assert not list(root.glob("etc/systemd/network/*.d"))
+
+
+def test_a_drop_in_of_somebody_else_with_our_name_is_not_ours(tmp_path):
+    Root(tmp_path).file("/etc/systemd/network/x.network.d/50-source-routing.conf", "[Link]\n")
+    assert networkd.owned(tmp_path) == ()
+
+
+# -- what stands in a drop-in ------------------------------------------------------
+
+
+def test_no_gateway_route_can_be_refused_for_want_of_an_address():
+    text = drop_in("networkd-dhcp")
+    assert text.count("Gateway=") == text.count("GatewayOnLink=yes") > 0
+
+
+def test_the_shared_rules_stand_in_the_file_of_every_nic():
+    for nic in ("ens3", "ens4"):
+        assert drop_in("networkd-dual-stack", nic).count("SuppressInterfaceGroup=21330") == 2
+
+
+def test_a_file_for_all_nics_gets_rules_but_neither_routes_nor_a_group():
+    plan = plan_of("networkd-one-file-for-all")
+    facts = facts_of("networkd-one-file-for-all", plan)
+    (file,) = networkd.drop_ins(plan, facts)
+    assert "[Route]" not in file.content and "[Link]" not in file.content
+    for nic in plan.nics:
+        assert all(f"From={rule.src}" in file.content for rule in nic.rules if rule.src)
+    told = networkd.warnings(plan, facts)
+    assert len(told) == 2 and "/etc/systemd/network/80-all.network" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "suppress", "group_rule", "group", "warned"),
+    [
+        (257, True, True, True, False),
+        (250, True, True, True, False),
+        (249, True, False, True, True),
+        (245, True, False, False, True),
+        (244, False, False, False, True),
+        (None, True, True, True, False),
+    ],
+)
+def test_a_release_gets_what_it_can_express(version, suppress, group_rule, group, warned):
+    plan = plan_of("networkd-1-the-seed")
+    facts = replace(facts_of("networkd-1-the-seed", plan), version=version)
+    text = networkd.drop_ins(plan, facts)[0].content
+    assert ("SuppressPrefixLength=" in text) is suppress
+    assert ("SuppressInterfaceGroup=" in text) is group_rule
+    assert ("Group=21330\n" in text.partition("[RoutingPolicyRule]")[0]) is group
+    assert "From=162.253.43.134/32" in text and "[Route]" in text
+    assert any("is older than 250" in line for line in networkd.warnings(plan, facts)) is warned
+
+
+def test_a_name_that_could_be_more_than_a_name_gets_no_file():
+    plan = plan_of("networkd-1-the-seed")
+    facts = facts_of("networkd-1-the-seed", plan)
+    (one, *others) = plan.nics
+    hostile = replace(plan, nics=(replace(one, name="a\n[Route]"), *others))
+    files = tuple((name if name != one.name else "a\n[Route]", f) for name, f in facts.files)
+    rendered = networkd.drop_ins(hostile, replace(facts, files=files))
+    assert [file.path.split("/")[4] for file in rendered] == ["10-cloud-init-ens4.network.d"]
+
+
+# -- a NIC that is only away for a while -------------------------------------------
+
+
+def written(tmp_path: Path, case: str) -> Path:
+    root = tmp_path / "root"
+    shutil.copytree(CASES / case / "given", root)
+    plan = plan_of(case)
+    write_files(root, networkd.render(plan, facts_of(case, plan, root)), ())
+    return root
+
+
+def changed_host(case: str, **changes):
+    document = json.loads((CASES / case / "input.json").read_text())
+    stanza = parse_stanza(changes.pop("stanza", document["source_routing"]))
+    host = host_of(document)
+    links = tuple(
+        link._replace(up=False) if link.name == changes.get("down") else link for link in host.links
+    )
+    addresses = tuple(a for a in host.addresses if a.dev != changes.get("silent"))
+    return build_plan(stanza, replace(host, links=links, addresses=addresses))
+
+
+@pytest.mark.parametrize("away", [{"down": "ens4"}, {"silent": "ens4"}])
+def test_a_nic_that_is_down_or_waits_for_its_address_keeps_its_drop_in(tmp_path, away):
+    case = "networkd-1-the-seed"
+    root = written(tmp_path, case)
+    plan = changed_host(case, **away)
+    assert plan.nics == ()  # one NIC alone needs nothing
+    kept = networkd.render(plan, facts_of(case, plan, root))
+    changes = write_files(root, kept, networkd.owned(root))
+    assert not changes.changed
+    assert "ens4" in drop_in(case)
+
+
+def test_a_nic_that_the_stanza_excludes_loses_its_drop_in(tmp_path):
+    case = "networkd-1-the-seed"
+    root = written(tmp_path, case)
+    plan = changed_host(case, stanza={"exclude": ["ens4"]})
+    changes = write_files(
+        root, networkd.render(plan, facts_of(case, plan, root)), networkd.owned(root)
+    )
+    assert changes.removed == (
+        "/etc/systemd/network/10-cloud-init-ens4.network.d/50-source-routing.conf",
+    )
+
+
+# -- which file is the active one --------------------------------------------------
+
+
+def files(root: Path, index: int | None = 2):
+    return dict(network_files(root, (NIC,), lambda _name: index))
+
+
+def test_what_networkd_says_counts_and_not_what_would_match(tmp_path):
+    Root(tmp_path).file("/etc/systemd/network/10-a.network", "[Match]\nName=ens3\n").file(
+        "/run/systemd/network/10-netplan-public.network", f"[Match]\nPermanentMACAddress={MAC}\n"
+    ).file(
+        "/run/systemd/netif/links/2",
+        "ADMIN_STATE=configured\nNETWORK_FILE=/run/systemd/network/10-netplan-public.network\n",
+    )
+    file = files(tmp_path)["ens3"]
+    assert file.path == "/run/systemd/network/10-netplan-public.network"
+    assert file.drop_in_directory == "/etc/systemd/network/10-netplan-public.network.d"
+    assert not file.shared
+
+
+def test_a_state_file_cannot_lead_a_drop_in_astray(tmp_path):
+    for told in ("/etc/passwd", "/run/systemd/network/../../x.network", "x.network", '"a b"'):
+        Root(tmp_path).file("/run/systemd/netif/links/2", f"NETWORK_FILE={told}\n")
+        assert files(tmp_path) == {}
+
+
+def test_without_networkd_the_first_file_by_name_that_matches_is_the_one(tmp_path):
+    Root(tmp_path).file("/usr/lib/systemd/network/80-x.network", "[Match]\nName=e*\n").file(
+        "/run/systemd/network/20-x.network", "[Match]\nName=ens3\n"
+    )
+    assert files(tmp_path, None)["ens3"].path == "/run/systemd/network/20-x.network"
+
+
+@pytest.mark.parametrize(
+    ("section", "fits"),
+    [
+        ("Name=ens3", True),
+        ("Name=ens4", False),
+        ("Name=ens4 ens3", True),
+        ("Name=en*", True),
+        ("Name=!ens3", False),
+        ("Name=!ens4 ens5", True),
+        (f"MACAddress={MAC}", True),
+        ("MACAddress=FA-16-3E-00-00-02", True),
+        ("PermanentMACAddress=fa16.3e00.0002", True),
+        (f"MACAddress=00:00:00:00:00:01 {MAC}", True),
+        (f"MACAddress={MAC}\nName=ens4", False),
+        (f"MACAddress={MAC}\nDriver=virtio_net", True),
+        ("Driver=virtio_net", False),
+        ("Type=ether", False),
+        ("", False),
+        ("Name=ens4\nName=\nName=ens3", True),
+        ("Name=ens4 \\\nens3", True),
+        ("#Name=ens3", False),
+    ],
+)
+def test_a_match_section_means_what_the_manual_says(section, fits):
+    document = f"[Link]\nName=ens3\n[Match]\n{section}\n[Network]\n"
+    assert is_match(match_section(document), NIC) is fits
+
+
+@pytest.mark.parametrize(
+    ("section", "one"),
+    [
+        ("Name=ens3", True),
+        ("Name=ens3 ens4", False),
+        ("Name=en*", False),
+        ("Name=!ens4", False),
+        (f"MACAddress={MAC}", True),
+        (f"Name=e*\nPermanentMACAddress={MAC}", True),
+        (f"MACAddress={MAC} 00:00:00:00:00:01", False),
+        ("Path=pci-0000:00:03.0", True),
+        ("Type=ether", False),
+        ("", False),
+    ],
+)
+def test_a_file_holds_routes_only_when_it_cannot_mean_two_devices(section, one):
+    assert pins_one_device(match_section(f"[Match]\n{section}\n")) is one
+
+
+# -- telling the running networkd ----------------------------------------------------
+
+
+def test_networkd_is_told_of_drop_ins_and_the_watch_is_begun_when_it_is_new():
+    conf = "/etc/systemd/network/10-x.network.d/50-source-routing.conf"
+    assert networkd.after([conf, conf]) == (networkd.RELOAD,)
+    assert networkd.after(["/etc/systemd/system/source-routing-networkd.path"]) == (START,)
+    assert networkd.after(["/etc/source-routing/stanza.json"]) == ()
+    assert networkd.after([]) == ()
