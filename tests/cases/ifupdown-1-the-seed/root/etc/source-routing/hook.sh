@@ -22,6 +22,8 @@ set -f
 
 nics='/etc/source-routing/nics'
 state=/run/source-routing
+# Seconds that a manager may need after its hook until the interface is complete.
+patience=0
 newline='
 '
 
@@ -240,26 +242,29 @@ nic_down() {
     fi
 }
 
-# Leaves $nic to `source-routing apply`: why, seconds to wait before, and the
-# families that may have become right by then.
+# Leaves $nic to `source-routing apply`: why, and where that may have passed by
+# then, seconds to wait and the families to look at again.
 hand_over() {
     [ -d "$state" ] || mkdir -p "$state"
     : >"$state/pending.$nic"
-    plan_anew "$@" </dev/null >/dev/null 2>&1 &
+    plan_anew "$1" "${2:-$patience}" "${3:-}" &
 }
 
 # In the background.  NICs that come up at once share one run: who gets the lock
 # takes all that is pending, and the others find their work done.
 plan_anew() {
+    # Not at the call: dash would keep copies of what it redirects there, and
+    # ifupdown2 reads a hook's output until nobody can write any more.
+    exec </dev/null >/dev/null 2>&1
     trap '' HUP
     trap - EXIT
     set +ef
-    if [ "${2:-0}" -gt 0 ]; then
+    if [ "$2" -gt 0 ]; then
         sleep "$2"
-        if load && replay "$3" && [ -z "$misfit" ]; then
-            rm -f "$state/pending.$nic"
-            exit 0
-        fi
+    fi
+    if [ -n "$3" ] && load && replay "$3" && [ -z "$misfit" ]; then
+        rm -f "$state/pending.$nic"
+        exit 0
     fi
     exec 9>"$state/hook.lock"
     if command -v flock >/dev/null; then
