@@ -100,6 +100,12 @@ def discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         if any(line.split()[4].startswith(f"{path}/") for line in _mounts()):
             raise BuildError(f"{path}: something is mounted inside, so it is not removed")
+        for pause in (0.1, 0.5, 1.0):
+            # A builder that was just killed may still be writing its last files.
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path)
+                return
+            time.sleep(pause)
         shutil.rmtree(path)
     else:
         with contextlib.suppress(FileNotFoundError):

@@ -72,9 +72,7 @@ def wait_for_boot(guest: Guest, timeout: float = 90) -> Boot:
         if not guest.alive():
             raise BuildError(f"the guest is gone; its console said:\n{guest.console()}")
         if time.monotonic() > until:
-            raise BuildError(
-                f"not booted after {timeout:.0f} s; its console said:\n{guest.console()}"
-            )
+            raise BuildError(f"not booted after {timeout:.0f} s{_what_it_waits_for(guest)}")
         if guest.responds() and _finished(guest):
             break
         time.sleep(1)
@@ -98,6 +96,16 @@ def _finished(guest: Guest) -> bool:
             "cloud-init did not take its ConfigDrive"
         )
     return True
+
+
+def _what_it_waits_for(guest: Guest) -> str:
+    text = ""
+    if guest.responds():
+        for argv in (("systemctl", "list-jobs", "--no-pager"), QUESTIONS["failed units"]):
+            text += f"\n$ {' '.join(argv)}\n{guest.run(argv).stdout}"
+    else:
+        text += "; no command can be run in it"
+    return f"{text}\nIts console said:\n{guest.console()}"
 
 
 def collect(

@@ -11,42 +11,25 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from . import payload
+from . import modulelist, payload
 from .chroot import attempt_in, run_in
 from .command import failure
 from .errors import BuildError
+from .modulelist import CONFD as _CONFD
+from .modulelist import DEFAULT_DROP_IN, MODULE, MODULES_DROP_IN, RegistrationError
+from .modulelist import name as _name
 from .payload import File
 
-MODULE = "source_routing"
 PACKAGE = "cc_source_routing"
-_CONFD = "/etc/cloud/cloud.cfg.d"
-# The names sort behind the numbers that distributions and tools use, so that
-# nothing of theirs replaces our list unnoticed.
-MODULES_DROP_IN = "95_source_routing.cfg"
-DEFAULT_DROP_IN = "96_source_routing_default.cfg"
 COMMAND_DIRECTORY = "/usr/bin"
-
-# Any list of the network stage has one of these; without, it is not the list
-# that we think it is.
-_ANCHORS = frozenset({"users_groups", "ssh", "set_hostname"})
 
 _MISSING = {
     "pyroute2": "python3-pyroute2",
     "jinja2": "python3-jinja2",
     "yaml": "python3-yaml",
 }
-
-_LIST_HEADER = """\
-# Written by image-build/install-into: run that again rather than editing this.
-#
-# cloud-init replaces the whole list by what a drop-in says, so this is the image's own
-# list with source_routing added.  It stands last: by then everything that other modules
-# of this stage set up (users, SSH keys) is done, and no fault here can cost it.
-cloud_init_modules:
-"""
-
 
 # `cloud-init clean` removes only its own files; what was rendered for one
 # server's NICs must not go into a golden image.  An own network namespace,
@@ -56,6 +39,14 @@ _CLEAN_SCRIPT = b"""\
 #!/bin/sh
 exec unshare --net /usr/bin/source-routing remove
 """
+
+# What comes without a package has no dpkg trigger; this is the next best.  Not
+# after unpacking: cloud-init may be half there.
+_DPKG_HOOK_D = "etc/dpkg/dpkg.cfg.d"
+_DPKG_HOOK = (
+    f'post-invoke=[ "$DPKG_HOOK_ACTION" = unpack ] || [ ! -x {payload.REGISTER} ] '
+    f"|| {payload.REGISTER} || :\n"
+).encode()
 
 
 class Outcome(NamedTuple):
@@ -99,6 +90,9 @@ def install(
         wanted[f"{_CONFD}/{DEFAULT_DROP_IN}"] = File(kept)
     if (root / _CLEAN_D).is_dir():
         wanted[f"/{_CLEAN_D}/95-source-routing"] = File(_CLEAN_SCRIPT, 0o755)
+    wanted.update(payload.registration(python))
+    if (root / _DPKG_HOOK_D).is_dir():
+        wanted[f"/{_DPKG_HOOK_D}/source-routing"] = File(_DPKG_HOOK)
     if text is not None:
         wanted[f"{_CONFD}/{MODULES_DROP_IN}"] = File(text.encode())
     wanted.update(payload.metadata(site, wanted, checkout))
@@ -109,6 +103,7 @@ def install(
         # By content, not by time: the same bytes in each build, and no stale ones.
         compiling = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
         run_in(root, [python, *compiling, f"{site}/{PACKAGE}"])
+    written += _told("wrote", run_in(root, [payload.REGISTER]))
     final = _ask(root, python, text=text, find=True)
     where = final["finds"]
     if not where or not where.startswith(f"{site}/{PACKAGE}/"):
@@ -128,8 +123,20 @@ def uninstall(root: Path) -> Outcome:
         done = attempt_in(root, argv)
         if done.returncode != 0:
             warnings.append(f"what it had rendered may still be there: {failure(argv, done)}")
-    removed = _remove(root, recorded)
-    return Outcome([], removed, [], warnings)
+    undone: List[str] = []
+    if payload.REGISTER in recorded:
+        argv = [payload.REGISTER, "--remove"]
+        done = attempt_in(root, argv)
+        undone = _told("removed", done.stdout)
+        if done.returncode != 0:
+            warnings.append(f"cloud-init may still know of it: {failure(argv, done)}")
+    return Outcome([], undone + _remove(root, recorded), [], warnings)
+
+
+def _told(verb: str, text: str) -> List[str]:
+    """The paths that `register` says to have written or removed."""
+    lines = [line.split(" ", 1) for line in text.splitlines()]
+    return [words[1] for words in lines if words[0] == verb and len(words) == 2]
 
 
 def _real_root(root: Path) -> Path:
@@ -178,32 +185,12 @@ def _ask(
     return answer
 
 
-def _name(entry: Any) -> str:
-    """A module's name in any of the forms that cloud-init takes: str, list or mapping."""
-    if isinstance(entry, Mapping):
-        entry = entry.get("name", entry.get("mod", ""))
-    elif isinstance(entry, list):
-        entry = entry[0] if entry else ""
-    name = str(entry).strip().lower().replace("-", "_")
-    name = name[:-3] if name.endswith(".py") else name
-    return name[3:] if name.startswith("cc_") else name
-
-
 def _module_list(root: Path, entries: Any) -> Optional[str]:
     """The drop-in with our module behind the image's own list; None when it is listed already."""
-    if not isinstance(entries, list) or not entries:
-        raise BuildError(f"{root}: the cloud-init configuration has no cloud_init_modules")
-    names = [_name(entry) for entry in entries]
-    if MODULE in names:
-        return None
-    if not _ANCHORS & set(names):
-        raise BuildError(
-            f"{root}: cloud_init_modules is not the list of a network stage, it has none of "
-            f"{', '.join(sorted(_ANCHORS))}: {', '.join(names)}"
-        )
-    # JSON is YAML, and quotes whatever needs it.
-    lines = [f"  - {json.dumps(entry)}\n" for entry in [*entries, MODULE]]
-    return _LIST_HEADER + "".join(lines)
+    try:
+        return modulelist.drop_in(entries)
+    except RegistrationError as error:
+        raise BuildError(f"{root}: {error}") from error
 
 
 def _rehearse(
@@ -222,6 +209,14 @@ def _rehearse(
             raise BuildError(f"{root}: {names} would replace our list of modules")
         if MODULE not in [_name(entry) for entry in facts["modules"]]:
             raise BuildError(f"{root}: cloud-init would not take {MODULE} into its list")
+        for path, file in payload.registration(python).items():
+            (scratch / os.path.basename(path)).write_bytes(file.content)
+        code = f"import sys; sys.path.insert(0, {inside!r}); import schemafile"
+        rehearsal = f"{code}; schemafile.rehearse()"
+        done = attempt_in(root, [python, "-B", "-c", rehearsal])
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["?"])[-1].split(": ", 1)[-1]
+            raise BuildError(f"{root}: {last}")
         if not facts["finds"]:
             raise BuildError(f"{root}: cloud-init does not find or accept the module {MODULE}")
         if stanza is not None:
@@ -303,7 +298,7 @@ def _remove(root: Path, paths: List[str]) -> List[str]:
             target.unlink()
             removed.append(path)
         directories.add(target.parent)
-    own = [path for path in directories if f"/{PACKAGE}" in str(path.relative_to(root.parent))]
+    own = [path for path in directories if _is_own(f"/{path.relative_to(root)}")]
     for directory in sorted(own, key=lambda path: len(path.parts), reverse=True):
         sources = {path.stem for path in directory.glob("*.py")}
         for compiled in directory.glob("__pycache__/*.pyc"):
@@ -313,3 +308,7 @@ def _remove(root: Path, paths: List[str]) -> List[str]:
             with contextlib.suppress(OSError):
                 emptied.rmdir()
     return removed
+
+
+def _is_own(directory: str) -> bool:
+    return f"/{PACKAGE}" in directory or directory == payload.LIBRARY

@@ -98,6 +98,7 @@ class Namespace:
         holder = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"],
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us, who then clean up in order
         )
         own = os.readlink("/proc/self/ns/net")
         until = time.monotonic() + 10
@@ -197,7 +198,7 @@ class Lab:
     def unplug(self) -> None:
         """Take the cables out, so that the next guest starts with new ones."""
         for port in self.ports:
-            self.router.run(["ip", "link", "del", port.tap])
+            self.router.attempt(["ip", "link", "del", port.tap])
 
     def _guard(self, port: Port) -> None:
         _addresses(

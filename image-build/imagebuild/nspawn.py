@@ -105,7 +105,12 @@ class ContainerGuest:
         environment = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # out of reach of the terminal's Ctrl-C
             )
 
     def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:

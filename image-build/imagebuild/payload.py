@@ -15,6 +15,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # What `pip uninstall` and others see in INSTALLER (PEP 376).
 INSTALLER = "source-routing-install-into"
 
+# What tells cloud-init of the module, again and again; and where it is in an image.
+LIBRARY = "/usr/lib/source-routing"
+REGISTER = f"{LIBRARY}/register"
+
 
 class File(NamedTuple):
     """What a path of the image shall hold."""
@@ -92,6 +96,16 @@ def scripts(python: str, checkout: Path = CHECKOUT) -> Dict[str, File]:
         )
         for name, target in project(checkout).scripts.items()
     }
+
+
+def registration(python: str) -> Dict[str, File]:
+    """`register` for the interpreter `python`, and what it is made of: absolute path -> content."""
+    here = Path(__file__).parent
+    program = (here / "register.py").read_bytes().split(b"\n", 1)[1]
+    files = {REGISTER: File(f"#!{python}\n".encode() + program, 0o755)}
+    for name in ("inside.py", "modulelist.py", "schemafile.py"):
+        files[f"{LIBRARY}/{name}"] = File((here / name).read_bytes())
+    return files
 
 
 def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -> Dict[str, File]:

@@ -68,6 +68,7 @@ def kvm_boots(image: Path) -> bool:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             until = time.monotonic() + 20
@@ -111,7 +112,12 @@ class VirtualGuest:
             # snapshot=on keeps its writes in TMPDIR.
             environment = {**os.environ, "TMPDIR": str(self._scratch)}
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # out of reach of the terminal's Ctrl-C
             )
 
     def _options(self, iso: Path) -> List[str]:

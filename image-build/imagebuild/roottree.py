@@ -15,7 +15,7 @@ from .progress import Progress
 from .recipe import Recipe
 
 # Programs that building a root needs, and the Debian packages that have them.
-PROGRAMS: Mapping[str, str] = {"mmdebstrap": "mmdebstrap"}
+PROGRAMS: Mapping[str, str] = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux"}
 
 # Other versions of this recipe, of another checkout for example.
 _KEEP_DAYS = 7
@@ -57,7 +57,9 @@ def base(recipe: Recipe, progress: Progress, *, refresh: bool = False) -> Path:
 
 
 def _bootstrap(recipe: Recipe, target: Path, mirror: str) -> None:
-    argv: List[str] = ["mmdebstrap", "--mode=root", "--variant=minbase", "--components=main"]
+    # A PID namespace: when we are stopped, all of it ends, and the tree can go.
+    argv: List[str] = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    argv += ["mmdebstrap", "--mode=root", "--variant=minbase", "--components=main"]
     argv.append("--include=" + ",".join(recipe.packages))
     argv += [f'--aptopt={name} "{value}"' for name, value in _inherited_apt_options()]
     if recipe.kernel:

@@ -1,0 +1,100 @@
+#!/usr/bin/python3
+"""Register source_routing with the cloud-init of the system that this runs on.
+
+That is its module list and its schema.  To be run again when cloud-init has
+changed; package triggers do.  It changes nothing when all is as it should be.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+
+# Nothing may lie about that a removal would not find.
+sys.dont_write_bytecode = True
+
+import inside  # noqa: E402
+import modulelist  # noqa: E402
+import schemafile  # noqa: E402
+from modulelist import RegistrationError  # noqa: E402
+
+DROP_IN = f"{modulelist.CONFD}/{modulelist.MODULES_DROP_IN}"
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="register", description=__doc__)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="only tell what is not as it should be")
+    what.add_argument("--remove", action="store_true", help="take all of it back")
+    arguments = parser.parse_args()
+    steps = [
+        (list_module, check_list, unlist_module),
+        (schemafile.teach, schemafile.untaught, schemafile.forget),
+    ]
+    failed = False
+    for make, check, remove in steps:
+        # A fault in one is no reason to leave out the other.
+        try:
+            if arguments.check:
+                for fault in check():
+                    failed = True
+                    print(fault)
+                continue
+            for path in remove() if arguments.remove else make():
+                undone = "restored" if os.path.exists(path) else "removed"
+                print(f"{undone if arguments.remove else 'wrote'} {path}")
+        except (RegistrationError, OSError) as error:
+            failed = True
+            print(f"register: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def list_module():
+    text = wanted_list()
+    if text == present_list():
+        return []
+    if text is None:
+        os.unlink(DROP_IN)
+    else:
+        descriptor, temporary = tempfile.mkstemp(dir=modulelist.CONFD, prefix=".95_source_routing.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            os.fchmod(handle.fileno(), 0o644)
+        os.replace(temporary, DROP_IN)
+    return [DROP_IN]
+
+
+def check_list():
+    same = wanted_list() == present_list()
+    return [] if same else [f"{DROP_IN} is not the present list of modules with ours added"]
+
+
+def unlist_module():
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(DROP_IN)
+        return [DROP_IN]
+    return []
+
+
+def wanted_list():
+    """The drop-in as it should be; None: the image lists the module itself."""
+    ours = [modulelist.MODULES_DROP_IN, modulelist.DEFAULT_DROP_IN]
+    entries, _later = inside.effective(None, modulelist.MODULES_DROP_IN, ours)
+    text = modulelist.drop_in(entries)
+    _entries, later = inside.effective(text, modulelist.MODULES_DROP_IN, ours)
+    if later and text is not None:
+        names = ", ".join(f"{modulelist.CONFD}/{name}" for name in later)
+        raise RegistrationError(f"{names} would replace our list of modules")
+    return text
+
+
+def present_list():
+    with contextlib.suppress(FileNotFoundError):
+        with open(DROP_IN, encoding="utf-8") as handle:
+            return handle.read()
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

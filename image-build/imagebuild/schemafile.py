@@ -1,0 +1,166 @@
+"""Teaching cloud-init's own JSON schema our key, and taking that back.
+
+Since 23.4 the schema forbids unknown top-level keys, and a server whose
+user-data has one is "degraded"; there is no way to extend it but the file
+itself (canonical/cloud-init#5558).  So ours takes the file's place.  The
+original stands beside it, where dpkg knows it by a diversion: `dpkg -V` has
+nothing to complain of, and an upgrade of cloud-init replaces the original.
+
+Part of the installer, and shipped to images beside `register`: the standard
+library alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List
+
+from modulelist import MODULE, RegistrationError
+
+# dpkg's own word for the file that had to make room.
+ASIDE = ".distrib"
+_DEFINITION = "cc_source_routing"
+_OWNER = "source-routing"  # the package that dpkg knows the diversion by
+
+
+def teach() -> List[Path]:
+    """Make the installed schema know the stanza; the files that this changed."""
+    return [path for path in _files() if _teach(path)]
+
+
+def rehearse() -> None:
+    """Raise what `teach` would; changes nothing."""
+    for path in _files():
+        _taught(_original(path))
+
+
+def untaught() -> List[str]:
+    """A sentence for each schema file that does not know our present stanza."""
+    files = _files()
+    faults = [] if files else ["cloud-init has no schema of cloud-config"]
+    for path in files:
+        if path.read_bytes() != _taught(_original(path)):
+            faults.append(f"{path} does not know this version of the stanza")
+        elif not aside(path).exists():
+            faults.append(f"{aside(path)}, the distribution's schema, is gone")
+    return faults
+
+
+def forget() -> List[Path]:
+    """Put the originals back; the files that this changed."""
+    changed = []
+    for path in _files():
+        _divert("--remove", path)
+        if aside(path).exists():
+            if _is_taught(path.read_bytes()):
+                os.replace(aside(path), path)
+            else:
+                # A package manager that knows no diversions has replaced ours.
+                aside(path).unlink()
+            changed.append(path)
+    return changed
+
+
+def aside(path: Path) -> Path:
+    return path.with_name(path.name + ASIDE)
+
+
+def extended(document: Dict[str, Any], stanza: Dict[str, Any]) -> Dict[str, Any]:
+    """cloud-init's schema `document` with the schema of our stanza in it."""
+    try:
+        definitions, members = dict(document["$defs"]), list(document["allOf"])
+        modules = list(definitions["all_modules"]["enum"])
+    except (KeyError, TypeError) as error:
+        raise RegistrationError(
+            f"cloud-init's schema is not of the known shape, it lacks {error}"
+        ) from error
+    own = {key: value for key, value in stanza.items() if key not in ("$schema", "title")}
+    definitions[_DEFINITION] = {"type": "object", "properties": {MODULE: own}}
+    # For user-data that sets cloud_init_modules itself.
+    definitions["all_modules"] = {
+        **definitions["all_modules"],
+        "enum": [*modules, MODULE.replace("_", "-"), MODULE],
+    }
+    result = {**document, "$defs": definitions}
+    result["allOf"] = [*members, {"$ref": f"#/$defs/{_DEFINITION}"}]
+    if "properties" in document:  # 23.4 and later
+        result["properties"] = {**document["properties"], MODULE: {}}
+    return result
+
+
+def _files() -> List[Path]:
+    found = importlib.util.find_spec("cloudinit")
+    if found is None or not found.submodule_search_locations:
+        raise RegistrationError("there is no cloud-init for this Python")
+    directory = Path(found.submodule_search_locations[0]) / "config/schemas"
+    return sorted(directory.glob("schema-cloud-config-v*.json"))
+
+
+def _original(path: Path) -> bytes:
+    """The distribution's own file: dpkg upgrades the one aside, rpm replaces ours."""
+    content = path.read_bytes()
+    return aside(path).read_bytes() if _is_taught(content) and aside(path).exists() else content
+
+
+def _is_taught(content: bytes) -> bool:
+    return f'"#/$defs/{_DEFINITION}"'.encode() in content
+
+
+def _taught(original: bytes) -> bytes:
+    found = importlib.util.find_spec("cc_source_routing")
+    if found is None or not found.submodule_search_locations:
+        raise RegistrationError("there is no cc_source_routing for this Python")
+    stanza = Path(found.submodule_search_locations[0]) / "stanza.schema.json"
+    if _is_taught(original):
+        raise RegistrationError("the distribution's own schema is lost: reinstall cloud-init")
+    try:
+        document = extended(json.loads(original), json.loads(stanza.read_bytes()))
+    except ValueError as error:
+        raise RegistrationError(f"cloud-init's schema is no JSON: {error}") from error
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _teach(path: Path) -> bool:
+    """There is a whole file under the name at any moment, whatever happens."""
+    wanted = _taught(_original(path))
+    present = path.read_bytes()
+    if present == wanted and aside(path).exists():
+        _divert("--add", path)
+        return False
+    if not _is_taught(present):
+        spare = path.with_name(f".{path.name}.{os.getpid()}")
+        os.link(path, spare)
+        os.replace(spare, aside(path))
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(wanted)
+            os.fchmod(handle.fileno(), 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    # Last: an upgrade of cloud-init that comes between is then just a new original.
+    _divert("--add", path)
+    return True
+
+
+def _divert(how: str, path: Path) -> None:
+    if shutil.which("dpkg-divert") is None:
+        return
+    # The files are moved here; only the record is dpkg's.
+    argv = ["dpkg-divert", "--quiet", "--package", _OWNER, "--no-rename"]
+    argv += ["--divert", str(aside(path)), how, str(path)]
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode != 0:
+        raise RegistrationError(done.stderr.strip() or f"{argv[0]} {how} {path} failed")
