@@ -22,6 +22,7 @@ INTERFACES_PATH = "/etc/network/interfaces"
 IFUP_PATHS = ("/usr/sbin/ifup", "/sbin/ifup")
 _STANZA = re.compile(r"\s*iface\s+(\S+)")
 
+
 def available(root: Path) -> Evidence:
     """Whether ``ifup`` is there and its configuration names an interface beside lo."""
     ifup = next((path for path in IFUP_PATHS if _is_file(root, path)), None)
