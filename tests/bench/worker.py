@@ -114,7 +114,7 @@ def _stanza(config: Path) -> Any:
 # -- applies -------------------------------------------------------------------
 
 
-def applies(root: Path, config: Path, rounds: str) -> dict[str, object]:
+def applies(root: Path, config: Path, rounds: str, with_ndb: str) -> dict[str, object]:
     from pyroute2 import NDB, IPRoute
 
     from cc_source_routing import engine
@@ -161,8 +161,9 @@ def applies(root: Path, config: Path, rounds: str) -> dict[str, object]:
         "apply, all of it": whole,
         "apply of a ready plan": planned,
         "IPRoute, one by one": one_by_one,
-        "NDB": ndb,
     }
+    if with_ndb:
+        methods["NDB"] = ndb
     times = interleaved(methods, int(rounds), clean)
     return {"routes": len(plan.routes), "rules": len(plan.rules), "times": times}
 
