@@ -55,7 +55,14 @@ from .networkd_files import (
     network_files,
 )
 
-RELOAD = ("networkctl", "reload")
+# As a job of its own: networkctl speaks D-Bus, which is not there yet in cloud-init's
+# network stage, and nothing may wait for it there.
+RELOAD = (
+    *("systemd-run", "--quiet", "--collect", "--no-block"),
+    "--description=Tell systemd-networkd of changed source routing",
+    "--property=After=dbus.service systemd-networkd.service",
+    *("networkctl", "reload"),
+)
 SERVICE = "systemd-networkd.service"
 DROP_IN = "50-source-routing.conf"
 HEADER = "# Written by source-routing for {}; `source-routing apply` writes it anew.\n"
