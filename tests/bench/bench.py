@@ -20,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 
-from lab import Cloud, Driver, Lab, SourceRouting, UdpEcho, nics_in_own_subnets, seed_nics  # noqa: E402
+from lab import Cloud, Driver, Lab, Result, SourceRouting, UdpEcho, nics_in_own_subnets, seed_nics  # noqa: E402
 from lab.cloud import version  # noqa: E402
 from lab.command import REPOSITORY  # noqa: E402
 from lab.needs import missing_for_lab  # noqa: E402
@@ -213,14 +213,14 @@ def lost(directory: Path, quick: bool) -> None:
         other = command.config
         command.configure(cloud.stanza())
         with Driver(lab, "S") as driver:
-            driver(*command.argv("apply"))
+            must(driver(*command.argv("apply")))
 
             def nothing_to_change(_round: int) -> None:
-                driver(*command.argv("apply"))
+                must(driver(*command.argv("apply")))
 
             def all_changes(number: int) -> None:
                 config = command.config if number % 2 else other
-                driver("--root", str(command.root), "--config", str(config), "apply")
+                must(driver("--root", str(command.root), "--config", str(config), "apply"))
 
             def seed(_round: int) -> None:
                 command.lab.run(
@@ -250,7 +250,7 @@ def lost(directory: Path, quick: bool) -> None:
             ]
             for name, act, times in cases:
                 rows.append(_meter(lab, name, act, times))
-            driver(*command.argv("remove"))
+            must(driver(*command.argv("remove")))
             lab.batch(
                 "S",
                 [
@@ -273,6 +273,12 @@ def lost(directory: Path, quick: bool) -> None:
 
 
 _SEED = 'mount --bind "$0/etc/iproute2" /etc/iproute2 && IFACE=ens4 exec sh -e "$1"'
+
+
+def must(result: Result) -> None:
+    """A measurement of something that failed is none."""
+    if result.code:
+        raise SystemExit(f"the command failed: {result}")
 
 
 def _meter(lab: Lab, name: str, act: Callable[[int], None], times: int) -> Row:
