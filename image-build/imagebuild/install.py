@@ -35,9 +35,9 @@ _MISSING = {
 # server's NICs must not go into a golden image.  An own network namespace,
 # because the kernel's part has to stay: the operator's session may depend on it.
 _CLEAN_D = "etc/cloud/clean.d"
-_CLEAN_SCRIPT = b"""\
+CLEAN_SCRIPT = b"""\
 #!/bin/sh
-exec unshare --net /usr/bin/source-routing remove
+[ ! -x /usr/bin/source-routing ] || exec unshare --net /usr/bin/source-routing remove
 """
 
 # What comes without a package has no dpkg trigger; this is the next best.  Not
@@ -89,7 +89,7 @@ def install(
         kept = (root / f"{_CONFD}/{DEFAULT_DROP_IN}"[1:]).read_bytes()
         wanted[f"{_CONFD}/{DEFAULT_DROP_IN}"] = File(kept)
     if (root / _CLEAN_D).is_dir():
-        wanted[f"/{_CLEAN_D}/95-source-routing"] = File(_CLEAN_SCRIPT, 0o755)
+        wanted[f"/{_CLEAN_D}/95-source-routing"] = File(CLEAN_SCRIPT, 0o755)
     wanted.update(payload.registration(python))
     if (root / _DPKG_HOOK_D).is_dir():
         wanted[f"/{_DPKG_HOOK_D}/source-routing"] = File(_DPKG_HOOK)

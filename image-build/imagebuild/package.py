@@ -1,0 +1,140 @@
+"""A .deb of this checkout: the installer's payload, with dpkg's triggers to keep it registered.
+
+dpkg-deb alone, no debhelper: it builds wherever there is dpkg, in a second.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from email.utils import formatdate
+from pathlib import Path
+from typing import Dict, Mapping
+
+from . import install, payload
+from .command import attempt, run
+from .payload import File
+
+PROGRAMS: Mapping[str, str] = {"dpkg-deb": "dpkg"}
+
+NAME = "source-routing"
+MAINTAINER = "cc-source-routing maintainers <cc-source-routing@example.org>"
+
+_SOURCES = payload.CHECKOUT / "image-build/debian"
+_PYTHON = "/usr/bin/python3"
+_SITE = "/usr/lib/python3/dist-packages"
+_DOC = f"/usr/share/doc/{NAME}"
+_SCRIPTS = ("preinst", "postinst", "prerm")
+
+
+def build(directory: Path, checkout: Path = payload.CHECKOUT) -> Path:
+    """Write the package into `directory`; the same bytes for the same checkout and date."""
+    date = source_date(checkout)
+    version = payload.project(checkout).version
+    target = directory / f"{NAME}_{version}_all.deb"
+    with tempfile.TemporaryDirectory(prefix="deb-") as scratch:
+        stage, unfinished = Path(scratch) / "stage", Path(scratch) / target.name
+        files = contents(date, checkout)
+        for path, file in {**files, **_control(files, checkout)}.items():
+            _write(stage, path, file)
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(date), "LC_ALL": "C.UTF-8"}
+        # Not zstd, which is some dpkgs' default and others' unknown.
+        argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", stage, unfinished]
+        run(argv, timeout=300, env=environment)
+        # Its name is there only when it is whole.
+        beside = directory / f".{target.name}.unfinished"
+        shutil.copyfile(unfinished, beside)
+        os.replace(beside, target)
+    return target
+
+
+def contents(date: int, checkout: Path = payload.CHECKOUT) -> Dict[str, File]:
+    """All files of the package: absolute path -> content."""
+    files = {f"{_SITE}/{name}": file for name, file in payload.modules(checkout).items()}
+    for name, file in payload.metadata(_SITE, {}, checkout).items():
+        # RECORD is for installers that have no list of their own.
+        if not name.endswith("/RECORD"):
+            files[name] = File(b"dpkg\n") if name.endswith("/INSTALLER") else file
+    for name, file in payload.scripts(_PYTHON, checkout).items():
+        # Administrators' commands; but hooks, units and users know this place.
+        files[f"{install.COMMAND_DIRECTORY}/{name}"] = file
+    files.update(payload.registration(_PYTHON))
+    files["/etc/cloud/clean.d/95-source-routing"] = File(install.CLEAN_SCRIPT, 0o755)
+    files[f"{_DOC}/copyright"] = File((_SOURCES / "copyright").read_bytes())
+    files[f"{_DOC}/README.md"] = File((checkout / "README.md").read_bytes())
+    files[f"{_DOC}/changelog.gz"] = _zipped(_changelog(date, checkout))
+    for example in sorted((checkout / "examples").glob("*.yaml")):
+        files[f"{_DOC}/examples/{example.name}"] = File(example.read_bytes())
+    files[f"/usr/share/man/man8/{NAME}.8.gz"] = _zipped((_SOURCES / f"{NAME}.8").read_bytes())
+    overrides = (_SOURCES / "lintian-overrides").read_bytes()
+    files[f"/usr/share/lintian/overrides/{NAME}"] = File(overrides)
+    return files
+
+
+def _control(files: Mapping[str, File], checkout: Path) -> Dict[str, File]:
+    told = (_SOURCES / "control").read_text(encoding="utf-8")
+    size = sum(-(-len(file.content) // 1024) for file in files.values())
+    replaced = {
+        "@VERSION@": payload.project(checkout).version,
+        "@MAINTAINER@": maintainer(),
+        "@SIZE@": str(size),
+    }
+    for mark, value in replaced.items():
+        told = told.replace(mark, value)
+    sums = "".join(
+        f"{hashlib.md5(file.content).hexdigest()}  {path.lstrip('/')}\n"  # noqa: S324
+        for path, file in sorted(files.items())
+        if not path.startswith("/etc/")
+    )
+    settings = "".join(f"{path}\n" for path in sorted(files) if path.startswith("/etc/"))
+    control = {
+        "control": File(told.encode()),
+        "md5sums": File(sums.encode()),
+        "conffiles": File(settings.encode()),
+        "triggers": File((_SOURCES / "triggers").read_bytes()),
+    }
+    for name in _SCRIPTS:
+        control[name] = File((_SOURCES / name).read_bytes(), 0o755)
+    return {f"/DEBIAN/{name}": file for name, file in control.items()}
+
+
+def maintainer() -> str:
+    """Debian's own variables for it, else the project."""
+    name, mail = os.environ.get("DEBFULLNAME"), os.environ.get("DEBEMAIL")
+    return f"{name} <{mail}>" if name and mail else MAINTAINER
+
+
+def source_date(checkout: Path = payload.CHECKOUT) -> int:
+    """SOURCE_DATE_EPOCH, else when the checkout was committed, else now."""
+    told = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not told:
+        git = ["git", "-c", f"safe.directory={checkout}", "-C", checkout]
+        told = attempt([*git, "log", "-1", "--format=%ct"]).stdout.strip()
+    return int(told) if told.isdigit() else int(time.time())
+
+
+def _changelog(date: int, checkout: Path) -> bytes:
+    version = payload.project(checkout).version
+    return (
+        f"{NAME} ({version}) unstable; urgency=medium\n\n"
+        "  * Built from a checkout; its README tells what it does.\n\n"
+        f" -- {maintainer()}  {formatdate(date)}\n"
+    ).encode()
+
+
+def _zipped(content: bytes) -> File:
+    return File(gzip.compress(content, 9, mtime=0))
+
+
+def _write(stage: Path, path: str, file: File) -> None:
+    target = stage / path.lstrip("/")
+    for parent in reversed(target.parents):
+        if not parent.exists():
+            parent.mkdir()
+            parent.chmod(0o755)
+    target.write_bytes(file.content)
+    target.chmod(file.mode)

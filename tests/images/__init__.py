@@ -1,0 +1,1 @@
+"""Images and roots that are not booted: packages, schema, verifier, bakers."""
