@@ -67,7 +67,7 @@ def _guarded(value: Any, cloud: Any, root: Path, failures: List[BaseException]) 
         if isinstance(error, StanzaError):
             for fault in error.faults:
                 LOG.error("source_routing stanza: %s", fault)
-        elif isinstance(error, SourceRoutingError):
+        elif isinstance(error, (SourceRoutingError, ModuleNotFoundError, OSError)):
             failures.append(error)
         else:
             LOG.exception("source_routing failed; the boot goes on")
@@ -79,8 +79,13 @@ def _work(value: Any, cloud: Any, root: Path) -> None:
     from .stanza import parse_stanza
 
     stanza = parse_stanza(value)
-    datasource: Optional[Any] = getattr(cloud, "datasource", None)
-    metadata = metadata_from_datasource(datasource) if datasource is not None else None
+    metadata = None
+    try:
+        datasource: Optional[Any] = getattr(cloud, "datasource", None)
+        if datasource is not None:
+            metadata = metadata_from_datasource(datasource)
+    except Exception as error:
+        LOG.debug("no metadata from cloud-init's datasource: %s", error)
     outcome = engine.apply(stanza, root, metadata)
     for warning in outcome.view.warnings:
         LOG.warning("source_routing: %s", warning)

@@ -8,7 +8,7 @@ failed apply is the same comparison with the earlier state as the wanted one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
 from .marks import NFT_TABLE, NO_RULESET, Ruleset, ruleset
 from .model import (
@@ -111,17 +111,26 @@ def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
             groups[link.name] = state.previous_groups.get(link.name, 0)
     sysctls: Dict[Tuple[str, str], int] = dict(state.previous_sysctls)
     for name in names:
-        if plan.rp_filter is not None:
-            sysctls[name, "rp_filter"] = plan.rp_filter
-        if plan.published_ports:
-            # Reverse path filtering then looks up with the packet's mark.
-            sysctls[name, "src_valid_mark"] = 1
+        sysctls.update(sysctl_overrides(plan, name))
     return Footprint(frozenset(plan.routes), frozenset(plan.rules), groups, sysctls, ruleset(plan))
+
+
+def sysctl_overrides(plan: RoutingPlan, name: str) -> Dict[Tuple[str, str], int]:
+    """The sysctls that a managed NIC gets."""
+    overrides: Dict[Tuple[str, str], int] = {}
+    if plan.rp_filter is not None:
+        overrides[name, "rp_filter"] = plan.rp_filter
+    if plan.published_ports:
+        # Reverse path filtering then looks up with the packet's mark.
+        overrides[name, "src_valid_mark"] = 1
+    return overrides
 
 
 def present(state: HostState, plan: Optional[RoutingPlan] = None) -> Footprint:
     """What of ours is in the kernel now."""
-    priority = plan.rule_priority if plan is not None else None
+    priorities = {plan.rule_priority} if plan is not None else set()
+    if state.saved_rule_priority is not None:
+        priorities.add(state.saved_rule_priority)
     planned = {rule.key for rule in plan.rules} if plan is not None else set()
     tables = {nic.table for nic in plan.nics} if plan is not None else set()
     tables |= set(state.saved_tables.values())
@@ -130,7 +139,7 @@ def present(state: HostState, plan: Optional[RoutingPlan] = None) -> Footprint:
         frozenset(
             rule
             for rule in state.rules
-            if rule.key in planned or is_our_rule(rule, tables, priority)
+            if rule.key in planned or is_our_rule(rule, tables, priorities)
         ),
         {link.name: link.group for link in state.links},
         state.sysctls,
@@ -142,17 +151,20 @@ def is_our_route(route: Route) -> bool:
     return route.protocol == OUR_PROTOCOL and route.table != TABLE_MAIN
 
 
-def is_our_rule(rule: Rule, tables: set[int], priority: Optional[int]) -> bool:
+def is_our_rule(rule: Rule, tables: Set[int], priorities: Iterable[int]) -> bool:
     """By its protocol; or, adopted by networkd (``proto static``), by its exact form."""
     if rule.protocol == OUR_PROTOCOL:
         return True
-    if rule.protocol != PROTO_STATIC or rule.other or priority is None:
+    if rule.protocol != PROTO_STATIC or rule.other:
         return False
-    stage = rule.priority - priority
-    if stage in (STAGE_MAIN_ELSEWHERE, STAGE_MAIN_SPECIFIC):
-        bare = not (rule.src or rule.oif or rule.fwmark)
-        return bare and rule.table == TABLE_MAIN and rule.suppress_prefixlength == 1
-    return stage in STAGES and rule.table in tables
+    stages = {rule.priority - priority for priority in priorities}
+    if rule.table == TABLE_MAIN:
+        bare = not (rule.src or rule.oif or rule.fwmark) and rule.suppress_prefixlength == 1
+        elsewhere = rule.suppress_ifgroup == OUR_GROUP and STAGE_MAIN_ELSEWHERE in stages
+        specific = rule.suppress_ifgroup is None and STAGE_MAIN_SPECIFIC in stages
+        return bare and (elsewhere or specific)
+    host = rule.src is None or rule.src.prefixlen == rule.src.max_prefixlen
+    return host and rule.table in tables and not stages.isdisjoint(STAGES)
 
 
 def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
@@ -169,14 +181,11 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
     have_keys = {rule.key for rule in have.rules}
     want_keys = {rule.key for rule in want.rules}
     new = [rule for rule in want.rules if rule.key not in have_keys]
-    # Shared rules first: alone they say what main says.
-    operations += [
-        AddRule(r) for r in sorted(new, key=lambda r: (r.table != TABLE_MAIN, rule_order(r)))
-    ]
+    # In the kernel's order, and the old ones against it: at no moment does main's
+    # word (stage +20) stand there without the own tables' (stage +10) before it.
+    operations += [AddRule(rule) for rule in sorted(new, key=rule_order)]
     old = _surplus_rules(want_keys, have.rules)
-    operations += [
-        DeleteRule(r) for r in sorted(old, key=lambda r: (r.table == TABLE_MAIN, rule_order(r)))
-    ]
+    operations += [DeleteRule(rule) for rule in sorted(old, key=rule_order, reverse=True)]
     operations += _route_deletions(want, have)
     if want.ruleset.checksum != have.ruleset.checksum:
         operations.append(LoadNftables(want.ruleset))

@@ -6,21 +6,23 @@ lock is held around everything that changes something.
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import render
 from .apply import apply_plan, operations_for
 from .commands import run
-from .diff import Operation, SetGroup, SetSysctl
-from .errors import CommandError, DiscoveryError, FileError
+from .diff import Operation, SetGroup, SetSysctl, sysctl_overrides
+from .errors import ApplyError, CommandError, DiscoveryError, FileError
 from .files import FileChanges, file_deviations, lock, read_text, write_files
 from .metadata import metadata_to_json
 from .model import ConfigFile, HostState, IPAddress, Metadata, RoutingPlan, Stanza
-from .observe import PREVIOUS_PATH, observe
+from .observe import PREVIOUS_PATH, STANZA_PATH, observe
 from .planner import build_plan
 from .render.common import COMMON_PATHS, common_files
 from .selection import potential_nics
@@ -35,9 +37,9 @@ from .verify import (
     somewhere,
 )
 
-STANZA_PATH = "/etc/source-routing/stanza.json"
 METADATA_PATH = "/etc/source-routing/metadata.json"
 NOTIFY_SECONDS = 5.0
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,38 @@ def view(stanza: Stanza, root: Path, metadata: Optional[Metadata] = None) -> Vie
         return _view(kernel, stanza, root, metadata)
 
 
-def apply(stanza: Stanza, root: Path, metadata: Optional[Metadata] = None) -> Outcome:
-    """Make kernel and files match the stanza; a second run changes nothing."""
+def apply(
+    stanza: Stanza, root: Path, metadata: Optional[Metadata] = None, keep: bool = True
+) -> Outcome:
+    """Make kernel and files match the stanza; a second run changes nothing.
+
+    `keep` saves the stanza, also one that says "off": later runs go by it.
+    """
     with lock(root), _kernel() as kernel:
-        seen = _view(kernel, stanza, root, metadata)
-        _remember_previous(seen, root)
-        operations = apply_plan(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
-        files = write_files(root, seen.files, seen.owned)
+        for attempt in range(ATTEMPTS):
+            seen = _view(kernel, stanza, root, metadata, keep)
+            previous = _remember_previous(seen, root)
+            try:
+                operations = apply_plan(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
+                break
+            except ApplyError as error:
+                # An interface went meanwhile: what was done is taken back, look again.
+                if error.errno != errno.ENODEV or attempt == ATTEMPTS - 1:
+                    raise
+        try:
+            files = write_files(root, seen.files, seen.owned)
+        except FileError as error:
+            raise FileError(
+                f"{error}; the kernel is set up, but nothing will restore it"
+            ) from error
+        _forget_restored(seen, root, previous)
         failures = _notify_managers(root, files)
         return Outcome(replace(seen, warnings=(*seen.warnings, *failures)), operations, files)
 
 
 def remove(root: Path) -> Outcome:
     """Everything ours gone from the kernel and the files; nothing else touched."""
-    return apply(Stanza(enabled=False), root, Metadata())
+    return apply(Stanza(enabled=False), root, Metadata(), keep=False)
 
 
 def render_only(stanza: Stanza, root: Path, name: str) -> Tuple[View, FileChanges]:
@@ -133,7 +153,8 @@ def explain(
             destination = somewhere(seen.state, source.version)
         if destination.version != source.version:
             raise DiscoveryError(f"{source} and {destination} are of different families")
-        return seen, reply(kernel, seen.state, owner, source, destination)  # type: ignore[arg-type]
+        answer = reply(kernel, seen.plan, seen.state, owner, source, destination)  # type: ignore[arg-type]
+        return seen, answer
 
 
 def saved_stanza(root: Path) -> Optional[Stanza]:
@@ -143,18 +164,26 @@ def saved_stanza(root: Path) -> Optional[Stanza]:
         return None
     try:
         return parse_stanza(json.loads(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{STANZA_PATH}: not JSON ({error})") from error
 
 
 # -- the pieces ----------------------------------------------------------------
 
 
-def _view(kernel: object, stanza: Stanza, root: Path, metadata: Optional[Metadata]) -> View:
+def _view(
+    kernel: object,
+    stanza: Stanza,
+    root: Path,
+    metadata: Optional[Metadata] = None,
+    keep: bool = True,
+) -> View:
     state = observe(kernel, root, stanza, metadata)  # type: ignore[arg-type]
-    plan = build_plan(stanza, state)
+    plan = build_plan(_possible(stanza), state)
     operations = operations_for(plan, state)
-    files, owned, name, reason, warnings = _files(stanza, plan, state, root)
+    files, owned, name, reason, warnings = _files(stanza, plan, state, root, keep)
+    if stanza.enabled and plan.published_ports != stanza.published_ports:
+        warnings += ("published_ports needs the command nft (package nftables); going on without",)
     return View(
         stanza,
         state,
@@ -169,16 +198,18 @@ def _view(kernel: object, stanza: Stanza, root: Path, metadata: Optional[Metadat
 
 
 def _files(
-    stanza: Stanza, plan: RoutingPlan, state: HostState, root: Path
+    stanza: Stanza, plan: RoutingPlan, state: HostState, root: Path, keep: bool
 ) -> Tuple[Tuple[ConfigFile, ...], Tuple[str, ...], str, str, Tuple[str, ...]]:
     """The files that shall be, all paths that may be ours, the renderer and why it."""
     owned: Dict[str, None] = dict.fromkeys((*COMMON_PATHS, STANZA_PATH, METADATA_PATH))
     for name in render.RENDERERS:
         owned.update(dict.fromkeys(render.renderer(name).owned(root)))
+    saved = ConfigFile(STANZA_PATH, stanza_to_json(stanza))
     if not stanza.enabled:
-        return (), (*owned, PREVIOUS_PATH), "none", plan.reason, ()
-    # With one NIC there is nothing to do, now or after an event.
-    if potential_nics(state, stanza) < 2:
+        return (saved,) if keep else (), (*owned, PREVIOUS_PATH), "none", plan.reason, ()
+    # With one NIC there is nothing to do, now or after an event.  Once there
+    # were more, a missing one may come back: then all stays.
+    if potential_nics(state) < 2 and read_text(root, STANZA_PATH) is None:
         return (), tuple(owned), "none", plan.reason, ()
     try:
         name, reason = render.select(stanza.renderer, root)
@@ -189,11 +220,15 @@ def _files(
     module = render.renderer(name)
     facts = module.inspect(root, plan)
     warnings += module.warnings(plan, facts)
-    files = [
-        *common_files(plan),
-        ConfigFile(STANZA_PATH, stanza_to_json(stanza)),
-        *module.render(plan, facts),
-    ]
+    files = [*common_files(plan), saved]
+    try:
+        files += module.render(plan, facts)
+    except ModuleNotFoundError as error:
+        # Better a server that answers until its next flap than a dead one.
+        warnings += (
+            f"{error.name} is missing, so no hooks are written: nothing will restore the routes "
+            "after a flap or a reboot",
+        )
     if state.metadata.ports:
         files.append(ConfigFile(METADATA_PATH, metadata_to_json(state.metadata)))
     return tuple(files), tuple(owned), name, reason, warnings
@@ -221,28 +256,54 @@ def _notify_managers(root: Path, changes: FileChanges) -> List[str]:
     return failures
 
 
-def _remember_previous(seen: View, root: Path) -> None:
-    """Save what interfaces have before we change it, so that `remove` can give it back."""
-    groups = dict(seen.state.previous_groups)
-    sysctls = dict(seen.state.previous_sysctls)
+def _possible(stanza: Stanza) -> Stanza:
+    """The stanza without what this host cannot do; the rest is worth doing."""
+    if stanza.published_ports and shutil.which("nft") is None:
+        return replace(stanza, published_ports=False)
+    return stanza
+
+
+class _Previous(NamedTuple):
+    """What interfaces had before us: groups by name, sysctls by name and key."""
+
+    groups: Dict[str, int]
+    sysctls: Dict[Tuple[str, str], int]
+
+
+def _remember_previous(seen: View, root: Path) -> _Previous:
+    """Save what interfaces have before we change it, so that it can be given back."""
+    previous = _Previous(dict(seen.state.previous_groups), dict(seen.state.previous_sysctls))
     current = {link.name: link.group for link in seen.state.links}
-    marking = seen.state.nftables is not None
     for operation in seen.operations:
         if isinstance(operation, SetGroup) and operation.group == seen.plan.group:
-            groups.setdefault(operation.dev, current.get(operation.dev, 0))
+            previous.groups.setdefault(operation.dev, current.get(operation.dev, 0))
         elif isinstance(operation, SetSysctl):
             key = (operation.dev, operation.key)
-            sysctls.setdefault(key, seen.state.sysctls[key])
-    if not seen.plan.nics:
-        return
-    same = groups == seen.state.previous_groups and sysctls == seen.state.previous_sysctls
-    if same and not marking:
-        return
-    named = {f"{dev}/{key}": value for (dev, key), value in sysctls.items()}
-    document = {"groups": groups, "sysctls": named, "nftables": marking}
+            previous.sysctls.setdefault(key, seen.state.sysctls[key])
+    if seen.plan.nics:
+        _save_previous(seen, root, previous)
+    return previous
+
+
+def _forget_restored(seen: View, root: Path, previous: _Previous) -> None:
+    """Forget what has been given back: from then on it is the user's to change."""
+    names = {nic.name for nic in seen.plan.nics}
+    ours = {key for name in names for key in sysctl_overrides(seen.plan, name)}
+    left = _Previous(
+        {name: group for name, group in previous.groups.items() if name in names},
+        {key: value for key, value in previous.sysctls.items() if key in ours},
+    )
+    if names and left != previous:
+        _save_previous(seen, root, left)
+
+
+def _save_previous(seen: View, root: Path, previous: _Previous) -> None:
+    named = {f"{dev}/{key}": value for (dev, key), value in previous.sysctls.items()}
+    marking = seen.state.nftables is not None
+    document = {"groups": previous.groups, "sysctls": named, "nftables": marking}
     content = json.dumps(document, sort_keys=True) + "\n"
     try:
         write_files(root, (ConfigFile(PREVIOUS_PATH, content),), ())
     except FileError:
-        # Only the way back of a group or rp_filter is lost; not worth a dead NIC.
+        # Only the way back of a group or sysctl is lost; not worth a dead NIC.
         return

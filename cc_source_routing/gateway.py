@@ -33,12 +33,19 @@ class Question(NamedTuple):
     guess: str  # never | verify | always
 
 
-def choose_gateway(question: Question) -> Optional[Gateway]:
-    """The gateway by the first rung that has an answer; None when none has."""
+def choose_gateway(question: Question, told_only: bool = False) -> Optional[Gateway]:
+    """The gateway by the first rung that has an answer; None when none has.
+
+    `told_only` leaves out the rungs at the end that nobody has told: the guess,
+    and what an earlier run had found.
+    """
     own = {address.ip for address in question.index.addresses(question.link.name, question.family)}
-    for rung in LADDER:
+    for rung in TOLD if told_only else LADDER:
         gateway = rung(question)
-        if gateway is not None and gateway.ip not in own:
+        # IPv4 by way of an IPv6 next hop (RFC 5549) is no gateway for a table of ours.
+        if gateway is None or gateway.ip.version != question.family:
+            continue
+        if gateway.ip not in own:
             return gateway
     return None
 
@@ -59,6 +66,14 @@ def stanza_gateway_fault(question: Question) -> Optional[Fault]:
     return Fault(
         path, f"{ip} is in no subnet of {dev} ({subnets}); set on_link: true if that is meant"
     )
+
+
+def has_no_gateway(question: Question) -> bool:
+    """Whether the cloud knows the port's addresses and says that they have no gateway."""
+    port = question.index.port(question.link)
+    if port is None or _defaults(port.routes, question.family):
+        return False
+    return any(interface.version == question.family for interface in port.addresses)
 
 
 def guess_candidates(index: HostIndex, dev: str, family: int) -> List[IPAddress]:
@@ -164,7 +179,7 @@ def _from_own_table(question: Question) -> Optional[Gateway]:
             and route.family == question.family
             and route.dst.prefixlen == 0
             and route.gateway is not None
-            and (route.onlink or question.index.is_on_link(dev, route.gateway))
+            and question.index.is_on_link(dev, route.gateway)
         ):
             reason = f"kept from an earlier run (table {route.table})"
             return _gateway(question, route.gateway, "earlier run", reason)
@@ -172,7 +187,7 @@ def _from_own_table(question: Question) -> Optional[Gateway]:
 
 
 def _from_guess(question: Question) -> Optional[Gateway]:
-    if question.guess == "never":
+    if question.guess == "never" or has_no_gateway(question):
         return None
     dev = question.link.name
     for ip in guess_candidates(question.index, dev, question.family):
@@ -185,16 +200,18 @@ def _from_guess(question: Question) -> Optional[Gateway]:
     return None
 
 
-LADDER: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
+TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_stanza,
     _from_metadata,
     _from_main_default,
     _from_lease,
     _from_router_advertisement,
     _from_only_gateway,
-    _from_own_table,
-    _from_guess,
 )
+LADDER = (*TOLD, _from_guess, _from_own_table)
+# Gateways that nobody has told: good enough for the NIC's own packets, not for
+# what its siblings send to its subnet.
+UNTOLD = frozenset(("guess", "earlier run"))
 
 
 # -- helpers -----------------------------------------------------------------

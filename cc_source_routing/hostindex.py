@@ -36,11 +36,14 @@ Key = Tuple[str, int]  # interface name, family
 
 
 def is_serviceable(address: Address) -> bool:
-    """Whether an address is one that remote hosts may reach: global and ready for use."""
+    """Whether an address is one that remote hosts may reach: global, no duplicate.
+
+    A tentative one counts: its rule harms nobody, and an apply in the second
+    that duplicate address detection takes must not take the rule away.
+    """
     ip = address.ip
     return not (
         address.scope >= SCOPE_LINK
-        or address.tentative
         or address.failed
         or ip.is_link_local
         or ip.is_loopback
@@ -124,7 +127,7 @@ class HostIndex:
         }
         found: Dict[IPNetwork, None] = {}
         for address in self.addresses(dev, family):
-            network = address.interface.network
+            network = address.peer or address.interface.network
             host_only = network.prefixlen == network.max_prefixlen
             if not host_only and (not address.noprefixroute or network in on_link):
                 found[network] = None

@@ -42,6 +42,9 @@ OUR_GROUP = 21330
 # Kubernetes take lower ones.
 MARK_MASK = 0xFF000000
 
+# The keys of net.ipv4.conf.* that we may set on managed NICs.
+SYSCTLS = ("rp_filter", "src_valid_mark")
+
 # Route replacement is keyed on the metric, so it never varies.  These are the
 # kernel's own defaults for a route without one.
 METRIC = {4: 0, 6: 1024}
@@ -78,6 +81,7 @@ class Address(NamedTuple):
     deprecated: bool = False
     temporary: bool = False
     dynamic: bool = False  # has a lifetime (DHCP, SLAAC)
+    peer: Optional[IPNetwork] = None  # the far end's prefix of a point-to-point address
 
     @property
     def ip(self) -> IPAddress:
@@ -201,6 +205,8 @@ class HostState:
     # What interfaces had before we changed it, for the way back.
     previous_groups: Mapping[str, int] = field(default_factory=dict)
     previous_sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
+    # The rule_priority of the last apply; None when there was none.
+    saved_rule_priority: Optional[int] = None
     warnings: Tuple[str, ...] = ()
 
 

@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import time
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -36,7 +36,17 @@ from .diff import (
     SetSysctl,
 )
 from .errors import ApplyError, DiscoveryError
-from .model import OUR_PROTOCOL, Address, IPAddress, IPNetwork, Link, Neighbour, Route, Rule
+from .model import (
+    OUR_PROTOCOL,
+    SYSCTLS,
+    Address,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
+)
 from .wire import AF, FAMILY, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST
 
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
@@ -44,7 +54,6 @@ IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_DEPRECATED = 0x01, 0x0
 IFA_F_TENTATIVE, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x40, 0x80, 0x200
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable stale delay probe permanent
 NTF_USE, NTF_ROUTER = 0x01, 0x80
-SYSCTLS = ("rp_filter", "src_valid_mark")
 # All route types that can end a lookup, those of table local left out.
 LOOKUP_TYPES = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 12
@@ -119,10 +128,16 @@ class Kernel:
                 continue
             text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             flags = message.get_attr("IFA_FLAGS") or message["flags"]
+            length, peer = message["prefixlen"], None
+            far_end = message.get_attr("IFA_ADDRESS")
+            if far_end not in (None, text):
+                # Point to point: the prefix is the far end's, not ours.
+                peer = ip_network(f"{far_end}/{length}", strict=False)
+                length = peer.max_prefixlen
             addresses.append(
                 Address(
                     dev=self._name(message["index"]),
-                    interface=ip_interface(f"{text}/{message['prefixlen']}"),
+                    interface=ip_interface(f"{text}/{length}"),
                     scope=message["scope"],
                     noprefixroute=bool(flags & IFA_F_NOPREFIXROUTE),
                     tentative=bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_OPTIMISTIC,
@@ -130,6 +145,7 @@ class Kernel:
                     deprecated=bool(flags & IFA_F_DEPRECATED),
                     temporary=message["family"] == AF[6] and bool(flags & IFA_F_TEMPORARY),
                     dynamic=not flags & IFA_F_PERMANENT,
+                    peer=peer,
                 )
             )
         return tuple(addresses)
@@ -189,7 +205,8 @@ class Kernel:
         try:
             answer = self._socket.ask(wire.RTM_GETROUTE, body)
         except OSError as error:
-            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
+            # The four that end a lookup: unreachable, its host form, prohibit, blackhole.
+            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
                 return None
             raise DiscoveryError(f"route lookup for {destination} failed: {error}") from error
         for route in wire.routes_of(answer, self._name):
@@ -216,7 +233,12 @@ class Kernel:
                 continue  # link without neighbours: no answer is the right answer
         deadline = time.monotonic() + wait
         while pending and not all(pending.values()):
-            known = {(n.dev, n.ip) for n in self.neighbours() if n.reachable}
+            # Any IPv6 host answers; a router says in its answer that it is one.
+            known = {
+                (n.dev, n.ip)
+                for n in self.neighbours()
+                if n.reachable and (n.ip.version == 4 or n.router)
+            }
             for candidate in pending:
                 pending[candidate] = candidate in known
             if all(pending.values()) or time.monotonic() >= deadline:

@@ -27,16 +27,24 @@ from ipaddress import ip_network
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .errors import Fault, StanzaError
-from .gateway import Question, choose_gateway, stanza_gateway_fault
+from .gateway import (
+    UNTOLD,
+    Question,
+    choose_gateway,
+    has_no_gateway,
+    stanza_gateway_fault,
+)
 from .hostindex import CONFIGURED_PROTOCOLS, HostIndex, is_routable, is_specific, network_order
 from .marks import allocate_marks
 from .model import (
+    FAMILIES,
     MARK_MASK,
     METRIC,
     OUR_GROUP,
     OUR_PROTOCOL,
     SCOPE_LINK,
     SCOPE_UNIVERSE,
+    TABLE_LOCAL,
     TABLE_MAIN,
     Gateway,
     HostState,
@@ -83,7 +91,13 @@ class Side(NamedTuple):
 
     @property
     def prefixes(self) -> Set[IPNetwork]:
-        """What its siblings reach by their own gateways."""
+        """What its siblings reach by their own gateways: nothing on a mere guess.
+
+        Whether a gateway that nobody has told really routes is not known, so there
+        main's own word stands.
+        """
+        if self.gateway.source in UNTOLD:
+            return set()
         return set(self.connected) | set(self.static)
 
 
@@ -106,7 +120,14 @@ def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
     faults += table_faults
     claims, warnings = _claim_addresses(index, served, stanza)
     sides: Dict[str, Dict[int, Side]] = {link.name: {} for link, _entry in served}
+    warnings += _adoption_warnings(ids, state)
     for family in sorted(stanza.families):
+        if not _local_comes_first(family, stanza, state):
+            warnings.append(
+                f"IPv{family} is not served: table local is not looked up before "
+                f"rule_priority {stanza.rule_priority}, so our rules would cut the host off"
+            )
+            continue
         candidates = []
         for link, entry in served:
             gateway, addresses = gateways[link.name].get(family), claims[link.name, family]
@@ -122,6 +143,31 @@ def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
     if faults:
         raise StanzaError(faults)
     return _assemble(stanza, index, selection, served, sides, gateways, warnings)
+
+
+def _local_comes_first(family: int, stanza: Stanza, state: HostState) -> bool:
+    """Whether packets to the host itself are found before our rules.
+
+    The kernel's rule for table local stands at 0; who uses VRFs moves it behind
+    (Documentation/networking/vrf.rst), where rule +20 would take its packets.
+    """
+    rules = [rule for rule in state.rules if rule.family == family]
+    return not rules or any(
+        rule.table == TABLE_LOCAL
+        and rule.priority < stanza.rule_priority
+        and not (rule.src or rule.oif or rule.fwmark or rule.other)
+        for rule in rules
+    )
+
+
+def _adoption_warnings(ids: Mapping[str, int], state: HostState) -> List[str]:
+    """Interfaces whose name in rt_tables belongs to a table that somebody else fills."""
+    return [
+        f"rt_tables calls table {table} {name} and it has routes of somebody else; "
+        f"{name} gets table {ids[name]}"
+        for table, name in sorted(state.foreign_tables.items())
+        if ids.get(name, table) != table
+    ]
 
 
 # -- what each NIC brings ------------------------------------------------------
@@ -274,7 +320,8 @@ def _collapse(foreign: Set[IPNetwork], barriers: Set[IPNetwork]) -> List[IPNetwo
     apart = {network for network in foreign if near.overlaps(network)}
     collapsed = set(apart)
     for union in collapse(foreign - apart):
-        if near.overlaps(union):
+        # One that is no longer specific would be suppressed as a default is.
+        if near.overlaps(union) or not is_specific(union):
             first, last = span(union)
             collapsed.update(n for n in foreign if first <= int(n.network_address) <= last)
         else:
@@ -351,6 +398,16 @@ def _shared_rules(family: int, priority: int, group: int) -> Tuple[Rule, ...]:
     return (elsewhere, main)
 
 
+def _is_isolated(link: Link, index: HostIndex) -> bool:
+    """Whether the cloud says, for each family that the NIC has, that there is no gateway."""
+    questions = [
+        Question(link, family, index, None, "never")
+        for family in FAMILIES
+        if index.addresses(link.name, family)
+    ]
+    return all(has_no_gateway(question) for question in questions)
+
+
 def _assemble(
     stanza: Stanza,
     index: HostIndex,
@@ -392,7 +449,9 @@ def _assemble(
     unserved = dict(selection.left_out)
     lonely = []
     for link, _entry in selection.managed:
-        if not gateways[link.name]:
+        if not gateways[link.name] and _is_isolated(link, index):
+            unserved[link.name] = "the cloud gives it no gateway"
+        elif not gateways[link.name]:
             unserved[link.name] = "no gateway known"
             lonely.append(
                 f"{link.name} has no known gateway and is not served; "

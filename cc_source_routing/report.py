@@ -177,11 +177,15 @@ def explain_facts(reply: Reply, view: View) -> JsonDict:
     rule = matched_rule(reply, state, view.plan.nic(reply.owner))
     lookup = reply.lookup
     rp_filter = max(state.sysctls.get((dev, "rp_filter"), 0) for dev in ("all", reply.owner))
-    leaves_right = lookup is not None and lookup.dev == reply.owner
+    here = lookup is not None and lookup.type in ("local", "broadcast")
+    leaves_right = here or (lookup is not None and lookup.dev == reply.owner)
+    # What goes out by a device that is no port of the cloud meets neither.
+    ported = lookup is None or not view.plan.nics or view.plan.nic(lookup.dev) is not None
     # Strict reverse path filtering (RFC 3704): a packet is taken only on the
     # interface by which its reply would leave.  IPv6 has none of its own.
-    dropped_by_rp_filter = reply.source.version == 4 and rp_filter == 1 and not leaves_right
-    dropped_by_rp_filter |= reply.source.version == 4 and rp_filter == 2 and lookup is None
+    strict = rp_filter == 1 and not leaves_right and ported
+    loose = rp_filter == 2 and lookup is None
+    dropped_by_rp_filter = reply.source.version == 4 and (strict or loose)
     return {
         "from": str(reply.source),
         "to": str(reply.destination),
@@ -192,13 +196,16 @@ def explain_facts(reply: Reply, view: View) -> JsonDict:
         "route": str(lookup.dst) if lookup else None,
         "rule": describe_rule(rule) if rule else None,
         "rp_filter": {"value": rp_filter, "drops": dropped_by_rp_filter},
-        "anti_spoofing": {"drops": lookup is not None and not leaves_right},
+        "anti_spoofing": {"drops": lookup is not None and ported and not leaves_right},
+        "here": here,
         "right": reply.right,
     }
 
 
 def explain_text(facts: JsonDict) -> str:
     lines = [f"A packet from {facts['from']} ({facts['owner']}) to {facts['to']}:"]
+    if facts["here"]:
+        return f"{lines[0]}\n  is for this host itself."
     if facts["dev"] is None:
         lines.append("  has no route and goes nowhere.")
     else:
@@ -222,7 +229,7 @@ def explain_text(facts: JsonDict) -> str:
             f"A port with anti-spoofing behind {facts['dev']} drops it: "
             f"{facts['from']} is not an address of {facts['dev']}."
         )
-    if facts["right"] and not verdicts:
+    if facts["right"] and not verdicts and facts["dev"] == facts["owner"]:
         verdicts.append("Nothing on the way out drops it: it leaves by the NIC that owns it.")
     elif facts["right"]:
         verdicts.append("Table main has a specific route there, which is left to decide.")

@@ -13,6 +13,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from .errors import Fault
 from .hostindex import HostIndex
 from .model import FAMILIES, HostState, InterfaceStanza, Link, Stanza
+from .stringchecks import id_fault
 
 # IFLA_INFO_KIND of links that carry other hosts' or virtual addresses: tunnels
 # (whose far end is not an on-link gateway), bridges of containers and VMs, and
@@ -22,6 +23,9 @@ OVERLAY_KINDS = frozenset(
     ip6_vti ipip l2tp netkit nlmon openvswitch ppp sit tun vcan vrf vti vxlan wireguard xfrm
     """.split()
 )
+
+
+LINK_DOWN = "link is down"
 
 
 class Selection(NamedTuple):
@@ -48,15 +52,11 @@ def natural_order(name: str) -> Tuple[Tuple[int, int, str], ...]:
     return tuple(parts)
 
 
-def potential_nics(state: HostState, stanza: Stanza) -> int:
-    """How many links could ever be managed: those that only lack an address or being up."""
-    index = HostIndex(state)
-    return sum(
-        1
-        for link in state.links
-        if not link.loopback
-        and _unfit(link, _entry_for(link, stanza), stanza, index) in (None, "link is down")
-    )
+def potential_nics(state: HostState) -> int:
+    """How many links could be managed under some stanza, once they are up with an address."""
+    index, anything = HostIndex(state), Stanza()
+    reasons = (_unfit(link, None, anything, index) for link in state.links if not link.loopback)
+    return sum(reason in (None, LINK_DOWN) for reason in reasons)
 
 
 def select_links(stanza: Stanza, index: HostIndex) -> Selection:
@@ -119,6 +119,9 @@ def _unfit(
         glob = pattern.lower() if ":" in pattern else pattern
         if fnmatchcase(link.name, glob) or fnmatchcase(link.mac, glob):
             return f"excluded by the stanza ({pattern})"
+    fault = id_fault(link.name)
+    if fault:
+        return f"its name {fault}, so it may stand in no file"
     if link.master:
         return f"belongs to {link.master}"
     # A VLAN, bridge or bond over a port shares its MAC, and a bridge over a
@@ -127,7 +130,7 @@ def _unfit(
         if link.kind != "bridge" or index.port(link) is None:
             return f"is a {link.kind}"
     if not link.up:
-        return "link is down"
+        return LINK_DOWN
     return None
 
 

@@ -25,6 +25,7 @@ def allocate_tables(
     ones from `base`.  Returns the ids and the faults of explicit ones; raises
     `PlanError` when no number is left.
     """
+    filled = _filled_by_others(state)
     ids: Dict[str, int] = {}
     faults: List[Fault] = []
     for name, entry in wanted:
@@ -38,9 +39,20 @@ def allocate_tables(
                     f"table {entry.table} is already named {owner} in rt_tables",
                 )
             )
+        elif entry.table in filled:
+            faults.append(
+                Fault(
+                    f"interfaces.{entry.id}.table",
+                    f"table {entry.table} already holds routes of somebody else",
+                )
+            )
         ids[name] = entry.table
     taken = set(ids.values())
-    named: Mapping[str, int] = {name: table for table, name in state.foreign_tables.items()}
+    # The hand-made cure's own name is taken over, but never a table with routes
+    # in it: ours would replace them, and `remove` could not give them back.
+    named: Mapping[str, int] = {
+        name: table for table, name in state.foreign_tables.items() if table not in filled
+    }
     for name, _entry in wanted:
         if name in ids:
             continue
@@ -54,7 +66,8 @@ def allocate_tables(
                 break
     # Names that are absent just now keep their numbers for when they return.
     blocked = taken | set(state.saved_tables.values()) | set(state.foreign_tables)
-    blocked |= RESERVED_TABLES | _used_by_others(state)
+    blocked |= RESERVED_TABLES | filled
+    blocked |= {rule.table for rule in state.rules if rule.protocol != OUR_PROTOCOL}
     candidate = base
     for name, _entry in wanted:
         if name in ids:
@@ -68,7 +81,5 @@ def allocate_tables(
     return ids, faults
 
 
-def _used_by_others(state: HostState) -> Set[int]:
-    tables = {route.table for route in state.routes if route.protocol != OUR_PROTOCOL}
-    tables |= {rule.table for rule in state.rules if rule.protocol != OUR_PROTOCOL}
-    return tables
+def _filled_by_others(state: HostState) -> Set[int]:
+    return {route.table for route in state.routes if route.protocol != OUR_PROTOCOL}

@@ -47,7 +47,8 @@ class Reply(NamedTuple):
     destination: IPAddress
     owner: str
     lookup: Optional[Lookup]
-    main_says: Optional[Route]  # main's own specific route, when it has one
+    # Main's own specific route, where the plan leaves the destination to main.
+    main_says: Optional[Route]
 
     @property
     def right(self) -> bool:
@@ -86,7 +87,8 @@ def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> List[st
         for priority, table in KERNEL_RULES[family].items():
             rule: Optional[Rule] = have.get(priority)
             if rule is None or rule.table != table:
-                told.append(f"IPv{family} rule {priority} (lookup table {table}) is missing")
+                what = "; the host may not know its own addresses" if table == TABLE_LOCAL else ""
+                told.append(f"IPv{family} rule {priority} (lookup table {table}) is missing{what}")
             elif rule.protocol != PROTO_KERNEL:
                 told.append(
                     f"IPv{family} rule {priority} is not the kernel's own (proto {rule.protocol}); "
@@ -101,15 +103,28 @@ def replies(kernel: Kernel, plan: RoutingPlan, state: HostState) -> List[Reply]:
     for nic in plan.nics:
         for interface in nic.addresses:
             for destination in destinations(plan, state, nic, interface.ip):
-                answers.append(reply(kernel, state, nic.name, interface.ip, destination))
+                answers.append(reply(kernel, plan, state, nic.name, interface.ip, destination))
     return answers
 
 
 def reply(
-    kernel: Kernel, state: HostState, owner: str, source: IPAddress, destination: IPAddress
+    kernel: Kernel,
+    plan: RoutingPlan,
+    state: HostState,
+    owner: str,
+    source: IPAddress,
+    destination: IPAddress,
 ) -> Reply:
+    """Ask the kernel for one way, and say what main's own word is worth there."""
     answer = kernel.lookup(destination, source)
-    return Reply(source, destination, owner, answer, main_specific(state, destination))
+    main_says = main_specific(state, destination)
+    nic = plan.nic(owner)
+    if main_says is not None and nic is not None and plan.nic(main_says.dev) is not None:
+        # By a sibling NIC only where the own table leaves it to main.
+        planned = longest(nic.routes, destination)
+        if planned is not None and planned.type == "unicast":
+            main_says = None
+    return Reply(source, destination, owner, answer, main_says)
 
 
 def somewhere(state: HostState, family: int) -> IPAddress:
@@ -143,9 +158,14 @@ def destinations(
 
 def main_specific(state: HostState, destination: IPAddress) -> Optional[Route]:
     """Table main's longest match for a destination, defaults left out."""
+    return longest((r for r in state.routes if r.table == TABLE_MAIN), destination)
+
+
+def longest(routes: Iterable[Route], destination: IPAddress) -> Optional[Route]:
+    """The longest match of one table's routes for a destination, defaults left out."""
     best: Optional[Route] = None
-    for route in state.routes:
-        if route.table != TABLE_MAIN or route.family != destination.version:
+    for route in routes:
+        if route.family != destination.version:
             continue
         if not is_specific(route.dst) or destination not in route.dst:
             continue

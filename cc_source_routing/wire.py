@@ -196,12 +196,16 @@ def error_number(body: bytes) -> int:
 
 
 def routes_of(body: bytes, name: Callable[[int], str]) -> List[Route]:
-    """The paths of an rtmsg, one `Route` a hop; cached clones and other families give none."""
-    family_number, dst_length, _src, _tos, table, protocol, scope, kind, flags = _ROUTE.unpack_from(
+    """The paths of an rtmsg, one `Route` a hop.
+
+    None for cached clones, other families, and routes for one type of service:
+    no rule of ours selects by that.
+    """
+    family_number, dst_length, _src, tos, table, protocol, scope, kind, flags = _ROUTE.unpack_from(
         body
     )
     family = FAMILY.get(family_number)
-    if family is None or flags & RTM_F_CLONED:
+    if family is None or tos or flags & RTM_F_CLONED:
         return []
     attributes = _attributes(body, _ROUTE.size)
     table_bytes = attributes.get(RTA_TABLE)

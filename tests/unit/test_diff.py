@@ -44,7 +44,8 @@ def test_a_first_apply_sets_groups_then_fills_tables_then_adds_rules():
     kinds = [type(operation) for operation in operations]
     assert kinds == sorted(kinds, key=[SetGroup, ReplaceRoute, AddRule].index)
     added = [operation.rule for operation in operations if isinstance(operation, AddRule)]
-    assert [rule.table for rule in added[:2]] == [254, 254], "main's own word comes first"
+    priorities = [rule.priority for rule in added]
+    assert priorities == sorted(priorities), "no main's word before the own tables'"
 
 
 def test_a_second_apply_has_nothing_to_do():
@@ -58,6 +59,8 @@ def test_remove_takes_rules_before_routes_and_gives_the_group_back_last():
     operations = diff(wanted(empty, state), present(state, empty))
     kinds = [type(operation) for operation in operations]
     assert kinds == sorted(kinds, key=[DeleteRule, DeleteRoute, SetGroup].index)
+    deleted = [o.rule.priority for o in operations if isinstance(o, DeleteRule)]
+    assert deleted == sorted(deleted, reverse=True)
     assert operations[-2:] == (SetGroup("ens3", 0), SetGroup("ens4", 7))
 
 

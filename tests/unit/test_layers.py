@@ -23,6 +23,7 @@ PURE = {
     "prefixes",
     "report",
     "selection",
+    "stringchecks",
     "tables",
     "wire",
 }

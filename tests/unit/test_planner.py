@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_interface, ip_network
 
 import pytest
 from hypothesis import given, settings
@@ -13,12 +13,15 @@ from cc_source_routing.diff import describe_route, describe_rule
 from cc_source_routing.errors import StanzaError
 from cc_source_routing.model import (
     PROTO_KERNEL,
+    TABLE_LOCAL,
+    TABLE_MAIN,
     Address,
     InterfaceStanza,
     Metadata,
     MetadataPort,
     MetadataRoute,
     Route,
+    Rule,
     Stanza,
     StanzaRoute,
 )
@@ -180,10 +183,44 @@ class TestWhichNicsAndWhen:
         sources = [rule.src for rule in plan.rules if rule.src]
         assert len(sources) == len(set(sources)) * 2
 
-    def test_a_tentative_address_waits_for_its_rule(self):
-        waiting = Address("ens4", SEED.addresses[1].interface, tentative=True)
-        plan = build_plan(Stanza(), replace(SEED, addresses=(SEED.addresses[0], waiting)))
-        assert plan.nics == ()
+    def test_duplicate_address_detection_takes_no_rule_away_but_a_duplicate_gets_none(self):
+        for fields, count in (({"tentative": True}, 2), ({"failed": True}, 0)):
+            other = Address("ens4", SEED.addresses[1].interface, **fields)
+            plan = build_plan(Stanza(), replace(SEED, addresses=(SEED.addresses[0], other)))
+            assert len(plan.nics) == count
+
+    def test_a_name_that_may_stand_in_no_file_costs_that_nic_alone(self):
+        state = host(
+            {"ens3": ["10.0.0.5/24"], "ens4": ["10.1.0.5/24"], "x;y": ["10.2.0.5/24"]},
+            [
+                route("default via 10.0.0.1", "ens3"),
+                route("default via 10.1.0.1", "ens4", metric=9),
+                route("default via 10.2.0.1", "x;y", metric=10),
+            ],
+        )
+        plan = build_plan(Stanza(), state)
+        assert [nic.name for nic in plan.nics] == ["ens3", "ens4"]
+        assert "may stand in no file" in plan.unserved["x;y"]
+
+    def test_a_family_whose_local_table_comes_after_our_rules_is_left_alone(self):
+        behind = (Rule(4, 32765, TABLE_LOCAL, protocol=3), Rule(4, 32766, TABLE_MAIN, protocol=2))
+        plan = build_plan(Stanza(), replace(SEED, rules=behind))
+        assert plan.rules == ()
+        assert "would cut the host off" in plan.warnings[0]
+
+    def test_the_far_ends_prefix_is_what_is_connected(self):
+        far = Address("ens4", ip_interface("10.13.96.161/32"), peer=ip_network("10.50.0.0/24"))
+        state = replace(
+            SEED,
+            addresses=(SEED.addresses[0], far),
+            routes=(
+                route("default via 162.253.43.1", "ens3"),
+                route("10.0.0.0/8 via 10.50.0.1", "ens4"),
+                route("10.50.0.0/24", "ens4", PROTO_KERNEL),
+            ),
+        )
+        assert way(state, PRIVATE, "10.50.0.9") == ("ens4", "None")
+        assert way(state, PRIVATE, "10.13.96.77") == ("ens4", "10.50.0.1")
 
     def test_a_bridge_over_a_port_stands_for_the_port(self):
         links = (
@@ -241,6 +278,25 @@ class TestTheGatewayLadder:
         assert self.gateway(replace(self.bare, probes={}), Stanza()) is None
         assert self.gateway(self.bare, Stanza(gateway_guess="always")) == ("10.1.0.1", "guess")
 
+    def test_there_is_no_guess_where_the_cloud_says_that_there_is_no_gateway(self):
+        port = MetadataPort(mac=mac_of(3), addresses=(ip_interface("10.1.0.5/24"),))
+        guessed = {("ens4", ip_address("10.1.0.1")): True}
+        state = replace(self.bare, metadata=Metadata((port,)), probes=guessed)
+        plan = build_plan(Stanza(), state)
+        assert plan.nics == () and plan.warnings == ()
+        assert plan.unserved["ens4"] == "the cloud gives it no gateway"
+
+    def test_a_guess_does_not_move_what_the_siblings_send_there(self):
+        guessed = {("ens4", ip_address("10.1.0.1")): True}
+        state = replace(self.bare, probes=guessed)
+        assert way(state, ip_address("10.0.0.5"), "10.1.0.77") == ("ens4", "None")
+
+    def test_an_ipv4_route_by_an_ipv6_next_hop_is_no_gateway(self):
+        odd = route("default via 10.1.0.1", "ens4", metric=5)._replace(
+            gateway=ip_address("fe80::1")
+        )
+        assert self.gateway(replace(self.bare, routes=(*self.bare.routes, odd))) is None
+
     def test_silence_does_not_take_away_what_was_found_before(self):
         own = Route(501, ip_network("0.0.0.0/0"), "ens4", ip_address("10.1.0.1"), protocol=83)
         state = replace(self.bare, routes=(*self.bare.routes, own))
@@ -276,6 +332,15 @@ class TestTableNumbers:
     def test_the_hand_made_name_in_rt_tables_is_taken_over(self):
         plan = build_plan(Stanza(), replace(SEED, foreign_tables={500: "ens4"}))
         assert plan.nic("ens4").table == 500
+
+    def test_a_hand_made_table_with_routes_in_it_is_not_taken_over(self):
+        made = Route(500, ip_network("0.0.0.0/0"), "ens4", ip_address("10.13.96.1"), protocol=3)
+        state = replace(SEED, foreign_tables={500: "ens4"}, routes=(*SEED.routes, made))
+        plan = build_plan(Stanza(), state)
+        assert plan.nic("ens4").table == 502
+        assert "table 500 ens4" in plan.warnings[0]
+        with pytest.raises(StanzaError, match="already holds routes"):
+            build_plan(Stanza(interfaces=(InterfaceStanza("ens4", table=500),)), state)
 
     def test_somebody_elses_number_is_never_taken(self):
         foreign = Route(500, ip_network("9.0.0.0/8"), "ens3", protocol=4)
