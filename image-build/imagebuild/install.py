@@ -71,7 +71,7 @@ def install(
     leaves one that is there.  Raises `BuildError` before anything is changed.
     """
     root = _real_root(root)
-    python = _interpreter(root)
+    python = interpreter(root)
     facts = _ask(root, python)
     if facts["missing"]:
         wanted = " ".join(_MISSING[name] for name in facts["missing"])
@@ -146,7 +146,7 @@ def _real_root(root: Path) -> Path:
     return real
 
 
-def _interpreter(root: Path) -> str:
+def interpreter(root: Path) -> str:
     """The Python behind the image's cloud-init: packages go where that one looks."""
     shebang = run_in(root, ["head", "-n1", "/usr/bin/cloud-init"]).strip()
     words = shebang[2:].split() if shebang.startswith("#!") else []

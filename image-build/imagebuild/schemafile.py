@@ -81,7 +81,9 @@ def extended(document: Dict[str, Any], stanza: Dict[str, Any]) -> Dict[str, Any]
         raise RegistrationError(
             f"cloud-init's schema is not of the known shape, it lacks {error}"
         ) from error
-    own = {key: value for key, value in stanza.items() if key not in ("$schema", "title")}
+    own = _fit(stanza)
+    own.pop("$schema", None)
+    own.pop("title", None)
     definitions[_DEFINITION] = {"type": "object", "properties": {MODULE: own}}
     # For user-data that sets cloud_init_modules itself.
     definitions["all_modules"] = {
@@ -93,6 +95,19 @@ def extended(document: Dict[str, Any], stanza: Dict[str, Any]) -> Dict[str, Any]
     if "properties" in document:  # 23.4 and later
         result["properties"] = {**document["properties"], MODULE: {}}
     return result
+
+
+def _fit(schema: Any) -> Any:
+    """`schema` without what cloud-init's validator trips over.
+
+    Its ``is_valid`` fails with a TypeError at "not" (22.4 to 25.1, with jsonschema 4),
+    which would end the boot's stage; the module itself still checks all of it.
+    """
+    if isinstance(schema, dict):
+        return {key: _fit(value) for key, value in schema.items() if key != "not"}
+    if isinstance(schema, list):
+        return [_fit(value) for value in schema]
+    return schema
 
 
 def _files() -> List[Path]:

@@ -1,0 +1,132 @@
+"""Runs inside an image, by the interpreter behind its cloud-init: the faults, as JSON.
+
+Sent there beside `inside`; imports nothing else that is not in the image.
+Lets cloud-init's own code read the list, find the module and call it.
+"""
+
+import importlib
+import json
+import logging
+import pkgutil
+import sys
+import tempfile
+
+import inside
+import modulelist
+
+sys.dont_write_bytecode = True
+MODULE = modulelist.MODULE
+PACKAGE = "cc_source_routing"
+
+
+def main():
+    faults = listing()
+    found = module_faults()
+    return faults + (found or files_faults() + call_faults())
+
+
+def listing():
+    """Faults of the network stage's list of modules as cloud-init reads it."""
+    from cloudinit import util
+
+    merged = util.read_conf_with_confd("/etc/cloud/cloud.cfg").get("cloud_init_modules")
+    names = [modulelist.name(entry) for entry in merged or []]
+    faults = []
+    if names.count(MODULE) != 1:
+        where = "not" if MODULE not in names else "more than once"
+        faults.append(f"{MODULE} is {where} in the list of the network stage (cloud_init_modules)")
+    ours = [modulelist.MODULES_DROP_IN, modulelist.DEFAULT_DROP_IN]
+    own, _later = inside.effective(None, modulelist.MODULES_DROP_IN, ours)
+    lost = [name for name in map(modulelist.name, own or []) if name not in names]
+    if lost:
+        faults.append(f"the list of the network stage has lost {', '.join(lost)}")
+    return faults
+
+
+def module_faults():
+    """Faults that keep cloud-init from taking the module at all."""
+    missing = [name for name in ("pyroute2", "jinja2", "yaml") if not inside.importable(name)]
+    faults = [f"cloud-init's Python has no {name}" for name in missing]
+    try:
+        if not inside.finds(MODULE):
+            faults.append(f"cloud-init does not find the module {MODULE}")
+    except Exception as error:
+        # It would end the whole stage: users, SSH keys and all.
+        faults.append(f"importing {PACKAGE} fails: {type(error).__name__}: {error}")
+    return faults
+
+
+def files_faults():
+    """Faults of what the module needs once it has something to do."""
+    package = importlib.import_module(PACKAGE)
+    faults = []
+    for found in pkgutil.walk_packages(package.__path__, f"{PACKAGE}."):
+        if found.name.endswith("__main__"):
+            continue
+        try:
+            importlib.import_module(found.name)
+        except Exception as error:
+            faults.append(f"importing {found.name} fails: {type(error).__name__}: {error}")
+    directory = inside.os.path.dirname(package.__file__)
+    templates = inside.os.path.join(directory, "templates")
+    if not [name for name in _names(templates) if name.endswith(".j2")]:
+        faults.append(f"{templates} has no templates")
+    try:
+        with open(inside.os.path.join(directory, "stanza.schema.json"), "rb") as handle:
+            json.load(handle)
+    except (OSError, ValueError) as error:
+        faults.append(f"the stanza's schema cannot be read: {error}")
+    return faults
+
+
+def call_faults():
+    """What goes wrong when this release of cloud-init calls the module by its own code."""
+    from cloudinit.config import modules
+
+    class Cloud:
+        datasource = distro = None
+
+        def run(self, _name, functor, arguments, freq=None):
+            if isinstance(arguments, dict):  # 23.2 and later
+                return True, functor(**arguments)
+            return True, functor(*arguments)
+
+    class Init:
+        def cloudify(self):
+            return Cloud()
+
+    reader = modules.Modules.__new__(modules.Modules)
+    reader.init, reader.reporter = Init(), None
+    # Switched off: nothing of the machine that this runs on is to be looked at.
+    reader._cached_cfg = {MODULE: False}
+    told = Collector(logging.WARNING)
+    logging.getLogger().addHandler(told)
+    try:
+        _ran, failures = reader._run_modules(reader._fixup_modules([{"mod": MODULE}]))
+    finally:
+        logging.getLogger().removeHandler(told)
+    faults = [f"cloud-init's call of {MODULE} fails: {error}" for _name, error in failures]
+    return faults or [f"cloud-init's call of {MODULE} logs: {text}" for text in told.texts]
+
+
+class Collector(logging.Handler):
+    """Keeps what is logged as a warning or worse."""
+
+    def __init__(self, level):
+        super().__init__(level)
+        self.texts = []
+
+    def emit(self, record):
+        self.texts.append(record.getMessage())
+
+
+def _names(directory):
+    try:
+        return inside.os.listdir(directory)
+    except OSError:
+        return []
+
+
+if __name__ == "__main__":
+    tempfile.tempdir = "/tmp"
+    print("\n" + json.dumps(main()))

@@ -1,0 +1,157 @@
+"""Whether an image will serve: looked at without booting it, and without changing it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+from . import diskfile, install, payload
+from .chroot import attempt_in
+from .command import Completed, run
+from .errors import BuildError
+
+_HERE = Path(__file__).resolve().parent
+
+# What belongs to one machine; globs below the root, and what to call it.
+_OF_ONE_MACHINE: Tuple[Tuple[str, str], ...] = (
+    ("etc/ssh/ssh_host_*", "an SSH host key"),
+    ("var/lib/cloud/instance", "cloud-init's state of an instance"),
+    ("var/lib/cloud/instances/*", "cloud-init's state of an instance"),
+    ("var/lib/cloud/seed/*", "a seed for cloud-init"),
+    ("var/log/cloud-init*.log", "cloud-init's log"),
+    ("var/lib/apt/lists/*_*", "a package list"),
+    ("var/cache/apt/archives/*.deb", "a downloaded package"),
+    ("var/lib/systemd/random-seed", "a random seed"),
+    ("var/lib/dhcp/*.leases", "DHCP leases"),
+    ("etc/source-routing/*", "what was rendered for one server's NICs"),
+    ("root/.bash_history", "root's shell history"),
+)
+
+_GOOD = "#cloud-config\nsource_routing:\n  gateway_guess: never\n"
+_BAD = "#cloud-config\nsource_routing:\n  gateway_gues: never\n"
+
+
+@contextlib.contextmanager
+def look_into(image: Path) -> Iterator[Path]:
+    """The root of a disk image or of a directory, to be written to without any effect.
+
+    Call `diskfile.private_mounts` before.
+    """
+    with tempfile.TemporaryDirectory(prefix="verify-") as name:
+        scratch = Path(name)
+        below, root = scratch / "below", scratch / "root"
+        if image.is_dir():
+            below = image.resolve()
+        else:
+            raw = scratch / "disk.raw"
+            diskfile.to_raw(image, raw)
+            diskfile.mount_root(raw, below, read_only=True)
+        memory = scratch / "memory"
+        for path in (memory, root):
+            path.mkdir()
+        run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", memory])
+        for path in (memory / "upper", memory / "work"):
+            path.mkdir()
+        options = f"lowerdir={below},upperdir={memory}/upper,workdir={memory}/work"
+        try:
+            run(["mount", "-t", "overlay", "-o", options, "overlay", root])
+            yield root
+        finally:
+            for path in (root, memory, *([] if image.is_dir() else [below])):
+                with contextlib.suppress(BuildError):
+                    run(["umount", "--recursive", path])
+
+
+def faults(root: Path, *, used: bool = False) -> List[str]:
+    """All that is wrong with the root, a sentence each; `used` leaves out cleanliness."""
+    try:
+        python = install.interpreter(root)
+    except BuildError as error:
+        return [_one_line(str(error))]
+    found = _registered(root, python) + _as_recorded(root)
+    return found + ([] if used else _clean(root))
+
+
+def _registered(root: Path, python: str) -> List[str]:
+    with tempfile.TemporaryDirectory(dir=root / "tmp", prefix="verify-") as name:
+        scratch = Path(name)
+        inside = f"/{scratch.relative_to(root)}"
+        for module in ("examine.py", "inside.py", "modulelist.py"):
+            shutil.copyfile(_HERE / module, scratch / module)
+        for title, text in (("good", _GOOD), ("bad", _BAD)):
+            (scratch / f"{title}.yaml").write_text(text)
+        done = attempt_in(root, [python, "-B", f"{inside}/examine.py"])
+        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else [_said(done)]
+        for title, accepted in (("good", True), ("bad", False)):
+            argv = ["cloud-init", "schema", "--config-file", f"{inside}/{title}.yaml"]
+            done = attempt_in(root, argv)
+            if (done.returncode == 0) != accepted:
+                verb = "refuses" if accepted else "accepts"
+                found.append(f"cloud-init's schema {verb} a {title} stanza: {_said(done)}")
+    if not (root / payload.REGISTER.lstrip("/")).is_file():
+        return [*found, f"{payload.REGISTER} is missing: the next upgrade of cloud-init ends it"]
+    done = attempt_in(root, [payload.REGISTER, "--check"])
+    if done.returncode != 0:
+        found += (done.stdout + done.stderr).strip().splitlines()[-5:]
+    return found
+
+
+def _as_recorded(root: Path) -> List[str]:
+    """Files of ours that are not what was installed."""
+    if (root / "var/lib/dpkg/info/source-routing.list").is_file():
+        # Lines like "??5?????? c /etc/file".
+        done = attempt_in(root, ["dpkg", "--verify", "source-routing"])
+        lines = [line.split() for line in done.stdout.splitlines() if line]
+        return [f"{words[-1]} is not as the package has it" for words in lines]
+    records = sorted(
+        root.glob(f"usr/lib*/python3*/*-packages/{install.PACKAGE}-*.dist-info/RECORD")
+    )
+    if len(records) > 1:
+        return ["more than one release of it is installed"]
+    found = []
+    for line in records[0].read_text(encoding="utf-8").splitlines() if records else []:
+        path, digest, _size = line.rsplit(",", 2)
+        # `register` writes that one anew; it has its own check.
+        if not digest or path.endswith(install.MODULES_DROP_IN):
+            continue
+        try:
+            content = (root / path.lstrip("/")).read_bytes()
+        except OSError:
+            found.append(f"{path} is missing")
+            continue
+        actual = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
+        if digest != f"sha256={actual.decode()}":
+            found.append(f"{path} is not what was installed")
+    return found
+
+
+def _clean(root: Path) -> List[str]:
+    found = []
+    try:
+        identity = (root / "etc/machine-id").read_text().strip()
+    except OSError:
+        found.append("/etc/machine-id is missing: it has to be there, empty")
+    else:
+        if identity not in ("", "uninitialized"):
+            found.append("/etc/machine-id is not empty: all servers would be the same machine")
+    for pattern, title in _OF_ONE_MACHINE:
+        there = sorted(root.glob(pattern))
+        if there:
+            more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+            found.append(f"/{there[0].relative_to(root)}{more}: {title} is left in the image")
+    return found
+
+
+def _said(done: Completed) -> str:
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return lines[-1].strip() if lines else f"exit code {done.returncode}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines())
