@@ -64,8 +64,6 @@ class ConfigDrive:
         routes6 = []
         if port.default:
             routes4.append(_route("0.0.0.0/0", port.gateway4))
-        # Neutron hands a gateway of an IPv6 subnet to every port.  Only one NIC may
-        # win in table main, and cloud-init makes no difference: the first one gets it.
         if port.default:
             routes6.append(_route("::/0", port.gateway6))
         else:

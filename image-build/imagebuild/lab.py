@@ -66,6 +66,11 @@ def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
     addresses = ["162.253.43.134/24", "10.13.96.161/19", "172.20.7.11/22", "192.168.77.5/24"]
     if not 1 <= count <= len(addresses):
         raise BuildError(f"a lab has 1 to {len(addresses)} NICs, not {count}")
+    # What the metadata tells: the classic pair as on the server that gave the idea.
+    # Beyond that as Neutron does, which names a default route for every port whose
+    # subnet has a gateway, and host routes for one that has those.
+    defaults = (True, False, True, False)
+    routes = ((), ("10.0.0.0/8",), (), ("198.18.0.0/15",))
     result = []
     for number, text in enumerate(addresses[:count]):
         address4 = IPv4Interface(text)
@@ -79,8 +84,8 @@ def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
                 gateway4=address4.network.network_address + 1,
                 address6=IPv6Interface(f"{prefix6}:134/64"),
                 gateway6=ipaddress.IPv6Address(f"{prefix6}:1"),
-                default=number == 0,
-                routes4=("10.0.0.0/8",) if number == 1 else (),
+                default=defaults[number],
+                routes4=routes[number],
             )
         )
     return tuple(result)
