@@ -36,8 +36,8 @@ from typing import Any, Callable, NamedTuple
 
 from .errors import FileError
 from .metadata_ports import Ports, dictionaries
-from .model import Metadata, MetadataPort
-from .netvalues import interface_name, mac_address, shown, text
+from .model import Metadata
+from .netvalues import interface_name, mac_address, shown
 from .network_config import parse_network_config
 from .network_data import NETWORK_DATA, parse_network_data
 from .rootfiles import read_file
@@ -78,8 +78,7 @@ def _network_json(value: Any, source: str) -> Metadata:
 
 
 def _saved(doc: Any, source: str) -> Metadata:
-    del source  # each port names its own
-    return _from_document(doc, f" (saved in {SAVED})")
+    return _from_document(doc, source)
 
 
 # In the order in which they are believed; the first that names a port counts.
@@ -183,7 +182,11 @@ def _plain_attribute(thing: Any, name: str) -> Any:
 
 
 def metadata_to_json(metadata: Metadata) -> str:
-    """The ports as text for `SAVED`; warnings are not kept, they were said."""
+    """The ports as text for `SAVED`; warnings are not kept, they were said.
+
+    Nor where they came from: cloud-init's own object at first boot and its file
+    later say the same, and that must give the same text.
+    """
     doc = {
         "version": _FORMAT,
         "ports": [
@@ -192,7 +195,6 @@ def metadata_to_json(metadata: Metadata) -> str:
                 "name": port.name,
                 "addresses": [str(address) for address in port.addresses],
                 "routes": [{"to": str(r.to), "via": str(r.via)} for r in port.routes],
-                "source": _bare_source(port),
             }
             for port in metadata.ports
         ],
@@ -206,19 +208,14 @@ def metadata_from_json(saved: str) -> Metadata:
         doc = json.loads(saved)
     except (ValueError, RecursionError, TypeError) as error:
         return Metadata((), (f"saved metadata is not JSON ({_short(error)}); ignored",))
-    return _from_document(doc, "")
+    return _from_document(doc, "saved metadata")
 
 
-def _bare_source(port: MetadataPort) -> str:
-    return port.source.partition(" (saved in ")[0]
-
-
-def _from_document(doc: Any, suffix: str) -> Metadata:
-    ports = Ports(SAVED if suffix else "saved metadata")
+def _from_document(doc: Any, source: str) -> Metadata:
+    ports = Ports(source)
     if not isinstance(doc, dict) or doc.get("version") != _FORMAT:
         ports.warn(f"is not of version {_FORMAT} but {shown(doc)}; ignored")
         return ports.result()
-    sources = {}
     for number, entry in enumerate(dictionaries(doc.get("ports"), ports, "ports")):
         where = f"ports[{number}]"
         mac, name = mac_address(entry.get("mac")), interface_name(entry.get("name"))
@@ -226,24 +223,9 @@ def _from_document(doc: Any, suffix: str) -> Metadata:
         if port is None:
             ports.warn(f"{where}: neither a MAC nor a name; ignored")
             continue
-        source = text(entry.get("source"))
-        sources.setdefault(port.mac or port.name, source if source.isprintable() else "")
         addresses = entry.get("addresses")
         for address in addresses if isinstance(addresses, list) else ():
             ports.add_address(port, address, None, where)
         for route in dictionaries(entry.get("routes"), ports, f"{where}.routes"):
             ports.add_route(port, route.get("to"), None, route.get("via"), where)
-    told = ports.result()
-    return Metadata(
-        tuple(
-            MetadataPort(
-                mac=port.mac,
-                name=port.name,
-                addresses=port.addresses,
-                routes=port.routes,
-                source=sources.get(port.mac or port.name, "") + suffix,
-            )
-            for port in told.ports
-        ),
-        told.warnings,
-    )
+    return ports.result()
