@@ -79,7 +79,8 @@ def mount_root(raw: Path, where: Path, *, read_only: bool) -> None:
         how = how.replace(",noload", "") if part.type == "btrfs" else how
         done = attempt(["mount", "-t", part.type, "-o", how, raw, where])
         if done.returncode != 0:
-            raise BuildError(f"{part.type} at byte {part.start}: {_last_line(done.stderr)}")
+            said = done.stderr.strip().splitlines()[:1]  # the next is advice
+            raise BuildError(f"{part.type} at byte {part.start}: {' '.join(said)}")
         if any((where / name).exists() for name in ("etc/os-release", "usr/lib/os-release")):
             return
         run(["umount", where])

@@ -111,6 +111,17 @@ def install(
     return Outcome(written, removed, [_name(entry) for entry in final["modules"]], [])
 
 
+def present(root: Path) -> bool:
+    """Whether an earlier run has installed something there."""
+    return bool(_recorded(root.resolve()))
+
+
+def lacking(root: Path) -> List[str]:
+    """Debian's names of the packages that `install` would miss there."""
+    root = _real_root(root)
+    return [_MISSING[name] for name in _ask(root, interpreter(root))["missing"]]
+
+
 def uninstall(root: Path) -> Outcome:
     """Take everything out again that `install` has put in."""
     root = _real_root(root)

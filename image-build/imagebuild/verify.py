@@ -49,8 +49,10 @@ def look_into(image: Path) -> Iterator[Path]:
         if image.is_dir():
             below = image.resolve()
         else:
-            raw = scratch / "disk.raw"
-            diskfile.to_raw(image, raw)
+            raw = image
+            if diskfile.image_format(image) != "raw":
+                raw = scratch / "disk.raw"
+                diskfile.to_raw(image, raw)
             diskfile.mount_root(raw, below, read_only=True)
         memory = scratch / "memory"
         for path in (memory, root):

@@ -1,0 +1,216 @@
+"""Baking the module into a disk image that is there: a copy is changed, and renamed at the end.
+
+By a loop mount and chroot, or by virt-customize, which also opens images with
+LVM or btrfs subvolumes.  Either way the one installer does it, and the result
+is verified before it gets its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import List, Mapping, Optional
+
+from . import clean, command, diskfile, install, payload, roottree, verify
+from .command import attempt, run
+from .errors import BuildError
+from .progress import Progress
+
+LOOP, VIRT_CUSTOMIZE = "loop", "virt-customize"
+
+# Packages, bytecode, and some for what apt downloads.
+_ROOM = 64 << 20
+
+# What an image may lack, as its package manager calls it.
+_NEEDS = ("python3-pyroute2", "python3-jinja2", "python3-yaml")
+_INSTALLERS: Mapping[str, str] = {
+    "usr/bin/apt-get": "apt-get -q update && DEBIAN_FRONTEND=noninteractive "
+    "apt-get -q -y --no-install-recommends install {}",
+    "usr/bin/dnf": "dnf -q -y --setopt=install_weak_deps=False install {}",
+    "usr/bin/zypper": "zypper -q -n install --no-recommends {}",
+}
+
+# With this machine's network and its apt's proxy, of which nothing stays: /run
+# is a tmpfs, and the resolver's file is covered.
+_ENTER_WITH_NETWORK = """
+set -eu
+root=$1
+mount -t proc proc "$root/proc"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount --rbind /dev "$root/dev"
+if [ -L "$root/etc/resolv.conf" ]; then
+    mkdir -p "$root/run/systemd/resolve"
+    for name in resolv.conf stub-resolv.conf; do
+        cat /etc/resolv.conf >"$root/run/systemd/resolve/$name"
+    done
+elif [ -e "$root/etc/resolv.conf" ]; then
+    mount --bind -o ro /etc/resolv.conf "$root/etc/resolv.conf"
+fi
+printf '%s' "$2" >"$root/run/source-routing-apt.conf"
+export APT_CONFIG=/run/source-routing-apt.conf
+exec chroot "$root" sh -euc "$3"
+"""
+
+# ELF: the machine that a program is for, as os.uname() calls it.
+_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 21: "ppc64le", 22: "s390x"}
+_MACHINES[243] = "riscv64"
+
+
+def ways() -> List[str]:
+    """The ways that this machine can go, the better one first."""
+    return [VIRT_CUSTOMIZE, LOOP] if shutil.which("virt-customize") else [LOOP]
+
+
+def bake(
+    image: Path,
+    output: Path,
+    default_stanza: Optional[str],
+    progress: Progress,
+    *,
+    way: str = LOOP,
+    compress: bool = True,
+) -> bool:
+    """Write `image` with the module to `output`, which may be the same; False: it was so already.
+
+    Call `diskfile.private_mounts` before.  Whatever fails, `image` is as it was.
+    """
+    kind = diskfile.image_format(image)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".bake-") as name:
+        scratch = Path(name)
+        raw = scratch / "disk.raw"
+        with progress.step("copying the image"):
+            diskfile.to_raw(image, raw)
+        if output.exists() and output.samefile(image) and _already(raw, default_stanza):
+            return False
+        try:
+            if way == VIRT_CUSTOMIZE:
+                _by_virt_customize(raw, default_stanza, progress)
+            else:
+                _by_loop(raw, scratch / "root", default_stanza, progress)
+        except (BuildError, OSError) as error:
+            # Where it was mounted tells nobody anything.
+            text = str(error).replace(f"{scratch}/root", str(image))
+            raise BuildError(text if str(image) in text else f"{image}: {text}") from error
+        with progress.step("writing the new image"):
+            finished = scratch / "finished"
+            squeeze = ["-c"] if compress and kind == "qcow2" else []
+            argv = ["qemu-img", "convert", "-f", "raw", "-O", kind, *squeeze, raw, finished]
+            run(argv, timeout=1800)
+            shutil.copymode(image, finished)
+        os.replace(finished, output)
+    return True
+
+
+def _already(raw: Path, stanza: Optional[str]) -> bool:
+    """Whether baking would change nothing, by doing it where it has no effect."""
+    with contextlib.suppress(BuildError), verify.look_into(raw) as root:
+        if install.present(root) and not verify.faults(root):
+            return not install.install(root, stanza).changed
+    return False
+
+
+def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -> None:
+    diskfile.mount_root(raw, root, read_only=False)
+    try:
+        if not (root / "etc/cloud/cloud.cfg").is_file():
+            raise BuildError(f"{root} has no /etc/cloud/cloud.cfg: it is no image with cloud-init")
+        _check_machine(root)
+        if shutil.disk_usage(root).free < _ROOM:
+            raise BuildError(
+                f"{root}: No space left in the image, {_ROOM >> 20} MiB are needed; "
+                "`qemu-img resize` and growing its file system make some"
+            )
+        lacking = install.lacking(root)
+        if lacking:
+            with progress.step(f"installing {' '.join(lacking)} into it"):
+                _install_packages(root, lacking)
+        with progress.step("baking the module into it"):
+            install.install(root, stanza)
+            clean.clean(root)
+        found = verify.faults(root)
+        if found:
+            raise BuildError(f"{root} would not serve: {'; '.join(found)}")
+    finally:
+        run(["umount", "--recursive", root])
+
+
+def _install_packages(root: Path, packages: List[str]) -> None:
+    known = [how for program, how in _INSTALLERS.items() if (root / program).exists()]
+    if not known:
+        raise BuildError(f"{root} lacks {' '.join(packages)}, and has no package manager known")
+    settings = "".join(f'{name} "{value}";\n' for name, value in roottree._inherited_apt_options())
+    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    enter += ["sh", "-c", _ENTER_WITH_NETWORK, "enter", str(root), settings]
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    environment.update({"LC_ALL": "C.UTF-8", "HOME": "/root"})
+    argv = [*enter, known[0].format(" ".join(packages))]
+    done = attempt(argv, timeout=1800, env=environment)
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise BuildError(f"{root}: installing {' '.join(packages)}: {' '.join(said)}")
+
+
+def _check_machine(root: Path) -> None:
+    """What runs in the chroot runs on this machine; better said than met as ENOEXEC."""
+    program = (root / "usr/bin/env").resolve()
+    try:
+        head = program.read_bytes()[:20]
+    except OSError as error:
+        raise BuildError(f"{root} has no /usr/bin/env: no Linux that can be entered") from error
+    order = "little" if head[5:6] == b"\x01" else "big"
+    number = int.from_bytes(head[18:20], order)  # type: ignore[arg-type]
+    machine, here = _MACHINES.get(number, f"ELF machine {number}"), os.uname().machine
+    works = attempt(["chroot", root, "/usr/bin/env", "true"]).returncode == 0
+    if not works:
+        raise BuildError(f"{root} is for {machine}, its programs do not run on this {here}")
+
+
+def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> None:
+    """The same, in libguestfs' own small machine; the checkout is carried into it."""
+    place = "/var/lib/source-routing-bake"
+    with tempfile.TemporaryDirectory(dir=raw.parent, prefix="carried-") as name:
+        carried = Path(name) / Path(place).name
+        for entry in ("cc_source_routing", "templates", "image-build", "setup.cfg"):
+            source, target = payload.CHECKOUT / entry, carried / entry
+            if source.is_dir():
+                skip = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, target, symlinks=True, ignore=skip)
+            else:
+                shutil.copyfile(source, target)
+        (carried / "stanza.yaml").write_text(stanza or "")
+        installer = f"python3 {place}/image-build/install-into /"
+        if stanza is not None:
+            installer += f" --default-stanza {place}/stanza.yaml"
+        cleaning = (
+            f"import sys; sys.path.insert(0, '{place}/image-build'); "
+            "from pathlib import Path; from imagebuild import clean; clean.clean(Path('/'))"
+        )
+        argv: List[str] = ["virt-customize", "--quiet", "--format", "raw", "--add", str(raw)]
+        argv += ["--copy-in", f"{carried}:{Path(place).parent}"]
+        argv += ["--install", ",".join(_NEEDS), "--run-command", installer]
+        argv += ["--run-command", f'python3 -B -c "{cleaning}"', "--delete", place]
+        argv += ["--truncate", "/etc/machine-id"]
+        with progress.step("baking the module into it with virt-customize"):
+            done = attempt(argv, timeout=3600)
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise BuildError(f"virt-customize: {' '.join(said[-1:])}")
+    try:
+        with verify.look_into(raw) as root:
+            found = verify.faults(root)
+    except BuildError as error:
+        progress.say(f"The result was not verified: {error}")  # LVM, or another machine's
+        return
+    if found:
+        raise BuildError(f"it would not serve: {'; '.join(found)}")
+
+
+def missing_programs(way: str) -> List[str]:
+    """Debian packages that this machine lacks for `way`."""
+    programs = dict(diskfile.PROGRAMS)
+    if way == VIRT_CUSTOMIZE:
+        programs["virt-customize"] = "guestfs-tools"
+    return sorted(set(command.missing(programs).values()))
