@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Iterable, Optional, Tuple
 
 from ..model import ConfigFile, RoutingPlan
 from . import Evidence, network_manager, networkd
@@ -24,7 +24,6 @@ from .networkd_files import interface_index
 
 # By rising priority, netplan(5).
 YAML_DIRECTORIES = ("/usr/lib/netplan", "/lib/netplan", "/etc/netplan", "/run/netplan")
-after = networkd.after
 
 
 @dataclass(frozen=True)
@@ -85,3 +84,8 @@ def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
     if facts.network_manager is not None:
         told += network_manager.warnings(plan, facts.network_manager)
     return told
+
+
+def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+    paths = tuple(changed)
+    return (*networkd.after(paths), *network_manager.after(paths))

@@ -3,9 +3,10 @@
 Its profiles cannot hold the plan: their ``routing-rules`` know
 suppress_prefixlength but no suppress_ifgroup (nm-settings(5)).  Rules and
 routes in other tables that it has not made it leaves alone, so it is enough to
-restore what the kernel drops, at NetworkManager-dispatcher(8)'s events.  Since
-nothing of its own is edited, keyfiles, ifcfg files and those that netplan
-generates are all the same here.
+restore what the kernel drops, at NetworkManager-dispatcher(8)'s events and at
+those of the kernel that it does not pass on (`link_events`).  Since nothing of
+its own is edited, keyfiles, ifcfg files and those that netplan generates are
+all the same here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from . import Evidence
 from .common import render_template
 from .evidence import program, unit
 from .hooks import HOOK_PATH, existing, hook_files, hook_paths
+from .link_events import link_event_files, owned_link_events, start_when_new
 
 SERVICE = "NetworkManager.service"
 DISPATCHER_PATH = "/etc/NetworkManager/dispatcher.d/50-source-routing"
@@ -61,11 +63,18 @@ def render(plan: RoutingPlan, facts: Facts, replay: bool = True) -> Tuple[Config
     """
     known = plan if replay else replace(plan, nics=())
     script = render_template("network-manager-dispatcher.j2", hook=HOOK_PATH, replay=replay)
-    return (*hook_files(known), ConfigFile(DISPATCHER_PATH, script, 0o755))
+    return (
+        *hook_files(known),
+        ConfigFile(DISPATCHER_PATH, script, 0o755),
+        *link_event_files(SERVICE),
+    )
 
 
 def owned(root: Path) -> Tuple[str, ...]:
-    return existing(root, (DISPATCHER_PATH, *hook_paths(root)))
+    return (
+        *existing(root, (DISPATCHER_PATH, *hook_paths(root))),
+        *owned_link_events(root, SERVICE),
+    )
 
 
 def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
@@ -84,5 +93,5 @@ def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
 
 
 def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    """None: the dispatcher reads its scripts at each event."""
-    return ()
+    """Begin to listen to the kernel; the dispatcher reads its scripts at each event."""
+    return start_when_new(changed)

@@ -38,10 +38,7 @@ def event_files() -> Tuple[ConfigFile, ...]:
         ConfigFile(SCRIPT_PATH, render_template("networkd-event.j2"), 0o755),
         ConfigFile(PATH_PATH, render_template("networkd-event.path.j2")),
         ConfigFile(SERVICE_PATH, render_template("networkd-event.service.j2", script=SCRIPT_PATH)),
-        ConfigFile(
-            WANTS_PATH,
-            render_template("networkd-wants.j2", path=PATH_UNIT, service=SERVICE_UNIT),
-        ),
+        ConfigFile(WANTS_PATH, render_template("wants.j2", units=f"{PATH_UNIT} {SERVICE_UNIT}")),
     )
 
 
