@@ -15,7 +15,7 @@ from cc_source_routing.stanza import parse_stanza, schema_defaults, schema_keys
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text()
 STANZAS = re.findall(r"```yaml\n(.*?)```", README, re.S)
-COMMANDS = re.findall(r"^sudo ((?:image-build|tests)/[\w-]+)", README, re.M)
+COMMANDS = sorted(set(re.findall(r"\b((?:image-build|tests)/[\w-]+)", README)))
 
 
 def section(title: str) -> str:
