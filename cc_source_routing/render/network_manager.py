@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Iterable, Tuple
 
 from ..model import ConfigFile, RoutingPlan
+from ..netvalues import interface_name
 from . import Evidence
 from .common import render_template
-from .evidence import program, unit
-from .hooks import HOOK_PATH, existing, hook_files, hook_paths
+from .evidence import names, program, text, unit
+from .hooks import HOOK_PATH, NICS_PATH, existing, hook_files, hook_paths
 from .link_events import link_event_files, owned_link_events, start_when_new
+from .waiting import waiting_nics
 
 SERVICE = "NetworkManager.service"
 DISPATCHER_PATH = "/etc/NetworkManager/dispatcher.d/50-source-routing"
@@ -29,10 +31,12 @@ CLOUD_SETUP_UNITS = ("nm-cloud-setup.timer", "nm-cloud-setup.service")
 
 @dataclass(frozen=True)
 class Facts:
-    """What of the root is worth a warning."""
+    """What of the root matters here."""
 
     dispatcher: bool = True  # its service can be started
     cloud_setup: str = ""  # the link that enables nm-cloud-setup
+    # What the hook replays for each NIC by an earlier run: (NIC, content).
+    earlier: Tuple[Tuple[str, str], ...] = ()
 
 
 def available(root: Path) -> Evidence:
@@ -52,6 +56,11 @@ def inspect(root: Path, plan: RoutingPlan) -> Facts:
     return Facts(
         dispatcher=not unit(root, "NetworkManager-dispatcher.service").masked,
         cloud_setup=next((found.link for found in enabled if found.enabled), ""),
+        earlier=tuple(
+            (name, text(root, f"{NICS_PATH}/{name}"))
+            for name in names(root, NICS_PATH)
+            if interface_name(name)
+        ),
     )
 
 
@@ -61,10 +70,19 @@ def render(plan: RoutingPlan, facts: Facts, replay: bool = True) -> Tuple[Config
     Without `replay` each event is left to an apply: that knows the rules which
     another manager has adopted and so changed.
     """
-    known = plan if replay else replace(plan, nics=())
+    if replay:
+        waiting = waiting_nics(plan)
+        known = hook_files(plan)
+        known += tuple(
+            ConfigFile(f"{NICS_PATH}/{name}", content)
+            for name, content in facts.earlier
+            if name in waiting and plan.nic(name) is None
+        )
+    else:
+        known = hook_files(replace(plan, nics=()))
     script = render_template("network-manager-dispatcher.j2", hook=HOOK_PATH, replay=replay)
     return (
-        *hook_files(known),
+        *known,
         ConfigFile(DISPATCHER_PATH, script, 0o755),
         *link_event_files(SERVICE),
     )

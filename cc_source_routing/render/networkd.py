@@ -23,8 +23,7 @@ What networkd cannot express is completed by the event path, which runs
 ``source-routing apply`` whenever networkd has changed a link or a lease
 (`networkd_events`).
 
-A NIC that is only down, or waits for its address, keeps its drop-in: taking it
-away for the length of a flap would make networkd configure it twice.
+A NIC that is only down, or waits for its address, keeps its drop-in (`waiting`).
 """
 
 from __future__ import annotations
@@ -54,6 +53,7 @@ from .networkd_files import (
     managed_links,
     network_files,
 )
+from .waiting import waiting_nics
 
 # As a job of its own: networkctl speaks D-Bus, which is not there yet in cloud-init's
 # network stage, and nothing may wait for it there.
@@ -73,16 +73,6 @@ SINCE_FAMILY = 243
 SINCE_SUPPRESS_PREFIX_LENGTH = 245
 SINCE_GROUP = 246
 SINCE_SUPPRESS_INTERFACE_GROUP = 250
-
-# Reasons of the planner that pass: the NIC is one of ours all the same.
-PASSING = frozenset(
-    (
-        "link is down",
-        "no global address",
-        "no gateway known",
-        "no second NIC with a gateway in its family",
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -205,8 +195,7 @@ def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
         path: ConfigFile(path, _drop_in(plan, facts, nics, path in shared))
         for path, nics in by_path.items()
     }
-    waiting = frozenset(name for name, why in plan.unserved.items() if why in PASSING)
-    for path, content in _kept(facts, waiting):
+    for path, content in _kept(facts, waiting_nics(plan)):
         files.setdefault(path, ConfigFile(path, content))
     return tuple(files[path] for path in sorted(files))
 

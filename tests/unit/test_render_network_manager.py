@@ -41,6 +41,19 @@ def test_what_was_rendered_is_owned_and_goes_when_it_is_not_wanted(tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_nics_that_only_wait_at_a_boot_keep_what_the_hook_replays(tmp_path):
+    case = "network-manager-1-the-seed"
+    plan = plan_of(case)
+    write_files(tmp_path, network_manager.render(plan, network_manager.Facts()), ())
+    early = RoutingPlan(unserved={"ens3": "link is down", "ens4": "no global address"})
+    kept = network_manager.render(early, network_manager.inspect(tmp_path, early))
+    assert not write_files(tmp_path, kept, network_manager.owned(tmp_path)).changed
+    excluded = RoutingPlan(unserved={"ens3": "link is down", "ens4": "excluded by the stanza (e*)"})
+    kept = network_manager.render(excluded, network_manager.inspect(tmp_path, excluded))
+    removed = write_files(tmp_path, kept, network_manager.owned(tmp_path)).removed
+    assert removed == ("/etc/source-routing/nics/ens4",)
+
+
 def test_nm_cloud_setup_is_told_of_since_it_makes_rules_too(tmp_path):
     Root(tmp_path).enabled("nm-cloud-setup.timer", "timers.target")
     told = network_manager.warnings(RoutingPlan(), network_manager.inspect(tmp_path, RoutingPlan()))
