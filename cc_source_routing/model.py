@@ -253,6 +253,13 @@ class Stanza:
     interfaces: Tuple[InterfaceStanza, ...] = ()
 
 
+# Why a NIC is not served just now, of the kind that passes by itself.
+LINK_DOWN = "link is down"
+NO_ADDRESS = "no global address"
+NO_GATEWAY = "no gateway known"
+NO_SIBLING = "no second NIC with a gateway in its family"
+PASSING_REASONS = frozenset((LINK_DOWN, NO_ADDRESS, NO_GATEWAY, NO_SIBLING))
+
 # --------------------------------------------------------------------------
 # What shall be: the plan
 # --------------------------------------------------------------------------

@@ -40,6 +40,8 @@ from .model import (
     FAMILIES,
     MARK_MASK,
     METRIC,
+    NO_GATEWAY,
+    NO_SIBLING,
     OUR_GROUP,
     OUR_PROTOCOL,
     SCOPE_LINK,
@@ -452,13 +454,13 @@ def _assemble(
         if not gateways[link.name] and _is_isolated(link, index):
             unserved[link.name] = "the cloud gives it no gateway"
         elif not gateways[link.name]:
-            unserved[link.name] = "no gateway known"
+            unserved[link.name] = NO_GATEWAY
             lonely.append(
                 f"{link.name} has no known gateway and is not served; "
                 f"set interfaces.{link.name}.gateway4 or gateway6"
             )
         elif not sides.get(link.name):
-            unserved[link.name] = "no second NIC with a gateway in its family"
+            unserved[link.name] = NO_SIBLING
     plan = RoutingPlan(
         nics=tuple(sorted(nics, key=lambda nic: natural_order(nic.name))),
         group=OUR_GROUP,

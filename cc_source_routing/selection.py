@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import Fault
 from .hostindex import HostIndex
-from .model import FAMILIES, HostState, InterfaceStanza, Link, Stanza
+from .model import FAMILIES, LINK_DOWN, NO_ADDRESS, HostState, InterfaceStanza, Link, Stanza
 from .stringchecks import id_fault
 
 # IFLA_INFO_KIND of links that carry other hosts' or virtual addresses: tunnels
@@ -23,9 +23,6 @@ OVERLAY_KINDS = frozenset(
     ip6_vti ipip l2tp netkit nlmon openvswitch ppp sit tun vcan vrf vti vxlan wireguard xfrm
     """.split()
 )
-
-
-LINK_DOWN = "link is down"
 
 
 class Selection(NamedTuple):
@@ -137,4 +134,4 @@ def _unfit(
 def _silent(link: Link, stanza: Stanza, index: HostIndex) -> Optional[str]:
     if any(index.addresses(link.name, family) for family in FAMILIES if family in stanza.families):
         return None
-    return "no global address"
+    return NO_ADDRESS

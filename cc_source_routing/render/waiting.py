@@ -9,19 +9,9 @@ from __future__ import annotations
 
 from typing import FrozenSet
 
-from ..model import RoutingPlan
-
-# The planner's reasons that pass by themselves.
-PASSING = frozenset(
-    (
-        "link is down",
-        "no global address",
-        "no gateway known",
-        "no second NIC with a gateway in its family",
-    )
-)
+from ..model import PASSING_REASONS, RoutingPlan
 
 
 def waiting_nics(plan: RoutingPlan) -> FrozenSet[str]:
     """Names of the NICs that only wait for a link, an address or a sibling."""
-    return frozenset(name for name, why in plan.unserved.items() if why in PASSING)
+    return frozenset(name for name, why in plan.unserved.items() if why in PASSING_REASONS)
