@@ -37,13 +37,12 @@ def build(directory: Path, checkout: Path = payload.CHECKOUT) -> Path:
     version = payload.project(checkout).version
     target = directory / f"{NAME}_{version}_all.deb"
     with tempfile.TemporaryDirectory(prefix="deb-") as scratch:
-        stage, unfinished = Path(scratch) / "stage", Path(scratch) / target.name
+        tree, unfinished = Path(scratch) / "tree", Path(scratch) / target.name
         files = contents(date, checkout)
-        for path, file in {**files, **_control(files, checkout)}.items():
-            _write(stage, path, file)
+        stage(tree, {**files, **_control(files, checkout)})
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(date), "LC_ALL": "C.UTF-8"}
         # Not zstd, which is some dpkgs' default and others' unknown.
-        argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", stage, unfinished]
+        argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", tree, unfinished]
         run(argv, timeout=300, env=environment)
         # Its name is there only when it is whole.
         beside = directory / f".{target.name}.unfinished"
@@ -53,17 +52,8 @@ def build(directory: Path, checkout: Path = payload.CHECKOUT) -> Path:
 
 
 def contents(date: int, checkout: Path = payload.CHECKOUT) -> Dict[str, File]:
-    """All files of the package: absolute path -> content."""
-    files = {f"{_SITE}/{name}": file for name, file in payload.modules(checkout).items()}
-    for name, file in payload.metadata(_SITE, {}, checkout).items():
-        # RECORD is for installers that have no list of their own.
-        if not name.endswith("/RECORD"):
-            files[name] = File(b"dpkg\n") if name.endswith("/INSTALLER") else file
-    for name, file in payload.scripts(_PYTHON, checkout).items():
-        # Administrators' commands; but hooks, units and users know this place.
-        files[f"{install.COMMAND_DIRECTORY}/{name}"] = file
-    files.update(payload.registration(_PYTHON))
-    files["/etc/cloud/clean.d/95-source-routing"] = File(install.CLEAN_SCRIPT, 0o755)
+    """All files of the Debian package: absolute path -> content."""
+    files = module(_SITE, _PYTHON, "dpkg", checkout)
     files[f"{_DOC}/copyright"] = File((_SOURCES / "copyright").read_bytes())
     files[f"{_DOC}/README.md"] = File((checkout / "README.md").read_bytes())
     files[f"{_DOC}/changelog.gz"] = _zipped(_changelog(date, checkout))
@@ -73,6 +63,29 @@ def contents(date: int, checkout: Path = payload.CHECKOUT) -> Dict[str, File]:
     overrides = (_SOURCES / "lintian-overrides").read_bytes()
     files[f"/usr/share/lintian/overrides/{NAME}"] = File(overrides)
     return files
+
+
+def module(
+    site: str, python: str, installer: str, checkout: Path = payload.CHECKOUT
+) -> Dict[str, File]:
+    """What any package manager's package has: absolute path -> content."""
+    files = {f"{site}/{name}": file for name, file in payload.modules(checkout).items()}
+    for name, file in payload.metadata(site, {}, checkout).items():
+        # RECORD is for installers that have no list of their own.
+        if not name.endswith("/RECORD"):
+            own = name.endswith("/INSTALLER")
+            files[name] = File(f"{installer}\n".encode()) if own else file
+    for name, file in payload.scripts(python, checkout).items():
+        files[f"{install.COMMAND_DIRECTORY}/{name}"] = file
+    files.update(payload.registration(python))
+    files["/etc/cloud/clean.d/95-source-routing"] = File(install.CLEAN_SCRIPT, 0o755)
+    return files
+
+
+def stage(directory: Path, files: Mapping[str, File]) -> None:
+    """Write `files` below `directory`."""
+    for path, file in files.items():
+        _write(directory, path, file)
 
 
 def _control(files: Mapping[str, File], checkout: Path) -> Dict[str, File]:
@@ -130,8 +143,8 @@ def _zipped(content: bytes) -> File:
     return File(gzip.compress(content, 9, mtime=0))
 
 
-def _write(stage: Path, path: str, file: File) -> None:
-    target = stage / path.lstrip("/")
+def _write(directory: Path, path: str, file: File) -> None:
+    target = directory / path.lstrip("/")
     for parent in reversed(target.parents):
         if not parent.exists():
             parent.mkdir()

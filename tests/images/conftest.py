@@ -24,7 +24,8 @@ from .overlay import Overlay  # noqa: E402
 RECIPES = {
     "bookworm": recipe.Recipe("bookworm", "ifupdown"),
     "trixie": recipe.Recipe("trixie", "netplan", kernel=False),
-    "sid": recipe.Recipe("sid", "netplan", kernel=False),
+    # Its netplan insists on udev, which containers lack.
+    "sid": recipe.Recipe("sid", "networkd", kernel=False),
 }
 BUILDERS = {
     **roottree.PROGRAMS,
