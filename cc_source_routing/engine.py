@@ -38,6 +38,7 @@ from .verify import (
 )
 
 METADATA_PATH = "/etc/source-routing/metadata.json"
+SYSTEMD_RUNS = Path("/run/systemd/system")
 NOTIFY_SECONDS = 5.0
 ATTEMPTS = 3
 
@@ -241,11 +242,13 @@ def _notify_managers(root: Path, changes: FileChanges) -> List[str]:
     another renderer's.  Only on the system that runs: an image or a test's
     tree has nobody to tell.
     """
-    if root.resolve() != Path("/"):
+    # sd_booted(3): in a chroot or without systemd nobody listens either.
+    if root.resolve() != Path("/") or not SYSTEMD_RUNS.is_dir():
         return []
-    changed = (*changes.written, *changes.removed)
     commands = dict.fromkeys(
-        command for name in render.RENDERERS for command in render.renderer(name).after(changed)
+        command
+        for name in render.RENDERERS
+        for command in render.renderer(name).after(changes.written, changes.removed)
     )
     failures = []
     for command in commands:

@@ -16,9 +16,9 @@ A renderer module has these functions; `root` is the directory that stands for
     written at any time; those that are no longer rendered are removed.
 ``warnings(plan, facts) -> tuple[str, ...]``
     Pure.  What of the plan the manager cannot keep.
-``after(changed) -> tuple[argument vector, ...]``
+``after(written, removed) -> tuple[argument vector, ...]``
     Pure.  Commands that a running system needs once the files at the paths
-    `changed` are new; none of them waits for anything.
+    `written` are new and those at `removed` gone; none of them waits for anything.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ and starts a script that replays the known NICs: no resident process of ours.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterable, Tuple
+from typing import Tuple
 
 from ..model import OUR_GROUP, OUR_PROTOCOL, ConfigFile
 from .common import render_template
@@ -27,6 +27,7 @@ RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 # Begins to listen at once, without waiting for anything: for an apply that has
 # just written these files into a running system.
 START = ("systemctl", "--no-block", "start", SOCKET_UNIT)
+STOP = ("systemctl", "--no-block", "stop", SOCKET_UNIT)
 
 
 def link_event_files(manager: str) -> Tuple[ConfigFile, ...]:
@@ -57,10 +58,6 @@ def owned_link_events(root: Path, manager: str) -> Tuple[str, ...]:
 
 def is_link_event_unit(path: str) -> bool:
     return path in (SOCKET_PATH, SERVICE_PATH)
-
-
-def start_when_new(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    return (START,) if any(map(is_link_event_unit, changed)) else ()
 
 
 def _wants_path(manager: str) -> str:

@@ -86,6 +86,6 @@ def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
     return told
 
 
-def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    paths = tuple(changed)
-    return (*networkd.after(paths), *network_manager.after(paths))
+def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+    new, gone = tuple(written), tuple(removed)
+    return (*networkd.after(new, gone), *network_manager.after(new, gone))

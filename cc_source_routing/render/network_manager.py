@@ -21,7 +21,7 @@ from . import Evidence
 from .common import render_template
 from .evidence import names, program, text, unit
 from .hooks import HOOK_PATH, NICS_PATH, existing, hook_files, hook_paths
-from .link_events import link_event_files, owned_link_events, start_when_new
+from .link_events import START, STOP, is_link_event_unit, link_event_files, owned_link_events
 from .waiting import waiting_nics
 
 SERVICE = "NetworkManager.service"
@@ -110,6 +110,9 @@ def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
     return tuple(told)
 
 
-def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    """Begin to listen to the kernel; the dispatcher reads its scripts at each event."""
-    return start_when_new(changed)
+def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+    """Begin or end listening to the kernel; the dispatcher reads its scripts at each event."""
+    return (
+        *((START,) if any(map(is_link_event_unit, written)) else ()),
+        *((STOP,) if any(map(is_link_event_unit, removed)) else ()),
+    )

@@ -45,7 +45,7 @@ from ..model import (
 from ..netvalues import interface_name
 from . import Evidence
 from .evidence import names, program, systemd_version, text, unit
-from .networkd_events import START, event_files, is_event_file, owned_events
+from .networkd_events import START, STOP, event_files, is_event_unit, owned_events
 from .networkd_files import (
     NETWORK_DIRECTORIES,
     NetworkFile,
@@ -162,17 +162,16 @@ def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> Tuple[str
     return tuple(told)
 
 
-def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    """Commands that a running system needs when the files at `changed` are new.
-
-    None of them waits for anything.
-    """
-    paths = tuple(changed)
+def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+    """Let networkd read its files again, and begin or end the watch."""
+    new, gone = tuple(written), tuple(removed)
     commands: List[Tuple[str, ...]] = []
-    if any(path.endswith(f"/{DROP_IN}") and ".network.d/" in path for path in paths):
+    if any(path.endswith(f"/{DROP_IN}") and ".network.d/" in path for path in (*new, *gone)):
         commands.append(RELOAD)
-    if any(map(is_event_file, paths)):
+    if any(map(is_event_unit, new)):
         commands.append(START)
+    if any(map(is_event_unit, gone)):
+        commands.append(STOP)
     return tuple(commands)
 
 

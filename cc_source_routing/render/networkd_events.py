@@ -31,6 +31,7 @@ SCRIPT_PATH = "/etc/source-routing/networkd-event"
 # Begins the watch at once, without waiting for anything: for an apply that has
 # just written these files into a running system.
 START = ("systemctl", "--no-block", "start", PATH_UNIT)
+STOP = ("systemctl", "--no-block", "stop", PATH_UNIT)
 
 
 def event_files() -> Tuple[ConfigFile, ...]:
@@ -42,8 +43,8 @@ def event_files() -> Tuple[ConfigFile, ...]:
     )
 
 
-def is_event_file(path: str) -> bool:
-    return path in (SCRIPT_PATH, PATH_PATH, SERVICE_PATH, WANTS_PATH)
+def is_event_unit(path: str) -> bool:
+    return path in (PATH_PATH, SERVICE_PATH)
 
 
 def owned_events(root: Path) -> Tuple[str, ...]:

@@ -29,5 +29,5 @@ def warnings(plan: RoutingPlan, facts: Any) -> Tuple[str, ...]:
     return ()
 
 
-def after(changed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
     return ()

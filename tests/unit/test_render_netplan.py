@@ -76,4 +76,4 @@ def test_it_owns_what_either_of_the_two_has_written(tmp_path):
 
 def test_networkd_is_told_as_it_is_without_netplan():
     conf = "/etc/systemd/network/10-netplan-x.network.d/50-source-routing.conf"
-    assert netplan.after([conf]) == networkd.after([conf]) != ()
+    assert netplan.after([conf], []) == networkd.after([conf], []) != ()

@@ -7,6 +7,7 @@ import pytest
 from cc_source_routing.files import write_files
 from cc_source_routing.model import RoutingPlan
 from cc_source_routing.render import network_manager
+from cc_source_routing.render.link_events import START, STOP
 
 from .cases import CASES, assert_tree, case_names, plan_of
 from .roots import Root
@@ -69,3 +70,10 @@ def test_a_masked_dispatcher_is_told_of(tmp_path):
 def test_an_ordinary_root_is_no_reason_for_a_warning(tmp_path):
     facts = network_manager.inspect(tmp_path, RoutingPlan())
     assert network_manager.warnings(RoutingPlan(), facts) == ()
+
+
+def test_listening_to_the_kernel_begins_and_ends_with_its_files():
+    unit = "/etc/systemd/system/source-routing-link.socket"
+    assert network_manager.after([unit], []) == (START,)
+    assert network_manager.after([], [unit]) == (STOP,)
+    assert network_manager.after([network_manager.DISPATCHER_PATH], []) == ()

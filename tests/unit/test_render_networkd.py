@@ -13,7 +13,7 @@ from cc_source_routing.files import write_files
 from cc_source_routing.model import PlannedNic, RoutingPlan
 from cc_source_routing.planner import build_plan
 from cc_source_routing.render import networkd
-from cc_source_routing.render.networkd_events import START
+from cc_source_routing.render.networkd_events import START, STOP
 from cc_source_routing.render.networkd_files import (
     is_match,
     match_section,
@@ -270,9 +270,15 @@ def test_a_file_holds_routes_only_when_it_cannot_mean_two_devices(section, one):
 # -- telling the running networkd ----------------------------------------------------
 
 
-def test_networkd_is_told_of_drop_ins_and_the_watch_is_begun_when_it_is_new():
+def test_networkd_is_told_of_drop_ins_that_came_and_that_went():
     conf = "/etc/systemd/network/10-x.network.d/50-source-routing.conf"
-    assert networkd.after([conf, conf]) == (networkd.RELOAD,)
-    assert networkd.after(["/etc/systemd/system/source-routing-networkd.path"]) == (START,)
-    assert networkd.after(["/etc/source-routing/stanza.json"]) == ()
-    assert networkd.after([]) == ()
+    assert networkd.after([conf, conf], []) == (networkd.RELOAD,)
+    assert networkd.after([], [conf]) == (networkd.RELOAD,)
+    assert networkd.after(["/etc/source-routing/stanza.json"], []) == ()
+    assert networkd.after([], []) == ()
+
+
+def test_the_watch_begins_and_ends_with_its_files():
+    unit = "/etc/systemd/system/source-routing-networkd.path"
+    assert networkd.after([unit], []) == (START,)
+    assert networkd.after([], [unit]) == (STOP,)
