@@ -94,7 +94,9 @@ def test_a_nic_that_nobody_planned_is_left_to_its_manager(box):
 
 
 def test_without_a_plan_it_is_silent(tmp_path):
-    files = network_manager.render(plan_of("network-manager-no-second-nic-yet"), None)
+    files = network_manager.render(
+        plan_of("network-manager-no-second-nic-yet"), network_manager.Facts()
+    )
     box = Sandbox(tmp_path, files)
     box.answer("", "")
     box.mock("sleep")
