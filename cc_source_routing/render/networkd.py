@@ -55,13 +55,19 @@ from .networkd_files import (
 )
 from .waiting import waiting_nics
 
-# As a job of its own: networkctl speaks D-Bus, which is not there yet in cloud-init's
+# Makes networkd read its files.  It configures the links whose files have changed
+# anew, which costs a static address nothing, but ends a lease: pings are lost, and
+# 252 may then give up the link.  So with dynamic addresses it is left until the
+# next start; the kernel is right already, and the event path keeps it so.
+#
+# A job of its own: networkctl speaks D-Bus, which is not there yet in cloud-init's
 # network stage, and nothing may wait for it there.
 RELOAD = (
     *("systemd-run", "--quiet", "--collect", "--no-block"),
     "--description=Tell systemd-networkd of changed source routing",
     "--property=After=dbus.service systemd-networkd.service",
-    *("networkctl", "reload"),
+    *("sh", "-c"),
+    'test -n "$(ip -o address show dynamic scope global)" || exec networkctl reload',
 )
 SERVICE = "systemd-networkd.service"
 DROP_IN = "50-source-routing.conf"
