@@ -1,0 +1,1 @@
+"""The network managers themselves, in container boots of real images."""
