@@ -27,8 +27,8 @@ from .rootfiles import list_names, read_file
 
 TABLE_NAMES_PATH = "/etc/iproute2/rt_tables.d/source-routing.conf"
 LOCK_PATH = "/run/source-routing/lock"
-# Directories that are ours alone; left empty they go.
-OUR_DIRECTORIES = ("/etc/source-routing", "/etc/source-routing/nics")
+# Directories that are ours alone; left empty they go, the inner one first.
+OUR_DIRECTORIES = ("/etc/source-routing/nics", "/etc/source-routing")
 DROP_IN_SUFFIX = ".network.d"
 
 TABLE_NAME_FILES = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")
@@ -70,7 +70,7 @@ def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -
     renames failed.
     """
     wanted = tuple(files)
-    leftovers = sorted(set(owned) - {file.path for file in wanted})
+    surplus = sorted(set(owned) - {file.path for file in wanted})
     with ExitStack() as stack:
         directory = _open_root(stack, root)
         pending: List[_Pending] = []
@@ -92,7 +92,11 @@ def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -
         except BaseException:
             _take_back(pending, directory.made)
             raise
-        removed = [path for path in leftovers if _remove(directory, path)]
+        removed = [path for path in surplus if _remove(directory, path)]
+        if surplus:
+            for folder in OUR_DIRECTORIES:
+                with _naming(folder):
+                    directory.rmdir(folder)
         return FileChanges(tuple(written), tuple(unchanged), tuple(removed))
 
 
@@ -151,6 +155,24 @@ def _difference(parent: int, file: ConfigFile) -> Optional[str]:
     return None if mode == file.mode else f"has mode {mode:04o} instead of {file.mode:04o}"
 
 
+def leftovers(root: Path, path: str) -> List[str]:
+    """What a writer that was killed left beside the file `path`."""
+    folder, name = os.path.split(path)
+    try:
+        names = list_names(root, folder)
+    except FileError:
+        return []
+    return [f"{folder}/{found}" for found in names if found.startswith(_stem(name))]
+
+
+def target_name(name: str) -> str:
+    """The name of the file that `name` is, or of the one that it was to become."""
+    return _TEMPORARY.sub(r"\1", name)
+
+
+_TEMPORARY = re.compile(r"\A\.(.+)\.source-routing-[0-9a-f]{8}\Z")
+
+
 def _stem(name: str) -> str:
     # No directory that we write to is read for names with a leading dot and
     # without its suffix: run-parts, *.conf, dhclient's run-parts --list.
@@ -179,8 +201,9 @@ def _put_in_place(pending: Sequence[_Pending]) -> List[str]:
         with _naming(item.path):
             os.rename(item.temporary, item.name, src_dir_fd=item.parent, dst_dir_fd=item.parent)
         written.append(item.path)
-    for parent in {item.parent: item for item in pending}:
-        os.fsync(parent)
+    for parent, item in {item.parent: item for item in pending}.items():
+        with _naming(item.path):
+            os.fsync(parent)
     return written
 
 
@@ -194,20 +217,22 @@ def _take_back(pending: Sequence[_Pending], made: Sequence[Tuple[int, str]]) -> 
 
 
 def _remove(directory: RootDirectory, path: str) -> bool:
-    """Remove one file and the directories of ours that this leaves empty."""
+    """Remove one file and what a killed writer left beside it; says whether the file was there."""
+    folder, name = os.path.split(path)
     with _naming(path):
         _check_path(path)
-        if not directory.exists(path):
+        try:
+            parent = directory.open(folder)
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        folder, name = os.path.split(path)
-        parent = directory.open(folder)
-        os.unlink(name, dir_fd=parent)
-        os.fsync(parent)
-        while folder in OUR_DIRECTORIES or folder.endswith(DROP_IN_SUFFIX):
-            if not directory.rmdir(folder):
-                break
-            folder = os.path.dirname(folder)
-    return True
+        _sweep(parent, name)
+        there = directory.exists(path)
+        if there:
+            os.unlink(name, dir_fd=parent)
+            os.fsync(parent)
+        if folder.endswith(DROP_IN_SUFFIX):
+            directory.rmdir(folder)
+    return there
 
 
 @contextmanager
@@ -298,7 +323,8 @@ def lock(root: Path, timeout: float = 30.0, path: str = LOCK_PATH) -> Iterator[N
         try:
             # A name, not the arguments: those may hold what is not for all to read.
             holder = f"{os.getpid()} {_process_name(os.getpid())}\n"
-            with _naming(path):
+            # A /run that is full shall not keep the server from its routes.
+            with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, holder.encode("utf-8", "replace"), 0)
             yield

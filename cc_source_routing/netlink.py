@@ -53,11 +53,12 @@ IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_DEPRECATED = 0x01, 0x04, 0x08, 0x20
 IFA_F_TENTATIVE, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x40, 0x80, 0x200
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable stale delay probe permanent
+NUD_FAILED = 0x20
 NTF_USE, NTF_ROUTER = 0x01, 0x80
 # All route types that can end a lookup, those of table local left out.
 LOOKUP_TYPES = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 12
-BATCH = 200  # messages in flight: their acknowledgements fit the receive buffer
+ACKNOWLEDGEMENT = 1024  # bytes of the receive buffer, with the kernel's own overhead
 ANSWER_SECONDS = 10.0
 DUMP_ATTEMPTS = 5
 
@@ -181,14 +182,17 @@ class Kernel:
             text = message.get_attr("NDA_DST")
             if message["family"] not in FAMILY or text is None:
                 continue
-            if message.get_attr("NDA_LLADDR") is None:
+            router = bool(message["flags"] & NTF_ROUTER)
+            failed = bool(message["state"] & NUD_FAILED)
+            if message.get_attr("NDA_LLADDR") is None and not (router and failed):
                 continue
             neighbours.append(
                 Neighbour(
                     dev=self._name(message["ifindex"]),
                     ip=ip_address(text),
                     reachable=bool(message["state"] & NUD_USABLE),
-                    router=bool(message["flags"] & NTF_ROUTER),
+                    router=router,
+                    failed=failed,
                 )
             )
         return tuple(neighbours)
@@ -334,6 +338,10 @@ class RouteSocket:
     """A plain NETLINK_ROUTE socket for the messages of `wire`."""
 
     def __init__(self) -> None:
+        self._sequence = 0
+        self._open()
+
+    def _open(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
         self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         self._socket.settimeout(ANSWER_SECONDS)
@@ -345,7 +353,6 @@ class RouteSocket:
                 self._socket.setsockopt(SOL_NETLINK, option, 1)
             except OSError:
                 continue
-        self._sequence = 0
 
     def close(self) -> None:
         self._socket.close()
@@ -353,8 +360,11 @@ class RouteSocket:
     def change(self, requests: Sequence[Tuple[int, int, bytes]]) -> List[Tuple[int, int]]:
         """Send (type, flags, body) requests; returns (number, errno) of those refused."""
         failures = []
-        for start in range(0, len(requests), BATCH):
-            batch = requests[start : start + BATCH]
+        # As many in flight as acknowledgements fit: one that does not is lost.
+        buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        at_once = max(1, buffer // ACKNOWLEDGEMENT)
+        for start in range(0, len(requests), at_once):
+            batch = requests[start : start + at_once]
             first = self._sequence + 1
             self._sequence += len(batch)
             self._socket.sendall(
@@ -395,13 +405,16 @@ class RouteSocket:
         A dump during which the kernel's lists changed is marked as such; it is
         read again, since half a picture would look like something gone.
         """
-        for _attempt in range(DUMP_ATTEMPTS):
+        for attempt in range(DUMP_ATTEMPTS):
             try:
                 bodies, whole = self._dump_once(kind, body)
             except OSError as error:
                 if error.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
                     return []  # a kernel without this family
-                if error.errno == errno.ENOBUFS:
+                if error.errno == errno.ENOBUFS and attempt < DUMP_ATTEMPTS - 1:
+                    # The kernel goes on with a dump that it has begun on this socket.
+                    self.close()
+                    self._open()
                     continue
                 raise DiscoveryError(f"netlink dump failed: {error}") from error
             if whole:
@@ -418,11 +431,12 @@ class RouteSocket:
                 if answer.sequence != self._sequence:
                     continue
                 whole = whole and not answer.flags & wire.NLM_F_DUMP_INTR
-                if answer.kind == wire.NLMSG_DONE:
-                    return bodies, whole
-                if answer.kind == wire.NLMSG_ERROR:
+                if answer.kind in (wire.NLMSG_DONE, wire.NLMSG_ERROR):
+                    # Also where the dump ends: what made the kernel stop before its time.
                     code = wire.error_number(answer.body)
-                    raise OSError(code, os.strerror(code))
+                    if code or answer.kind == wire.NLMSG_ERROR:
+                        raise OSError(code, os.strerror(code))
+                    return bodies, whole
                 bodies.append(answer.body)
 
 

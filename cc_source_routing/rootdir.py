@@ -44,17 +44,19 @@ class RootDirectory:
             return False
         return True
 
-    def rmdir(self, path: str) -> bool:
-        """Remove the directory `path` if it is empty; says whether it did."""
+    def rmdir(self, path: str) -> None:
+        """Remove the directory `path` if there is one and it is empty."""
         folder, name = os.path.split(path)
         try:
+            # Looked at first: on a read-only disk any rmdir(2) is an error.
+            if os.listdir(self.open(path)):
+                return
             os.rmdir(name, dir_fd=self.open(folder))
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                return False
+            if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                return
             raise
         self._known.pop(path, None)
-        return True
 
     def _walk(self, path: str, create: bool) -> int:
         pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]

@@ -45,6 +45,19 @@ def test_a_second_one_waits_no_longer_than_told_and_says_who_holds_it(tmp_path, 
     assert issubclass(LockTimeout, ApplyError)
 
 
+@pytest.mark.parametrize("jump", [-(10**9), 10**9])
+def test_a_clock_that_is_set_meanwhile_makes_the_wait_no_longer_and_no_shorter(
+    tmp_path, holder, monkeypatch, jump
+):
+    real, looks = time.time, iter(range(10**6))
+    monkeypatch.setattr(time, "time", lambda: real() + jump * next(looks))
+    started = time.monotonic()
+    with pytest.raises(LockTimeout):
+        with lock(tmp_path, timeout=0.2):
+            pass
+    assert 0.2 <= time.monotonic() - started < 5
+
+
 def test_a_second_one_goes_on_when_the_first_is_done(tmp_path, holder):
     holder.stdin.close()
     with lock(tmp_path, timeout=10):
