@@ -108,8 +108,8 @@ def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
     groups = {name: plan.group for name in names}
     for link in state.links:
         if link.group == OUR_GROUP and link.name not in names:
-            groups[link.name] = state.previous_groups.get(link.name, 0)
-    sysctls: Dict[Tuple[str, str], int] = dict(state.previous_sysctls)
+            groups[link.name] = state.previous.groups.get(link.name, 0)
+    sysctls: Dict[Tuple[str, str], int] = dict(state.previous.sysctls)
     for name in names:
         sysctls.update(sysctl_overrides(plan, name))
     return Footprint(frozenset(plan.routes), frozenset(plan.rules), groups, sysctls, ruleset(plan))

@@ -12,7 +12,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from . import render
 from .apply import apply_plan, operations_for
@@ -20,10 +20,21 @@ from .commands import run
 from .diff import Operation, SetGroup, SetSysctl, sysctl_overrides
 from .errors import ApplyError, CommandError, DiscoveryError, FileError
 from .files import FileChanges, file_deviations, lock, read_text, write_files
+from .gateway import EARLIER_RUN
 from .metadata import metadata_to_json
-from .model import ConfigFile, HostState, IPAddress, Metadata, RoutingPlan, Stanza
-from .observe import PREVIOUS_PATH, STANZA_PATH, observe
+from .model import (
+    ConfigFile,
+    HostState,
+    IPAddress,
+    Metadata,
+    Previous,
+    PreviousGateway,
+    RoutingPlan,
+    Stanza,
+)
+from .observe import STANZA_PATH, observe
 from .planner import build_plan
+from .previous import PREVIOUS_PATH, previous_to_json
 from .render.common import COMMON_PATHS, common_files
 from .selection import potential_nics
 from .stanza import parse_stanza, stanza_to_json
@@ -92,7 +103,23 @@ def apply(
 
     `keep` saves the stanza, also one that says "off": later runs go by it.
     """
-    with lock(root), _kernel() as kernel:
+    with lock(root):
+        return _apply(stanza, root, metadata, keep)
+
+
+def apply_again(root: Path) -> Optional[Outcome]:
+    """Apply the saved stanza, as whoever was before us under the lock has left it.
+
+    For hooks: None, and nothing is done, when there is none (any more).  An
+    event that was under way must not bring back what `remove` has taken away.
+    """
+    with lock(root):
+        stanza = saved_stanza(root)
+        return None if stanza is None else _apply(stanza, root, None, True)
+
+
+def _apply(stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool) -> Outcome:
+    with _kernel() as kernel:
         for attempt in range(ATTEMPTS):
             seen = _view(kernel, stanza, root, metadata, keep)
             previous = _remember_previous(seen, root)
@@ -100,8 +127,9 @@ def apply(
                 operations = apply_plan(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
                 break
             except ApplyError as error:
-                # An interface went meanwhile: what was done is taken back, look again.
-                if error.errno != errno.ENODEV or attempt == ATTEMPTS - 1:
+                # An interface went meanwhile, or an answer was lost: what was done is
+                # taken back, look again.
+                if error.errno not in (errno.ENODEV, errno.ENOBUFS) or attempt == ATTEMPTS - 1:
                     raise
         try:
             files = write_files(root, seen.files, seen.owned)
@@ -181,8 +209,8 @@ def _view(
 ) -> View:
     state = observe(kernel, root, stanza, metadata)  # type: ignore[arg-type]
     plan = build_plan(_possible(stanza), state)
-    operations = operations_for(plan, state)
     files, owned, name, reason, warnings = _files(stanza, plan, state, root, keep)
+    operations = operations_for(plan, state)
     if stanza.enabled and plan.published_ports != stanza.published_ports:
         warnings += ("published_ports needs the command nft (package nftables); going on without",)
     return View(
@@ -266,47 +294,57 @@ def _possible(stanza: Stanza) -> Stanza:
     return stanza
 
 
-class _Previous(NamedTuple):
-    """What interfaces had before us: groups by name, sysctls by name and key."""
-
-    groups: Dict[str, int]
-    sysctls: Dict[Tuple[str, str], int]
-
-
-def _remember_previous(seen: View, root: Path) -> _Previous:
+def _remember_previous(seen: View, root: Path) -> Previous:
     """Save what interfaces have before we change it, so that it can be given back."""
-    previous = _Previous(dict(seen.state.previous_groups), dict(seen.state.previous_sysctls))
+    state = seen.state
+    groups, sysctls = dict(state.previous.groups), dict(state.previous.sysctls)
     current = {link.name: link.group for link in seen.state.links}
     for operation in seen.operations:
         if isinstance(operation, SetGroup) and operation.group == seen.plan.group:
-            previous.groups.setdefault(operation.dev, current.get(operation.dev, 0))
+            groups.setdefault(operation.dev, current.get(operation.dev, 0))
         elif isinstance(operation, SetSysctl):
             key = (operation.dev, operation.key)
-            previous.sysctls.setdefault(key, seen.state.sysctls[key])
+            sysctls.setdefault(key, seen.state.sysctls[key])
+    previous = Previous(groups, sysctls, state.nftables is not None, _gateways(seen))
     if seen.plan.nics:
-        _save_previous(seen, root, previous)
+        _save_previous(root, previous)
     return previous
 
 
-def _forget_restored(seen: View, root: Path, previous: _Previous) -> None:
+def _gateways(seen: View) -> Dict[Tuple[str, int], PreviousGateway]:
+    """The gateways of this apply, or of the last one in which the interface had one."""
+    macs = {link.name: link.mac for link in seen.state.links}
+    gateways = {
+        key: gateway
+        for key, gateway in seen.state.previous.gateways.items()
+        if macs.get(key[0]) == gateway.mac
+    }
+    for nic in seen.plan.nics:
+        for family, gateway in nic.gateways.items():
+            if gateway.source != EARLIER_RUN:
+                gateways[nic.name, family] = PreviousGateway(
+                    gateway.source, gateway.ip, macs[nic.name]
+                )
+    return gateways
+
+
+def _forget_restored(seen: View, root: Path, previous: Previous) -> None:
     """Forget what has been given back: from then on it is the user's to change."""
     names = {nic.name for nic in seen.plan.nics}
     ours = {key for name in names for key in sysctl_overrides(seen.plan, name)}
-    left = _Previous(
+    left = Previous(
         {name: group for name, group in previous.groups.items() if name in names},
         {key: value for key, value in previous.sysctls.items() if key in ours},
+        previous.nftables,
+        previous.gateways,
     )
     if names and left != previous:
-        _save_previous(seen, root, left)
+        _save_previous(root, left)
 
 
-def _save_previous(seen: View, root: Path, previous: _Previous) -> None:
-    named = {f"{dev}/{key}": value for (dev, key), value in previous.sysctls.items()}
-    marking = seen.state.nftables is not None
-    document = {"groups": previous.groups, "sysctls": named, "nftables": marking}
-    content = json.dumps(document, sort_keys=True) + "\n"
+def _save_previous(root: Path, previous: Previous) -> None:
     try:
-        write_files(root, (ConfigFile(PREVIOUS_PATH, content),), ())
+        write_files(root, (ConfigFile(PREVIOUS_PATH, previous_to_json(previous)),), ())
     except FileError:
         # Only the way back of a group or sysctl is lost; not worth a dead NIC.
         return

@@ -13,6 +13,8 @@ from .errors import Fault
 from .hostindex import CONFIGURED_PROTOCOLS, HostIndex
 from .model import (
     OUR_PROTOCOL,
+    PROTO_BOOT,
+    PROTO_RA,
     Gateway,
     InterfaceStanza,
     IPAddress,
@@ -76,6 +78,11 @@ def has_no_gateway(question: Question) -> bool:
     return any(interface.version == question.family for interface in port.addresses)
 
 
+def was_revoked(question: Question) -> bool:
+    """Whether the last gateway was advertised: where it is gone, the router has said so."""
+    return _earlier_source(question) == ADVERTISED
+
+
 def guess_candidates(index: HostIndex, dev: str, family: int) -> List[IPAddress]:
     """First address of each subnet of the interface, its own addresses left out."""
     own = {address.ip for address in index.addresses(dev, family)}
@@ -118,15 +125,27 @@ def _from_metadata(question: Question) -> Optional[Gateway]:
 
 
 def _from_main_default(question: Question) -> Optional[Gateway]:
-    defaults = [
-        route
-        for route in question.index.main_routes(question.link.name, question.family)
-        if route.dst.prefixlen == 0 and route.gateway is not None
-    ]
+    outlived = _outlived(question)
+    defaults = [r for r in _main_defaults(question) if r.gateway not in outlived]
     if not defaults:
         return None
-    best = min(defaults, key=lambda route: route.metric)
+    # As the kernel chooses (RFC 4191 3.2); among equals the one that is in use stays.
+    kept = {route.gateway for route in _own_defaults(question)}
+    neighbours = question.index.neighbours(question.link.name, question.family)
+    failed = {neighbour.ip for neighbour in neighbours if neighbour.failed}
+    best = min(
+        defaults,
+        key=lambda route: (
+            route.metric,
+            route.gateway in failed,
+            -route.preference,
+            route.gateway not in kept,
+        ),
+    )
     assert best.gateway is not None
+    if best.protocol == PROTO_RA:
+        reason = f"default route via {question.link.name} in table main, by router advertisement"
+        return _gateway(question, best.gateway, ADVERTISED, reason)
     reason = f"default route via {question.link.name} in table main"
     return _gateway(question, best.gateway, "default route", reason)
 
@@ -138,10 +157,21 @@ def _from_lease(question: Question) -> Optional[Gateway]:
     ip, option = lease_gateway(lease)
     if ip is None:
         return None
-    return _gateway(question, ip, "lease", f"{option} of the {lease.client} lease {lease.path}")
+    reason = f"{option} of the {lease.client} lease {lease.path}"
+    outlived = _outlived(question)
+    if outlived:
+        reason += f"; main's default via {outlived[0]} is of one before it"
+    return _gateway(question, ip, "lease", reason)._replace(outlived=outlived)
 
 
 def _from_router_advertisement(question: Question) -> Optional[Gateway]:
+    """Routers among the neighbours, where advertisements make no default route.
+
+    A router that is no longer a default router (lifetime 0, RFC 4861 6.3.4) is
+    still a neighbour and says that it routes.
+    """
+    if was_revoked(question):
+        return None
     routers = [
         neighbour
         for neighbour in question.index.neighbours(question.link.name, question.family)
@@ -149,7 +179,7 @@ def _from_router_advertisement(question: Question) -> Optional[Gateway]:
     ]
     if not routers:
         return None
-    best = min(routers, key=lambda n: (not n.reachable, int(n.ip)))
+    best = min(routers, key=lambda n: (n.failed, not n.reachable, int(n.ip)))
     reason = f"router advertisement on {question.link.name}"
     return _gateway(question, best.ip, "router advertisement", reason)
 
@@ -170,33 +200,44 @@ def _from_only_gateway(question: Question) -> Optional[Gateway]:
 
 
 def _from_own_table(question: Question) -> Optional[Gateway]:
-    """What we found at an earlier run: an error or silence now never deletes it."""
+    """What we found at an earlier run: an error or silence now never deletes it.
+
+    The kernel takes a table's routes away with their link, and a replay may not
+    have put them back yet: what we wrote down then counts as well.
+    """
+    if _earlier_source(question) in REVOCABLE:
+        return None
     dev = question.link.name
-    for route in question.index.state.routes:
-        if (
-            route.protocol == OUR_PROTOCOL
-            and route.dev == dev
-            and route.family == question.family
-            and route.dst.prefixlen == 0
-            and route.gateway is not None
-            and question.index.is_on_link(dev, route.gateway)
-        ):
-            reason = f"kept from an earlier run (table {route.table})"
-            return _gateway(question, route.gateway, "earlier run", reason)
+    kept = [
+        (route.gateway, f"kept from an earlier run (table {route.table})")
+        for route in _own_defaults(question)
+    ]
+    earlier = question.index.state.previous.gateways.get((dev, question.family))
+    if earlier is not None and earlier.mac != question.link.mac:
+        earlier = None
+    if earlier is not None:
+        kept.append((earlier.ip, f"kept from an earlier run ({earlier.source})"))
+    for ip, reason in kept:
+        if ip is not None and question.index.is_on_link(dev, ip):
+            # Trusted as it was: siblings' routes must not come and go with a silence.
+            told = earlier is not None and earlier.ip == ip and earlier.source != GUESS
+            return _gateway(question, ip, EARLIER_RUN, reason)._replace(told=told)
     return None
 
 
 def _from_guess(question: Question) -> Optional[Gateway]:
-    if question.guess == "never" or has_no_gateway(question):
+    if question.guess == "never" or has_no_gateway(question) or was_revoked(question):
         return None
     dev = question.link.name
     for ip in guess_candidates(question.index, dev, question.family):
         answered = question.index.state.probes.get((dev, ip), False)
         if answered:
             asked = "ARP" if question.family == 4 else "neighbour discovery"
-            return _gateway(question, ip, "guess", f"first address of the subnet, answers {asked}")
+            reason = f"first address of the subnet, answers {asked}"
+            return _gateway(question, ip, GUESS, reason)._replace(told=False)
         if question.guess == "always":
-            return _gateway(question, ip, "guess", "first address of the subnet, not verified")
+            reason = "first address of the subnet, not verified"
+            return _gateway(question, ip, GUESS, reason)._replace(told=False)
     return None
 
 
@@ -209,9 +250,16 @@ TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_only_gateway,
 )
 LADDER = (*TOLD, _from_guess, _from_own_table)
-# Gateways that nobody has told: good enough for the NIC's own packets, not for
-# what its siblings send to its subnet.
-UNTOLD = frozenset(("guess", "earlier run"))
+GUESS = "guess"
+EARLIER_RUN = "earlier run"
+
+
+# A default route of main that came by router advertisement.  It is gone when the
+# router has said so or has not been heard for its lifetime, and at no other time
+# while the NIC is up; and a stanza is always known in full.  So the absence of
+# these is no silence but an answer.
+ADVERTISED = "advertised default"
+REVOCABLE = frozenset((ADVERTISED, "stanza"))
 
 
 # -- helpers -----------------------------------------------------------------
@@ -233,6 +281,42 @@ def lease_gateway(lease: Lease) -> Tuple[Optional[IPAddress], str]:
 def _gateway(question: Question, ip: IPAddress, source: str, reason: str) -> Gateway:
     on_link = question.index.is_on_link(question.link.name, ip)
     return Gateway(ip, source, reason, onlink=not on_link)
+
+
+def _main_defaults(question: Question) -> List[Route]:
+    routes = question.index.main_routes(question.link.name, question.family)
+    return [route for route in routes if route.dst.prefixlen == 0 and route.gateway is not None]
+
+
+def _outlived(question: Question) -> Tuple[IPAddress, ...]:
+    """Gateways of main's defaults that a lease before the present one had told.
+
+    The client's script has set them (as a route of protocol boot) and left them
+    there at a renewal with another gateway.
+    """
+    lease = question.index.lease(question.link.name, question.family)
+    if lease is None or not lease.former or lease_gateway(lease)[0] is None:
+        return ()
+    left = [r.gateway for r in _main_defaults(question) if r.protocol == PROTO_BOOT]
+    return tuple(ip for ip in lease.former if ip in left)
+
+
+def _own_defaults(question: Question) -> List[Route]:
+    """The default of the NIC's own table, as an earlier run has left it."""
+    return [
+        route
+        for route in question.index.state.routes
+        if route.protocol == OUR_PROTOCOL
+        and route.dev == question.link.name
+        and route.family == question.family
+        and route.dst.prefixlen == 0
+    ]
+
+
+def _earlier_source(question: Question) -> Optional[str]:
+    key = question.link.name, question.family
+    earlier = question.index.state.previous.gateways.get(key)
+    return earlier and earlier.source
 
 
 def _stanza_ip(entry: Optional[InterfaceStanza], family: int) -> Optional[IPAddress]:

@@ -36,11 +36,7 @@ Key = Tuple[str, int]  # interface name, family
 
 
 def is_serviceable(address: Address) -> bool:
-    """Whether an address is one that remote hosts may reach: global, no duplicate.
-
-    A tentative one counts: its rule harms nobody, and an apply in the second
-    that duplicate address detection takes must not take the rule away.
-    """
+    """Whether an address is one that remote hosts may reach: global, no duplicate."""
     ip = address.ip
     return not (
         address.scope >= SCOPE_LINK
@@ -72,6 +68,11 @@ class HostIndex:
         self._addresses: Dict[Key, List[Address]] = defaultdict(list)
         for address in state.addresses:
             self._addresses[address.dev, address.family].append(address)
+        self._ruled = {
+            rule.src.network_address
+            for rule in state.rules
+            if rule.src is not None and rule.src.prefixlen == rule.src.max_prefixlen
+        }
         self._main: Dict[Key, List[Route]] = defaultdict(list)
         self.main_prefixes: Dict[int, Dict[IPNetwork, None]] = {4: {}, 6: {}}
         for route in state.routes:
@@ -89,7 +90,21 @@ class HostIndex:
 
     def addresses(self, dev: str, family: int) -> List[Address]:
         """The serviceable addresses of an interface, in the kernel's order."""
-        return [a for a in self._addresses[dev, family] if is_serviceable(a)]
+        return [
+            address
+            for address in self._addresses[dev, family]
+            if is_serviceable(address) and not self._may_be_duplicate(address)
+        ]
+
+    def _may_be_duplicate(self, address: Address) -> bool:
+        """Whether an address waits for duplicate address detection before it is served.
+
+        The kernel makes one from each router advertisement anew, and drops it
+        again when somebody else has it; the end of the detection is an event.  A
+        configured one counts already: its rule harms nobody.  And an apply in the
+        second that the detection takes must not take away a rule.
+        """
+        return address.tentative and address.dynamic and address.ip not in self._ruled
 
     def main_routes(self, dev: str, family: int) -> List[Route]:
         """Table main's unicast routes through an interface."""

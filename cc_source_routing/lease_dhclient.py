@@ -9,6 +9,10 @@ Option 121 is there under the name that dhclient.conf gives it: Debian's is
 ``rfc3442-classless-static-routes``, an array of octets; Red Hat's dhclient has
 ``classless-static-routes`` with destinations and addresses; undeclared it is
 ``unknown-121``, octets in hexadecimal.
+
+dhclient-script sets routes with an address only: a renewal of the same address
+that tells another gateway leaves table main as it was.  So the gateways of
+earlier leases matter too: a default by one of them is the script's leftover.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from .lease_packet import classless_routes, told, usable_routes
-from .model import Lease, MetadataRoute
+from .lease_packet import Told, classless_routes, told, usable_routes
+from .model import IPAddress, Lease, MetadataRoute
 from .netvalues import gateway_address, interface, ip_address
 
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{};]|#[^\n]*|[^\s{};,"#]+')
@@ -60,20 +64,41 @@ def parse_dhclient(text: str, path: str, names: Collection[str], now: float) -> 
     of the interface in the file's name (``dhclient.IFACE.leases``,
     ``dhclient-UUID-IFACE.lease``).
     """
-    last: dict[tuple[str, int], _Block] = {}
-    for block in _top_blocks(text):
-        if block.head not in (["lease"], ["lease6"]):
-            continue  # among others the server's own leases, which have an address there
-        told_name = block.first("interface")
-        dev = told_name[0].strip('"') if told_name else _name_in(path, names)
-        if dev in names:
-            last[dev, 6 if block.head == ["lease6"] else 4] = block
+    last = {(dev, family): block for dev, family, block in _lease_blocks(text, path, names)}
     found = []
     for (dev, family), block in last.items():
         lease = _lease4(block, dev, path, now) if family == 4 else _lease6(block, dev, path, now)
         if lease is not None:
             found.append(lease)
     return found
+
+
+def dhclient_gateways(text: str, path: str, names: Collection[str]) -> dict[str, set[IPAddress]]:
+    """All IPv4 gateways that leases in a file have ever told, by interface."""
+    found: dict[str, set[IPAddress]] = {}
+    for dev, family, block in _lease_blocks(text, path, names):
+        if family == 4:
+            routers, routes = _gateways(block)
+            found.setdefault(dev, set()).update(lease_gateways(routers, routes))
+    return found
+
+
+def lease_gateways(
+    routers: tuple[IPAddress, ...], routes: tuple[MetadataRoute, ...]
+) -> set[IPAddress]:
+    return {*routers, *(route.via for route in routes if route.to.prefixlen == 0)}
+
+
+def _lease_blocks(
+    text: str, path: str, names: Collection[str]
+) -> Iterator[tuple[str, int, _Block]]:
+    for block in _top_blocks(text):
+        if block.head not in (["lease"], ["lease6"]):
+            continue  # among others the server's own leases, which have an address there
+        told_name = block.first("interface")
+        dev = told_name[0].strip('"') if told_name else _name_in(path, names)
+        if dev in names:
+            yield dev, 6 if block.head == ["lease6"] else 4, block
 
 
 def _name_in(path: str, names: Collection[str]) -> str:
@@ -121,9 +146,13 @@ def _lease4(block: _Block, dev: str, path: str, now: float) -> Lease | None:
     address = interface(fixed[0], mask[0] if mask else 32)
     if address is None or address.version != 4:
         return None
-    routers = tuple(gateway_address(ip) for ip in block.first("option", "routers") or ())
-    routers, routes = told(routers, _classless(block))
+    routers, routes = _gateways(block)
     return Lease(dev, 4, address, routers, routes, client="dhclient", path=path)
+
+
+def _gateways(block: _Block) -> Told:
+    routers = tuple(gateway_address(ip) for ip in block.first("option", "routers") or ())
+    return told(routers, _classless(block))
 
 
 def _lease6(block: _Block, dev: str, path: str, now: float) -> Lease | None:

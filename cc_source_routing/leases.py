@@ -21,15 +21,16 @@ the time of expiry decides, and of several the file written last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from .errors import FileError
-from .lease_dhclient import parse_dhclient
+from .lease_dhclient import dhclient_gateways, lease_gateways, parse_dhclient
 from .lease_packet import parse_dhcpcd, parse_dhcpcd6
 from .lease_runtime import parse_network_manager, parse_networkd
-from .model import Lease, Link
+from .model import IPAddress, Lease, Link
 from .rootfiles import RootFile, list_names, read_file
 
 MAX_BYTES = 1024 * 1024
@@ -66,7 +67,19 @@ def read_leases(root: Path, links: Sequence[Link], now: float) -> Leases:
         reader.dhclient(directory, names)
     for directory in _DHCPCD_DIRECTORIES:
         reader.dhcpcd(directory, names)
-    return Leases(tuple(_best(reader.candidates)), tuple(dict.fromkeys(reader.warnings)))
+    best = (_with_former(lease, reader.told) for lease in _best(reader.candidates))
+    return Leases(tuple(best), tuple(dict.fromkeys(reader.warnings)))
+
+
+def _with_former(lease: Lease, told: Mapping[str, set[IPAddress]]) -> Lease:
+    """`lease` with the gateways that only leases before it had; those of dhclient alone.
+
+    The other clients put right what they have set in table main.
+    """
+    if lease.client != "dhclient" or lease.family != 4:
+        return lease
+    former = told[lease.dev] - lease_gateways(lease.routers, lease.classless_routes)
+    return replace(lease, former=tuple(sorted(former, key=int)))
 
 
 def _best(candidates: Iterable[_Candidate]) -> Iterable[Lease]:
@@ -86,6 +99,7 @@ class _Reader:
         self.root = root
         self.now = now
         self.candidates: list[_Candidate] = []
+        self.told: dict[str, set[IPAddress]] = {}
         self.warnings: list[str] = []
 
     def live(self, link: Link) -> None:
@@ -115,6 +129,8 @@ class _Reader:
                 continue
             for lease in parse_dhclient(_text(file), path, names, self.now):
                 self.candidates.append(_Candidate(lease, False, file.mtime))
+            for dev, gateways in dhclient_gateways(_text(file), path, names).items():
+                self.told.setdefault(dev, set()).update(gateways)
 
     def dhcpcd(self, directory: str, names: Sequence[str]) -> None:
         for name in self._names(directory, (".lease", ".lease6")):

@@ -104,6 +104,7 @@ class Route(NamedTuple):
     scope: int = SCOPE_UNIVERSE
     type: str = "unicast"  # unicast, throw, blackhole, ...
     onlink: bool = False
+    preference: int = 0  # of a router that was advertised (RFC 4191): 1 high, -1 low
 
     @property
     def family(self) -> int:
@@ -134,12 +135,13 @@ class Rule(NamedTuple):
 
 
 class Neighbour(NamedTuple):
-    """An entry of the ARP or ND cache that has a link-layer address."""
+    """An entry of the ARP or ND cache that has a link-layer address, or a router without."""
 
     dev: str
     ip: IPAddress
     reachable: bool  # REACHABLE, STALE, DELAY, PROBE or PERMANENT, not FAILED/INCOMPLETE
     router: bool  # NTF_ROUTER: it sent router advertisements
+    failed: bool = False  # it has not answered; told of routers only
 
 
 class MetadataRoute(NamedTuple):
@@ -178,6 +180,32 @@ class Lease:
     classless_routes: Tuple[MetadataRoute, ...] = ()
     client: str = ""  # "dhclient", "networkd", "NetworkManager", "dhcpcd"
     path: str = ""  # the file it came from
+    # Gateways that earlier leases told and this one does not, where the client
+    # leaves main's default as it was when they change.
+    former: Tuple[IPAddress, ...] = ()
+
+
+class PreviousGateway(NamedTuple):
+    """What an interface's gateway was at the last apply, and who had told.
+
+    `ip` is None where that cannot be told any more.
+    """
+
+    source: str
+    ip: Optional[IPAddress] = None
+    mac: str = ""  # of the interface; another one is another port
+
+
+@dataclass(frozen=True)
+class Previous:
+    """What the last apply has left to be known by the next one."""
+
+    # What interfaces had before we changed it, for the way back: groups by
+    # interface, sysctls by interface and key.
+    groups: Mapping[str, int] = field(default_factory=dict)
+    sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
+    nftables: bool = False  # whether we have loaded a table
+    gateways: Mapping[Tuple[str, int], PreviousGateway] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -202,9 +230,7 @@ class HostState:
     # The checksum that our nftables table bears; "" when there is no such table,
     # None when nobody asked (published_ports is and was off).
     nftables: Optional[str] = None
-    # What interfaces had before we changed it, for the way back.
-    previous_groups: Mapping[str, int] = field(default_factory=dict)
-    previous_sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
+    previous: Previous = Previous()
     # The rule_priority of the last apply; None when there was none.
     saved_rule_priority: Optional[int] = None
     warnings: Tuple[str, ...] = ()
@@ -272,6 +298,10 @@ class Gateway(NamedTuple):
     source: str  # short and stable: "stanza", "metadata", "default route", "lease", ...
     reason: str  # for people: "default route via ens4 in table main (proto dhcp)"
     onlink: bool = False
+    outlived: Tuple[IPAddress, ...] = ()  # gateways of main's defaults that count no more
+    # Whether somebody has told of it.  Another is good enough for the NIC's own
+    # packets, not for what its siblings send to its subnet.
+    told: bool = True
 
 
 @dataclass(frozen=True)

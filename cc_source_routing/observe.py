@@ -10,35 +10,25 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from . import nftables
 from .errors import FileError
 from .files import read_text, table_names
-from .gateway import Question, choose_gateway, guess_candidates, has_no_gateway
+from .gateway import Question, choose_gateway, guess_candidates, has_no_gateway, was_revoked
 from .hostindex import HostIndex
 from .leases import read_leases
 from .metadata import read_metadata
-from .model import SYSCTLS, HostState, IPAddress, Metadata, Stanza
+from .model import HostState, IPAddress, Metadata, Stanza
+from .previous import read_previous
 from .selection import select_links
 from .stringchecks import id_fault
 
 if TYPE_CHECKING:
     from .netlink import Kernel
 
-# What interfaces had before us; in /run, since the kernel forgets at reboot too.
-PREVIOUS_PATH = "/run/source-routing/previous.json"
 STANZA_PATH = "/etc/source-routing/stanza.json"
 PROBE_SECONDS = 1.0
-MAX_U32 = 0xFFFFFFFF
-
-
-class Previous(NamedTuple):
-    """What was before us: groups by interface, sysctls by interface and key."""
-
-    groups: Dict[str, int]
-    sysctls: Dict[Tuple[str, str], int]
-    nftables: bool  # whether we have loaded a table since
 
 
 def observe(
@@ -52,7 +42,7 @@ def observe(
     foreign, saved = table_names(root)
     # A name that may not stand in a file was not written by us.
     saved = {name: table for name, table in saved.items() if not id_fault(name)}
-    previous = _previous(root)
+    previous = read_previous(root)
     marking = stanza.published_ports or previous.nftables
     state = replace(
         state,
@@ -61,8 +51,7 @@ def observe(
         foreign_tables=foreign,
         saved_tables=saved,
         nftables=nftables.loaded_checksum() if marking else None,
-        previous_groups=previous.groups,
-        previous_sysctls=previous.sysctls,
+        previous=previous,
         saved_rule_priority=_saved_rule_priority(root),
         warnings=(*metadata.warnings, *leases.warnings),
     )
@@ -111,25 +100,13 @@ def unanswered(stanza: Stanza, state: HostState) -> List[Tuple[str, IPAddress]]:
     for link, entry in select_links(stanza, index).managed:
         for family in sorted(stanza.families):
             question = Question(link, family, index, entry, stanza.gateway_guess)
-            if not index.addresses(link.name, family) or has_no_gateway(question):
+            if not index.addresses(link.name, family):
+                continue
+            if has_no_gateway(question) or was_revoked(question):
                 continue
             if choose_gateway(question, told_only=True) is None:
                 candidates += [(link.name, ip) for ip in guess_candidates(index, link.name, family)]
     return candidates
-
-
-def _previous(root: Path) -> Previous:
-    """What `PREVIOUS_PATH` says; broken, only the way back is lost, not the way forth."""
-    document = _json(root, PREVIOUS_PATH)
-    groups: Dict[str, int] = {}
-    sysctls: Dict[Tuple[str, str], int] = {}
-    for name, value in _numbers(document.get("groups")):
-        groups[name] = value
-    for name, value in _numbers(document.get("sysctls")):
-        dev, _slash, key = name.rpartition("/")
-        if key in SYSCTLS and value <= 2:
-            sysctls[dev, key] = value
-    return Previous(groups, sysctls, bool(document.get("nftables")))
 
 
 def _saved_rule_priority(root: Path) -> Optional[int]:
@@ -144,9 +121,3 @@ def _json(root: Path, path: str) -> Dict[str, Any]:
     except (ValueError, RecursionError, FileError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _numbers(value: Any) -> List[Tuple[str, int]]:
-    if not isinstance(value, dict):
-        return []
-    return [(k, v) for k, v in value.items() if type(v) is int and 0 <= v <= MAX_U32]

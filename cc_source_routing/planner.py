@@ -28,7 +28,6 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from .errors import Fault, StanzaError
 from .gateway import (
-    UNTOLD,
     Question,
     choose_gateway,
     has_no_gateway,
@@ -44,6 +43,7 @@ from .model import (
     NO_SIBLING,
     OUR_GROUP,
     OUR_PROTOCOL,
+    PASSING_REASONS,
     SCOPE_LINK,
     SCOPE_UNIVERSE,
     TABLE_LOCAL,
@@ -98,7 +98,7 @@ class Side(NamedTuple):
         Whether a gateway that nobody has told really routes is not known, so there
         main's own word stands.
         """
-        if self.gateway.source in UNTOLD:
+        if not self.gateway.told:
             return set()
         return set(self.connected) | set(self.static)
 
@@ -139,12 +139,31 @@ def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
             faults += side_faults
             candidates.append(side)
         # One NIC with a gateway in a family is what main's own default serves.
-        if len(candidates) > 1:
+        if len(candidates) > 1 or _goes_on_alone(candidates, selection, state):
             for side in candidates:
                 sides[side.name][family] = side
     if faults:
         raise StanzaError(faults)
     return _assemble(stanza, index, selection, served, sides, gateways, warnings)
+
+
+def _goes_on_alone(candidates: Sequence[Side], selection: Selection, state: HostState) -> bool:
+    """Whether the last NIC of a family is still served, since its siblings only wait.
+
+    One of them has lost its link, its lease or its router: main may have no
+    default until that is back, and then has another one before the next run.
+    """
+    if len(candidates) != 1:
+        return False
+    (side,) = candidates
+    family, name = side.gateway.ip.version, side.name
+    others = [link.name for link, _entry in selection.managed]
+    others += [left for left, why in selection.left_out.items() if why in PASSING_REASONS]
+    is_served = any(
+        rule.family == family and rule.oif == name and rule.table == side.table
+        for rule in state.rules
+    )
+    return is_served and any(other != name for other in others)
 
 
 def _local_comes_first(family: int, stanza: Stanza, state: HostState) -> bool:
@@ -469,10 +488,12 @@ def _assemble(
         rule_priority=stanza.rule_priority,
         warnings=(*index.state.warnings, *selection.warnings, *warnings, *lonely),
         unserved=unserved,
+        # One that is down keeps its number for when it returns; one that has been
+        # pulled out leaves nothing behind.
         reserved_tables={
-            name: table
-            for name, table in sorted(index.state.saved_tables.items())
-            if not sides.get(name)
+            link.name: index.state.saved_tables[link.name]
+            for link in sorted(index.state.links, key=lambda link: link.name)
+            if link.name in index.state.saved_tables and not sides.get(link.name)
         },
     )
     if not nics:

@@ -64,7 +64,7 @@ def allocate_tables(
                 ids[name] = table
                 taken.add(table)
                 break
-    # Names that are absent just now keep their numbers for when they return.
+    # Names that are not served just now keep their numbers for when they return.
     blocked = taken | set(state.saved_tables.values()) | set(state.foreign_tables)
     blocked |= RESERVED_TABLES | filled
     blocked |= {rule.table for rule in state.rules if rule.protocol != OUR_PROTOCOL}

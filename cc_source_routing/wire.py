@@ -25,7 +25,7 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 2, 4, 5, 6
-RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 9, 15, 18
+RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_PREF = 9, 15, 18, 20
 RTNH_F_ONLINK = 0x04
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 ROUTE_TYPES = {
@@ -207,7 +207,7 @@ def routes_of(body: bytes, name: Callable[[int], str]) -> List[Route]:
     family = FAMILY.get(family_number)
     if family is None or tos or flags & RTM_F_CLONED:
         return []
-    attributes = _attributes(body, _ROUTE.size)
+    attributes = read_attributes(body, _ROUTE.size)
     table_bytes = attributes.get(RTA_TABLE)
     metric = attributes.get(RTA_PRIORITY)
     base = Route(
@@ -217,6 +217,7 @@ def routes_of(body: bytes, name: Callable[[int], str]) -> List[Route]:
         protocol=protocol,
         scope=scope,
         type=ROUTE_TYPES.get(kind, str(kind)),
+        preference=_preference(attributes),
     )
     if base.type != "unicast":
         return [base]
@@ -237,7 +238,7 @@ def rule_of(body: bytes) -> Optional[Rule]:
     family = FAMILY.get(family_number)
     if family is None:
         return None
-    attributes = _attributes(body, _RULE.size)
+    attributes = read_attributes(body, _RULE.size)
     other = [
         (f"FRA_{number}", value.hex())
         for number, value in attributes.items()
@@ -278,7 +279,8 @@ def _number(kind: int, value: int) -> bytes:
     return _attribute(kind, _U32.pack(value))
 
 
-def _attributes(data: bytes, at: int) -> Attributes:
+def read_attributes(data: bytes, at: int) -> Attributes:
+    """The attributes of a message from `at` on, or of a nested attribute, by number."""
     found: Attributes = {}
     while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
@@ -296,7 +298,7 @@ def _next_hops(data: bytes) -> Iterator[Tuple[int, int, Attributes]]:
         length, flags, _weight, index = _NEXT_HOP.unpack_from(data, at)
         if length < _NEXT_HOP.size:
             return
-        yield index, flags, _attributes(data[at : at + length], _NEXT_HOP.size)
+        yield index, flags, read_attributes(data[at : at + length], _NEXT_HOP.size)
         at += length + (-length % 4)
 
 
@@ -308,12 +310,18 @@ def _hop(
         gateway = attributes[RTA_VIA][2:]  # struct rtvia: the family goes before
     return base._replace(
         dev=name(index) if index else "",
-        gateway=_address(gateway) if gateway else None,
+        gateway=ip_of(gateway) if gateway else None,
         onlink=bool(flags & RTNH_F_ONLINK),
     )
 
 
-def _address(packed: bytes) -> IPAddress:
+def _preference(attributes: Attributes) -> int:
+    """RFC 4191 2.1: two bits, signed; what is reserved counts as medium."""
+    return {b"\1": 1, b"\3": -1}.get(attributes.get(RTA_PREF, b""), 0)
+
+
+def ip_of(packed: bytes) -> IPAddress:
+    """An address from its bytes in network order."""
     return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
 
 

@@ -21,7 +21,7 @@ from cc_source_routing.diff import (
     present,
     wanted,
 )
-from cc_source_routing.model import OUR_GROUP, PROTO_STATIC, Route, Rule, Stanza
+from cc_source_routing.model import OUR_GROUP, PROTO_STATIC, Previous, Route, Rule, Stanza
 from cc_source_routing.planner import build_plan
 
 from .hosts import SEED
@@ -54,7 +54,7 @@ def test_a_second_apply_has_nothing_to_do():
 
 
 def test_remove_takes_rules_before_routes_and_gives_the_group_back_last():
-    state = replace(kernel_after(PLAN, SEED), previous_groups={"ens4": 7})
+    state = replace(kernel_after(PLAN, SEED), previous=Previous(groups={"ens4": 7}))
     empty = build_plan(Stanza(enabled=False), state)
     operations = diff(wanted(empty, state), present(state, empty))
     kinds = [type(operation) for operation in operations]
@@ -116,7 +116,7 @@ def test_rp_filter_is_set_on_managed_nics_and_given_back():
         and SetSysctl("ens4", "rp_filter", 2) in operations
     )
     changed = {(dev, "rp_filter"): 2 for dev in ("ens3", "ens4")}
-    after = replace(state, sysctls=changed, previous_sysctls={key: 1 for key in changed})
+    after = replace(state, sysctls=changed, previous=Previous(sysctls={key: 1 for key in changed}))
     plan = build_plan(Stanza(), after)
     assert SetSysctl("ens3", "rp_filter", 1) in diff(wanted(plan, after), present(after, plan))
 

@@ -20,6 +20,8 @@ from cc_source_routing.model import (
     Metadata,
     MetadataPort,
     MetadataRoute,
+    Previous,
+    PreviousGateway,
     Route,
     Rule,
     Stanza,
@@ -302,6 +304,20 @@ class TestTheGatewayLadder:
         state = replace(self.bare, routes=(*self.bare.routes, own))
         assert self.gateway(state, Stanza()) == ("10.1.0.1", "earlier run")
 
+    @pytest.mark.parametrize(("mac", "kept"), [(mac_of(3), True), (mac_of(9), False)])
+    def test_what_was_found_before_outlives_its_route_but_not_its_port(self, mac, kept):
+        told = PreviousGateway("only gateway", ip_address("10.1.0.1"), mac)
+        state = replace(self.bare, previous=Previous(gateways={("ens4", 4): told}))
+        expected = ("10.1.0.1", "earlier run") if kept else None
+        assert self.gateway(state, Stanza()) == expected
+
+    @pytest.mark.parametrize(("source", "by"), [("only gateway", "ens3"), ("guess", "ens4")])
+    def test_what_was_found_before_is_trusted_as_it_was(self, source, by):
+        """Or the siblings' routes to its subnet would come and go with a silence."""
+        told = PreviousGateway(source, ip_address("10.1.0.1"), mac_of(3))
+        state = replace(self.bare, previous=Previous(gateways={("ens4", 4): told}))
+        assert way(state, ip_address("10.0.0.5"), "10.1.0.77")[0] == by
+
     def test_a_gateway_outside_the_subnet_is_a_fault_unless_on_link(self):
         entry = InterfaceStanza("ens4", gateway4=IPv4Address("10.9.0.1"))
         with pytest.raises(
@@ -328,6 +344,14 @@ class TestTableNumbers:
         state = replace(SEED, saved_tables={"ens4": 500})
         plan = build_plan(Stanza(), state)
         assert {nic.name: nic.table for nic in plan.nics} == {"ens3": 501, "ens4": 500}
+
+    def test_a_nic_that_is_down_keeps_its_number_and_one_that_is_gone_does_not(self):
+        links = tuple(
+            link._replace(up=False) if link.name == "ens4" else link for link in SEED.links
+        )
+        saved = {"ens4": 507, "ens9": 508}
+        plan = build_plan(Stanza(), replace(SEED, links=links, saved_tables=saved))
+        assert plan.reserved_tables == {"ens4": 507}
 
     def test_the_hand_made_name_in_rt_tables_is_taken_over(self):
         plan = build_plan(Stanza(), replace(SEED, foreign_tables={500: "ens4"}))

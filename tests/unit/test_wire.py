@@ -39,6 +39,13 @@ def test_a_route_comes_back_as_it_went(route):
     assert wire.routes_of(body, lambda index: {3: "ens4"}[index]) == [route]
 
 
+@pytest.mark.parametrize(("sent", "read"), [(0, 0), (1, 1), (3, -1), (2, 0)])
+def test_the_preference_of_an_advertised_router_is_signed(sent, read):
+    attribute = b"\x05\x00\x14\x00" + bytes([sent, 0, 0, 0])  # RTA_PREF
+    (route,) = wire.routes_of(wire.route_body(ROUTES["ipv6"], 3) + attribute, lambda _: "ens4")
+    assert route == ROUTES["ipv6"]._replace(preference=read)
+
+
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_a_rule_comes_back_as_it_went(rule):
     assert wire.rule_of(wire.rule_body(rule)) == rule
