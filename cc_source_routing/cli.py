@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from datetime import datetime, timezone
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence
@@ -29,12 +30,12 @@ DISTRIBUTION_PACKAGES = {
 }
 
 
-class _UnreadableInput(Exception):
-    """A file named on the command line cannot be read."""
+class _Misuse(Exception):
+    """A file named on the command line cannot be read, or its options exclude each other."""
 
 
 class _NothingAsked(Exception):
-    """The cloud-config named on the command line has no stanza."""
+    """The cloud-config named on the command line has no stanza, or there is no last time."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -50,7 +51,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except _NothingAsked as error:
         print(f"source-routing: {error}", file=sys.stderr)
         return OK
-    except _UnreadableInput as error:
+    except _Misuse as error:
         print(f"source-routing: {error}", file=sys.stderr)
         return MISUSE
     except SourceRoutingError as error:
@@ -92,9 +93,17 @@ def _apply(arguments: argparse.Namespace) -> int:
     from . import engine, report
 
     deadline = time.monotonic() + arguments.wait
-    stanza = _stanza(arguments)
+    if arguments.again and arguments.config is not None:
+        raise _Misuse("--again goes by the saved stanza, --config by another one; give one of them")
+    stanza = None if arguments.again else _stanza(arguments)
     while True:
-        outcome = engine.apply(stanza, arguments.root)
+        if stanza is None:
+            again = engine.apply_again(arguments.root)
+            if again is None:
+                raise _NothingAsked("nothing has been applied here, nothing to do")
+            outcome = again
+        else:
+            outcome = engine.apply(stanza, arguments.root)
         served = not arguments.interface or outcome.view.plan.nic(arguments.interface) is not None
         if served or not arguments.wait or time.monotonic() >= deadline:
             break
@@ -139,6 +148,25 @@ def _check(arguments: argparse.Namespace) -> int:
     well = f"All is well: {count} managed addresses answer by their own NIC{nothing}."
     document = {"ok": not found, "deviations": found, "warnings": list(view.warnings)}
     _print(arguments, document, "\n".join(found) if found else well)
+    return FAILURE if found else OK
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from .watch import Line, watch
+
+    def say(line: Line) -> None:
+        if arguments.json:
+            moment = datetime.fromtimestamp(line.moment, timezone.utc).isoformat()
+            print(json.dumps({**line._asdict(), "moment": moment}), flush=True)
+            return
+        clock = datetime.fromtimestamp(line.moment).strftime("%H:%M:%S.%f")[:-3]
+        meaning = f"  ({line.meaning})" if line.meaning else ""
+        print(f"{clock}  {line.about:7}  {line.what}{meaning}", flush=True)
+
+    try:
+        found = watch(lambda: _stanza(arguments), arguments.root, say, arguments.seconds)
+    except KeyboardInterrupt:
+        return OK
     return FAILURE if found else OK
 
 
@@ -202,7 +230,7 @@ def _load(path: Path) -> LoadedStanza:
     try:
         loaded = load_stanza_file(path)
     except FileError as error:
-        raise _UnreadableInput(str(error)) from error
+        raise _Misuse(str(error)) from error
     _warn(loaded.warnings)
     return loaded
 
@@ -224,6 +252,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command("plan", _plan, "show what would be and what would change; changes nothing")
     sub = command("apply", _apply, "make kernel and files match the plan")
+    sub.add_argument(
+        "--again",
+        action="store_true",
+        help="as the last time, and only if there was one (for hooks; without --config)",
+    )
     sub.add_argument("--interface", metavar="NIC", help="the NIC this is about (with --wait)")
     sub.add_argument(
         "--wait",
@@ -236,6 +269,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--renderer", required=True, choices=_renderers(), help="whose files")
     command("status", _status, "show NICs, addresses, tables, gateways and their origin, rules")
     command("check", _check, "exit 0 when kernel, files and route lookups are as planned")
+    sub = command("watch", _watch, "follow what happens in the kernel and what it means")
+    sub.add_argument(
+        "--seconds",
+        metavar="SECONDS",
+        type=_seconds,
+        help="end after SECONDS and exit as `check` would (default: go on until Ctrl-C)",
+    )
     sub = command("explain", _explain, "show the way a reply takes and what would drop it")
     sub.add_argument("--from", dest="source", metavar="ADDR", type=_address, required=True)
     sub.add_argument("--to", metavar="DEST", type=_address, help="default: somewhere remote")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Set
 
-from .diff import describe_route, describe_rule
+from .diff import AddRule, DeleteRule, ReplaceRoute, describe_route, describe_rule
 from .engine import Outcome, View
 from .model import FAMILIES, TABLE_MAIN, HostState, JsonDict, PlannedNic, Rule
 from .planner import STAGE_OWN_DEFAULT, STAGE_OWN_SPECIFIC
 from .verify import Reply
+
+NICS_IN_A_STORY = 4
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -89,8 +91,37 @@ def outcome_text(outcome: Outcome) -> str:
         return (
             f"Nothing to change: {reason}." if reason else "Nothing to change: all is as planned."
         )
-    lines.append(f"{_count(len(lines), 'change')}.")
+    lines.append(f"{'; '.join([_count(len(lines), 'change'), *_story(outcome)])}.")
     return "\n".join(lines)
+
+
+def _story(outcome: Outcome) -> List[str]:
+    """Which NICs have come or go another way now, and why; which are served no more.
+
+    The line of the journal: hooks log the last one.
+    """
+    plan = outcome.view.plan
+    added: Set[int] = set()
+    deleted: Set[int] = set()
+    for operation in outcome.operations:
+        if isinstance(operation, (AddRule, DeleteRule)):
+            changed = added if isinstance(operation, AddRule) else deleted
+            changed.add(operation.rule.table)
+        elif isinstance(operation, ReplaceRoute) and operation.route.dst.prefixlen == 0:
+            added.add(operation.route.table)
+    told = [
+        f"{nic.name} by "
+        + " and ".join(f"{gateway.ip} ({gateway.reason})" for gateway in nic.gateways.values())
+        for nic in plan.nics
+        if nic.table in added
+    ]
+    served = {nic.table for nic in plan.nics}
+    for name, table in outcome.view.state.saved_tables.items():
+        if table in deleted - served:
+            told.append(f"{name} no more ({plan.unserved.get(name, plan.reason or 'it is gone')})")
+    if len(told) > NICS_IN_A_STORY:
+        told[NICS_IN_A_STORY:] = [f"{len(told) - NICS_IN_A_STORY} more"]
+    return told
 
 
 def outcome_json(outcome: Outcome) -> JsonDict:

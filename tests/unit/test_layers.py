@@ -18,6 +18,7 @@ PURE = {
     "gateway",
     "hostindex",
     "marks",
+    "meaning",
     "model",
     "planner",
     "prefixes",
@@ -26,6 +27,7 @@ PURE = {
     "stringchecks",
     "tables",
     "wire",
+    "wire_events",
 }
 IMPURE_LIBRARIES = {"socket", "subprocess", "os", "cloudinit", "pyroute2", "shutil", "urllib"}
 
