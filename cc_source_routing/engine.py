@@ -35,6 +35,7 @@ from .model import (
 from .observe import STANZA_PATH, observe
 from .planner import build_plan
 from .previous import PREVIOUS_PATH, previous_to_json
+from .render import networkd
 from .render.common import COMMON_PATHS, common_files
 from .selection import potential_nics
 from .stanza import parse_stanza, stanza_to_json
@@ -210,6 +211,8 @@ def _view(
     state = observe(kernel, root, stanza, metadata)  # type: ignore[arg-type]
     plan = build_plan(_possible(stanza), state)
     files, owned, name, reason, warnings = _files(stanza, plan, state, root, keep)
+    if networkd.has_drop_in(files):
+        plan = networkd.as_declared(plan)
     operations = operations_for(plan, state)
     if stanza.enabled and plan.published_ports != stanza.published_ports:
         warnings += ("published_ports needs the command nft (package nftables); going on without",)

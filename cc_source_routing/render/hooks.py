@@ -10,7 +10,9 @@ import os
 from pathlib import Path
 from typing import Tuple
 
-from ..model import ConfigFile, PlannedNic, RoutingPlan
+from ..files import leftovers, target_name
+from ..gateway import ADVERTISED
+from ..model import ConfigFile, IPAddress, PlannedNic, RoutingPlan
 from ..rootfiles import list_names
 from ..stringchecks import id_fault
 from .common import batch_down, batch_up, render_template, safe_name
@@ -38,13 +40,15 @@ def hook_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
 
 def hook_paths(root: Path) -> Tuple[str, ...]:
     """Files that `hook_files` may have written below `root` at any time."""
-    names = [name for name in list_names(root, NICS_PATH) if not id_fault(name)]
-    return (HOOK_PATH, *(f"{NICS_PATH}/{name}" for name in names))
+    names = dict.fromkeys(map(target_name, list_names(root, NICS_PATH)))
+    return (HOOK_PATH, *(f"{NICS_PATH}/{name}" for name in names if not id_fault(name)))
 
 
 def existing(root: Path, paths: Tuple[str, ...]) -> Tuple[str, ...]:
-    """Those of `paths` that are there."""
-    return tuple(path for path in paths if os.path.lexists(root / path.lstrip("/")))
+    """Those of `paths` that are there, be it only the beginning of one whose writer was killed."""
+    return tuple(
+        path for path in paths if os.path.lexists(root / path.lstrip("/")) or leftovers(root, path)
+    )
 
 
 def _nic(plan: RoutingPlan, nic: PlannedNic) -> str:
@@ -54,8 +58,20 @@ def _nic(plan: RoutingPlan, nic: PlannedNic) -> str:
         gateways={family: _gateway(nic, family) for family in (4, 6)},
         up={family: batch_up(plan, nic, family) for family in (4, 6)},
         down={family: batch_down(plan, nic, family) for family in (4, 6)},
+        advertised=_advertised(nic),
+        outlived=[str(ip) for ip in _outlived(nic)],
         rp_filter="" if plan.rp_filter is None else plan.rp_filter,
     )
+
+
+def _advertised(nic: PlannedNic) -> str:
+    gateway = nic.gateway(6)
+    return "6" if gateway is not None and gateway.source == ADVERTISED else ""
+
+
+def _outlived(nic: PlannedNic) -> Tuple[IPAddress, ...]:
+    gateway = nic.gateway(4)
+    return () if gateway is None else gateway.outlived
 
 
 def _gateway(nic: PlannedNic, family: int) -> str:

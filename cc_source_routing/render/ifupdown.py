@@ -1,4 +1,9 @@
-"""ifupdown, and its kin ifupdown2 and ifupdown-ng, which run the same hook directories."""
+"""ifupdown, and its kin ifupdown2 and ifupdown-ng, which run the same hook directories.
+
+They tell of what they do themselves and of DHCP leases.  What the kernel does
+(addresses and routers by router advertisement) and what other hands do, the
+kernel tells (`link_events`), where systemd runs.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +18,13 @@ from ..rootfiles import list_names, resolve
 from . import Evidence
 from .common import render_template
 from .hooks import HOOK_PATH, existing, hook_files, hook_paths
+from .link_events import link_event_files, listening, owned_link_events
 
 UP_PATH = "/etc/network/if-up.d/source-routing"
 DOWN_PATH = "/etc/network/if-post-down.d/source-routing"
 DHCLIENT_PATH = "/etc/dhcp/dhclient-exit-hooks.d/source-routing"
 
+SERVICE = "networking.service"
 INTERFACES_PATH = "/etc/network/interfaces"
 IFUP_PATHS = ("/usr/sbin/ifup", "/sbin/ifup")
 _STANZA = re.compile(r"\s*iface\s+(\S+)")
@@ -49,11 +56,15 @@ def render(plan: RoutingPlan, facts: Any) -> Tuple[ConfigFile, ...]:
         ConfigFile(UP_PATH, render_template("ifupdown-up.j2", hook=HOOK_PATH), 0o755),
         ConfigFile(DOWN_PATH, render_template("ifupdown-post-down.j2", hook=HOOK_PATH), 0o755),
         ConfigFile(DHCLIENT_PATH, render_template("dhclient-exit-hook.j2", hook=HOOK_PATH)),
+        *link_event_files(SERVICE),
     )
 
 
 def owned(root: Path) -> Tuple[str, ...]:
-    return existing(root, (UP_PATH, DOWN_PATH, DHCLIENT_PATH, *hook_paths(root)))
+    return (
+        *existing(root, (UP_PATH, DOWN_PATH, DHCLIENT_PATH, *hook_paths(root))),
+        *owned_link_events(root, SERVICE),
+    )
 
 
 def warnings(plan: RoutingPlan, facts: Any) -> Tuple[str, ...]:
@@ -61,7 +72,8 @@ def warnings(plan: RoutingPlan, facts: Any) -> Tuple[str, ...]:
 
 
 def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    return ()
+    """Begin or end listening to the kernel, where systemd runs."""
+    return listening(written, removed)
 
 
 def _is_file(root: Path, path: str) -> bool:

@@ -1,15 +1,17 @@
 """The event path from the kernel itself, for managers that do not tell of everything.
 
-NetworkManager runs no script when somebody sets a link down and up, nor when
-a router advertisement brings an address to a NIC that is up already.  A socket
-unit listens to the kernel's own messages on links and addresses (rtnetlink(7))
-and starts a script that replays the known NICs: no resident process of ours.
+ifupdown runs its hooks when it configures a NIC itself and at no other time;
+NetworkManager runs no script when somebody sets a link down and up, and neither
+does when a router advertisement brings an address or a router goes.  A socket
+unit listens to the kernel's own messages on links, addresses, routes and rules
+(rtnetlink(7)) and starts a script that replays the known NICs: no resident
+process of ours.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Tuple
+from typing import Iterable, Tuple
 
 from ..model import OUR_GROUP, OUR_PROTOCOL, ConfigFile
 from .common import render_template
@@ -23,6 +25,19 @@ SCRIPT_PATH = "/etc/source-routing/link-event"
 
 # linux/rtnetlink.h
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
+RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE = 0x40, 0x400
+RTMGRP_IPV4_RULE, RTMGRP_IPV6_RULE = 0x80, 1 << (19 - 1)  # RTNLGRP_IPV6_RULE is 19
+GROUPS = (
+    RTMGRP_LINK
+    | RTMGRP_IPV4_IFADDR
+    | RTMGRP_IPV6_IFADDR
+    # A router that says goodbye or another that is preferred changes routes alone,
+    # and so does who flushes a table; and who flushes rules changes them alone.
+    | RTMGRP_IPV4_ROUTE
+    | RTMGRP_IPV6_ROUTE
+    | RTMGRP_IPV4_RULE
+    | RTMGRP_IPV6_RULE
+)
 
 # Begins to listen at once, without waiting for anything: for an apply that has
 # just written these files into a running system.
@@ -36,19 +51,20 @@ def link_event_files(manager: str) -> Tuple[ConfigFile, ...]:
         ConfigFile(
             SCRIPT_PATH,
             render_template(
-                "link-event.j2", hook=HOOK_PATH, group=OUR_GROUP, protocol=OUR_PROTOCOL
+                "link-event.j2", hook=HOOK_PATH, protocol=OUR_PROTOCOL, group=OUR_GROUP
             ),
             0o755,
         ),
         ConfigFile(
             SOCKET_PATH,
-            render_template(
-                "link-event.socket.j2",
-                groups=RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR,
-            ),
+            render_template("link-event.socket.j2", groups=GROUPS),
         ),
         ConfigFile(SERVICE_PATH, render_template("link-event.service.j2", script=SCRIPT_PATH)),
-        ConfigFile(_wants_path(manager), render_template("wants.j2", units=SOCKET_UNIT)),
+        # Once at each boot too: what happened while the server was off gives no event.
+        ConfigFile(
+            _wants_path(manager),
+            render_template("wants.j2", units=f"{SOCKET_UNIT} {SERVICE_UNIT}"),
+        ),
     )
 
 
@@ -56,8 +72,13 @@ def owned_link_events(root: Path, manager: str) -> Tuple[str, ...]:
     return existing(root, (SCRIPT_PATH, SOCKET_PATH, SERVICE_PATH, _wants_path(manager)))
 
 
-def is_link_event_unit(path: str) -> bool:
-    return path in (SOCKET_PATH, SERVICE_PATH)
+def listening(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+    """The commands that begin or end it after these files were written or removed."""
+    units = (SOCKET_PATH, SERVICE_PATH)
+    return (
+        *((START,) if any(path in units for path in written) else ()),
+        *((STOP,) if any(path in units for path in removed) else ()),
+    )
 
 
 def _wants_path(manager: str) -> str:

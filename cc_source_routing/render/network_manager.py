@@ -21,7 +21,7 @@ from . import Evidence
 from .common import render_template
 from .evidence import names, program, text, unit
 from .hooks import HOOK_PATH, NICS_PATH, existing, hook_files, hook_paths
-from .link_events import START, STOP, is_link_event_unit, link_event_files, owned_link_events
+from .link_events import link_event_files, listening, owned_link_events
 from .waiting import waiting_nics
 
 SERVICE = "NetworkManager.service"
@@ -68,10 +68,12 @@ def render(plan: RoutingPlan, facts: Facts, replay: bool = True) -> Tuple[Config
     """The dispatcher script and what it reads; with an empty plan too, for a NIC to come.
 
     Without `replay` each event is left to an apply: that knows the rules which
-    another manager has adopted and so changed.
+    another manager has adopted and so changed.  NICs that only wait keep their
+    files as long as all do: once their siblings are planned without them, a replay
+    would not bring back the siblings' routes to them.
     """
     if replay:
-        waiting = waiting_nics(plan)
+        waiting = frozenset() if plan.nics else waiting_nics(plan)
         known = hook_files(plan)
         known += tuple(
             ConfigFile(f"{NICS_PATH}/{name}", content)
@@ -112,7 +114,4 @@ def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
 
 def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
     """Begin or end listening to the kernel; the dispatcher reads its scripts at each event."""
-    return (
-        *((START,) if any(map(is_link_event_unit, written)) else ()),
-        *((STOP,) if any(map(is_link_event_unit, removed)) else ()),
-    )
+    return listening(written, removed)

@@ -28,10 +28,11 @@ A NIC that is only down, or waits for its address, keeps its drop-in (`waiting`)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
 
+from ..files import leftovers
 from ..model import (
     OUR_PROTOCOL,
     SCOPE_LINK,
@@ -172,13 +173,40 @@ def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ..
     """Let networkd read its files again, and begin or end the watch."""
     new, gone = tuple(written), tuple(removed)
     commands: List[Tuple[str, ...]] = []
-    if any(path.endswith(f"/{DROP_IN}") and ".network.d/" in path for path in (*new, *gone)):
+    if any(map(_is_drop_in, (*new, *gone))):
         commands.append(RELOAD)
     if any(map(is_event_unit, new)):
         commands.append(START)
     if any(map(is_event_unit, gone)):
         commands.append(STOP)
     return tuple(commands)
+
+
+def has_drop_in(files: Iterable[ConfigFile]) -> bool:
+    return any(_is_drop_in(file.path) for file in files)
+
+
+def as_declared(plan: RoutingPlan) -> RoutingPlan:
+    """`plan` with its IPv4 routes as the drop-ins have them, for the live kernel.
+
+    networkd takes a route that it finds there for its own, flags and all, so one
+    that lacks "onlink" would be set again without it (252).  IPv6 routes stay as
+    they are: the kernel refuses "onlink" where main knows another way to the
+    gateway (ip6_validate_gw in net/ipv6/route.c).
+    """
+    nics = (
+        replace(
+            nic,
+            routes=tuple(
+                route._replace(onlink=True)
+                if route.family == 4 and route.gateway is not None
+                else route
+                for route in nic.routes
+            ),
+        )
+        for nic in plan.nics
+    )
+    return replace(plan, nics=tuple(nics))
 
 
 # -- drop-ins --------------------------------------------------------------------
@@ -268,12 +296,18 @@ def _route(route: Route) -> Tuple[Tuple[str, str], ...]:
     return tuple(settings)
 
 
+def _is_drop_in(path: str) -> bool:
+    return path.endswith(f".network.d/{DROP_IN}")
+
+
 def _drop_ins(root: Path) -> List[str]:
     """Our drop-ins in /etc/systemd/network, by name and header."""
     found = []
     for directory in names(root, "/etc/systemd/network"):
         path = f"/etc/systemd/network/{directory}/{DROP_IN}"
-        if directory.endswith(".network.d") and text(root, path).startswith(_HEADER_START):
+        if not directory.endswith(".network.d"):
+            continue
+        if text(root, path).startswith(_HEADER_START) or leftovers(root, path):
             found.append(path)
     return found
 

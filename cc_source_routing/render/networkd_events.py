@@ -5,6 +5,10 @@ changes, so a path unit watches those directories, and a script waits for the
 links to settle and plans anew.  Not a resident process, and not
 networkd-dispatcher, which most images do not have.
 
+A NIC that networkd has given up (state ``failed``) is started anew: 252 sets a
+route before the address that it needs when a link is configured anew under load,
+and then leaves the NIC without its lease for good.
+
 When addresses are only lost it waits a little: while a link flaps there must be
 no plan without it.
 
@@ -14,12 +18,13 @@ link in a .wants directory, and it goes as networkd goes.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Tuple
 
 from ..model import ConfigFile
+from . import router_events
 from .common import render_template
+from .hooks import existing
 
 PATH_UNIT = "source-routing-networkd.path"
 SERVICE_UNIT = "source-routing-networkd.service"
@@ -28,26 +33,33 @@ SERVICE_PATH = f"/etc/systemd/system/{SERVICE_UNIT}"
 WANTS_PATH = "/etc/systemd/system/systemd-networkd.service.d/50-source-routing.conf"
 SCRIPT_PATH = "/etc/source-routing/networkd-event"
 
+WANTED = (PATH_UNIT, SERVICE_UNIT, router_events.SOCKET_UNIT)
+
 # Begins the watch at once, without waiting for anything: for an apply that has
 # just written these files into a running system.
-START = ("systemctl", "--no-block", "start", PATH_UNIT)
-STOP = ("systemctl", "--no-block", "stop", PATH_UNIT)
+START = ("systemctl", "--no-block", "start", PATH_UNIT, router_events.SOCKET_UNIT)
+STOP = ("systemctl", "--no-block", "stop", PATH_UNIT, router_events.SOCKET_UNIT)
 
 
 def event_files() -> Tuple[ConfigFile, ...]:
     return (
-        ConfigFile(SCRIPT_PATH, render_template("networkd-event.j2"), 0o755),
+        ConfigFile(
+            SCRIPT_PATH,
+            render_template("networkd-event.j2", router_event=router_events.SCRIPT_PATH),
+            0o755,
+        ),
         ConfigFile(PATH_PATH, render_template("networkd-event.path.j2")),
         ConfigFile(SERVICE_PATH, render_template("networkd-event.service.j2", script=SCRIPT_PATH)),
-        ConfigFile(WANTS_PATH, render_template("wants.j2", units=f"{PATH_UNIT} {SERVICE_UNIT}")),
+        ConfigFile(WANTS_PATH, render_template("wants.j2", units=" ".join(WANTED))),
+        *router_events.router_event_files(SERVICE_UNIT),
     )
 
 
 def is_event_unit(path: str) -> bool:
-    return path in (PATH_PATH, SERVICE_PATH)
+    return path in (PATH_PATH, SERVICE_PATH, router_events.SOCKET_PATH)
 
 
 def owned_events(root: Path) -> Tuple[str, ...]:
     """Those of our event files that are there."""
-    paths = (SCRIPT_PATH, PATH_PATH, SERVICE_PATH, WANTS_PATH)
-    return tuple(path for path in paths if os.path.lexists(root / path.lstrip("/")))
+    paths = (SCRIPT_PATH, PATH_PATH, SERVICE_PATH, WANTS_PATH, *router_events.PATHS)
+    return existing(root, paths)

@@ -71,9 +71,15 @@ class Run(NamedTuple):
     ip: list[str]
     """How `ip` was called."""
     applies: list[str]
-    """How `source-routing` was called."""
+    """How `source-routing` was called, without the `--again` of all that hooks ask for."""
     log: list[str]
     """Lines to the journal."""
+
+
+def _without_again(call: str) -> str:
+    # An event that was under way must not bring back what `remove` took away.
+    assert call.startswith("apply --again"), call
+    return call.replace(" --again", "", 1)
 
 
 def logged(run: Run, shell: str, text: str) -> bool:
@@ -168,7 +174,7 @@ class Sandbox:
             done.stderr,
             elapsed / 1e9,
             [call[3:] for call in calls if call.startswith("ip ")],
-            [call[15:] for call in calls if call.startswith("source-routing ")],
+            [_without_again(call[15:]) for call in calls if call.startswith("source-routing ")],
             [call[7:] for call in calls if call.startswith("logger ")],
         )
 

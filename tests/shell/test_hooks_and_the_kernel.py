@@ -174,7 +174,7 @@ def test_a_lease_that_expires_takes_ipv4_along_and_keeps_ipv6(lab, tmp_path):
     lab.ip("S", "address", "del", "10.13.96.161/19", "dev", "ens4")
     lease = {"interface": "ens4", "reason": "EXPIRE", "old_ip_address": "10.13.96.161"}
     run = server.box.run(f"bash -c '. {DHCLIENT}'", env=lease)
-    assert (run.code, run.err, run.applies) == (0, "", [])
+    assert (run.code, run.err, run.applies) == (0, "", ["apply --interface ens4"])
     assert "10.13.96.161" not in lab.ip("S", "-4", "rule")
     assert pings(lab, [Ping("R", "fd00:96::161")]) == []
     lab.ip("S", "address", "add", "10.13.96.161/19", "dev", "ens4")

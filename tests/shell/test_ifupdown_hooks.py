@@ -26,6 +26,7 @@ DEFAULT6 = "default via fe80::1 proto ra metric 1024 expires 1700sec hoplimit 64
 AS_PLANNED = {4: f"{ADDRESS4}\n{DEFAULT4}\n", 6: f"{ADDRESS6}\n{DEFAULT6}\n"}
 EXISTS = "RTNETLINK answers: File exists\nCommand failed -:7\n"
 GONE = "RTNETLINK answers: No such file or directory\nCommand failed -:1\n"
+ASKED = {4: 2, 6: 3}  # lines before those that restore
 REPLAY = ["-4 -o -force -batch -", "-6 -o -force -batch -"]
 WITHDRAW = ["-4 -force -batch -", "-6 -force -batch -"]
 
@@ -58,7 +59,7 @@ def test_a_known_nic_is_replayed_by_one_ip_a_family_and_nothing_else(box, shell)
     assert sorted(run.ip) == REPLAY
     assert run.applies == [] and run.log == []
     for family in (4, 6):
-        assert box.batch(family)[2:] == list(common.batch_up(PLAN, ENS3, family))
+        assert box.batch(family)[ASKED[family] :] == list(common.batch_up(PLAN, ENS3, family))
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -178,7 +179,39 @@ def test_a_changed_default_in_main_is_planned_anew(box, family, line):
 
 
 def test_the_planned_gateway_may_be_one_of_several(box):
-    box.answer(6, f"{ADDRESS6}\ndefault via fe80::2 metric 512\n{DEFAULT6}\n")
+    box.answer(6, f"{ADDRESS6}\n{other_router('metric 1024 pref medium')}\n{DEFAULT6}\n")
+    assert up(box).applies == []
+
+
+@pytest.mark.parametrize(
+    ("words", "applies"),
+    [
+        ("metric 512 pref low", ["apply --interface ens3"]),
+        ("metric 1024 pref high", ["apply --interface ens3"]),
+        ("metric 1024 pref low", []),
+        ("metric 2048 pref high", []),
+    ],
+)
+def test_of_several_the_kernel_prefers_one_by_metric_and_then_by_its_own_word(box, words, applies):
+    box.answer(6, f"{ADDRESS6}\n{other_router(words)}\n{DEFAULT6}\n")
+    assert up(box).applies == applies
+
+
+def test_of_two_routers_the_one_that_answers_is_preferred(box):
+    failed = f"fe80::2 router FAILED\n{other_router('metric 1024 pref high')}"
+    box.answer(6, f"{ADDRESS6}\n{failed}\n{DEFAULT6}\n")
+    assert up(box).applies == []
+    box.answer(6, f"{ADDRESS6}\n{failed}\n")
+    assert up(box).applies == ["apply --interface ens3"]
+
+
+def other_router(words: str) -> str:
+    return f"default via fe80::2 proto ra expires 1700sec {words}"
+
+
+def test_an_address_that_may_be_a_duplicate_is_left_until_that_is_known(box):
+    trying = "2: ens3    inet6 2001:db8:1::99/64 scope global tentative dynamic"
+    box.answer(6, f"{ADDRESS6}\n{trying}\n{trying.replace('tentative', 'dadfailed tentative')}\n")
     assert up(box).applies == []
 
 
@@ -426,9 +459,12 @@ def test_routes_of_the_lease_that_changed_since_the_last_one_are_planned_anew(bo
 
 @pytest.mark.parametrize("reason", ["EXPIRE", "FAIL", "RELEASE", "STOP"])
 def test_a_lease_that_is_over_takes_its_rules_along_and_leaves_the_other_family(box, reason):
+    """Who releases it is about to set the link down, and that has hooks of its own."""
+    box.mock("sleep")
     box.answer(4, "", GONE)
     run = dhclient(box, reason, old=LEASE, new_ip_address="", new_routers="")
-    assert run.ip == WITHDRAW[:1] and run.applies == []
+    assert run.ip == WITHDRAW[:1]
+    assert run.applies == (["apply --interface ens3"] if reason in ("EXPIRE", "FAIL") else [])
     assert box.batch(4) == list(common.batch_down(PLAN, ENS3, 4))
 
 
@@ -451,6 +487,7 @@ def test_leases_for_ipv6_are_told_by_their_own_reasons(box):
     run = dhclient(box, "REBIND6", old=lease, **other, **none)
     assert run.applies == ["apply --interface ens3"]
     box.answer(6, "")
+    box.mock("sleep")
     assert dhclient(box, "EXPIRE6", old=lease, **none).ip == WITHDRAW[1:]
 
 
@@ -510,3 +547,27 @@ def test_a_lease_that_is_over_is_noted_no_longer(box):
 def test_a_lease_with_odd_texts_is_not_noted(box, text):
     dhclient(box, "BOUND", new_routers=text)
     assert not (box.box / "state/dhclient.ens3.leases").exists()
+
+
+def test_gateways_of_leases_before_are_noted_as_long_as_the_address_is_there(box):
+    """dhclient-script leaves their default in main when a renewal tells another."""
+    dhclient(box, "BOUND")
+    dhclient(box, "RENEW", old=LEASE, new_routers="198.51.100.2")
+    third = {**LEASE, "new_routers": "198.51.100.2"}
+    dhclient(box, "RENEW", old=third, new_routers="198.51.100.3")
+    assert [str(ip) for ip in _noted(box).former] == ["198.51.100.1", "198.51.100.2"]
+    dhclient(box, "EXPIRE", old={**LEASE, "new_routers": "198.51.100.3"})
+    dhclient(box, "BOUND", new_routers="198.51.100.3")
+    assert _noted(box).former == ()
+
+
+def test_the_gateway_before_is_known_also_to_a_hook_that_came_later(box):
+    dhclient(box, "RENEW", old=LEASE, new_routers="198.51.100.2")
+    assert [str(ip) for ip in _noted(box).former] == ["198.51.100.1"]
+
+
+def _noted(box):
+    root = box.box / "host"
+    shutil.copytree(box.box / "state", root / "run/source-routing", dirs_exist_ok=True)
+    (lease,) = read_leases(root, [Link(2, "ens3")], 1.0).leases
+    return lease

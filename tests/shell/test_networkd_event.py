@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from cc_source_routing.model import RoutingPlan
@@ -29,12 +31,12 @@ def box(tmp_path):
     return sandbox
 
 
-def run(box: Sandbox, shell: str = "dash", state: str = "configured"):
+def run(box: Sandbox, shell: str = "dash", state: str = "configured", prepare: str = ""):
     box._script(
         box.box / "ip", f'#!/bin/sh\necho "ip $*" >>{box.box}/calls\ncat {box.box}/answer\n'
     )
     mask = f'mount --bind {box.box}/ip "$(realpath "$(command -v ip)")"\n'
-    return box.run(f"{shell} {SCRIPT_PATH}", PREPARE % state + mask)
+    return box.run(f"{shell} {SCRIPT_PATH}", PREPARE % state + prepare + mask)
 
 
 def sleeps(box: Sandbox) -> list[str]:
@@ -61,6 +63,20 @@ def test_when_addresses_are_only_lost_it_waits_for_them_to_come_back(box, shell)
     assert (done.applies, sleeps(box)) == (["apply"], ["3"])
 
 
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_ipv4_addresses_of_links_that_are_up_are_waited_for_less(box, shell):
+    """Nothing has flapped: a lease is over."""
+    up = "mount -t sysfs sysfs /sys; ip link add ens4 type veth peer name peer\n"
+    up += "ip link set peer up; ip link set ens4 up\n"
+    run(box, shell)
+    box.answer("", ONE)
+    assert (run(box, shell, prepare=up).applies, sleeps(box)) == (["apply"], ["0.5"])
+    box.answer("", BOTH + "3: ens4    inet6 2001:db8::1/64 scope global\n")
+    run(box, shell, prepare=up)
+    box.answer("", ONE)
+    assert (run(box, shell, prepare=up).applies, sleeps(box)) == (["apply"], ["3"])
+
+
 def test_when_one_is_lost_and_another_one_is_new_it_does_not_wait(box):
     run(box)
     box.answer("", ONE + "3: ens4    inet 198.51.100.99/24 scope global\n")
@@ -75,14 +91,20 @@ def test_when_all_addresses_are_lost_it_waits_too(box):
 
 def test_a_link_that_networkd_is_at_work_on_is_waited_for(box):
     done = run(box, state="configuring")
-    assert (done.applies, sleeps(box)) == (["apply"], ["0.25"])
+    assert (done.applies, sleeps(box)) == (["apply"], ["0.5"])
 
 
-def test_but_not_for_ever(box):
+def test_but_not_once_networkd_does_nothing_about_it(box):
+    """A NIC without a cable or with a silent DHCP server stays unfinished for ever."""
     box.mock("sleep")
     done = run(box, state="configuring")
-    assert done.applies == ["apply"]
-    assert sleeps(box) == ["0.25"] * 40
+    assert (done.applies, sleeps(box)) == (["apply"], ["0.5"])
+
+
+def test_as_long_as_networkd_is_busy_with_it_but_not_for_ever(box):
+    box.mock("sleep", f"echo LEASE_COMES_NEARER >>{LINK}")
+    done = run(box, state="configuring")
+    assert (done.applies, sleeps(box)) == (["apply"], ["0.5"] * 20)
 
 
 def test_what_changes_meanwhile_is_looked_at_too(box):
@@ -96,6 +118,112 @@ def test_what_changes_meanwhile_is_looked_at_too(box):
 def test_a_link_that_never_rests_does_not_keep_it_for_ever(box):
     box.mock("source-routing", f"/bin/sleep 0.02; : >{LINK}")
     assert run(box).applies == ["apply"] * 5
+
+
+@pytest.mark.parametrize("year", [1980, 2040])
+def test_a_clock_that_was_set_since_networkd_wrote_its_files_makes_no_event_of_them(box, year):
+    assert run(box, prepare=f"touch -d {year}-01-01 {LINK}\n").applies == ["apply"]
+
+
+@pytest.mark.parametrize("year", [1980, 2040])
+def test_what_changes_while_the_clock_is_set_is_looked_at_too(box, year):
+    box.mock(
+        "source-routing",
+        f"[ -e {box.box}/again ] || {{ : >{box.box}/again; touch -d {year}-01-01 {LINK}; }}",
+    )
+    assert run(box).applies == ["apply", "apply"]
+
+
+GIVEN_UP = (
+    "mount -t sysfs sysfs /sys; ip link add ens3 type veth peer name peer\n"
+    "mkdir -p /etc/systemd/network/05-nic.network.d /etc/systemd/network/10-nic.network.d\n"
+    "echo '# Written by source-routing for ens8;' "
+    ">/etc/systemd/network/05-nic.network.d/50-source-routing.conf\n"
+    "echo '# Written by source-routing for {};' "
+    ">/etc/systemd/network/10-nic.network.d/50-source-routing.conf\n"
+    "read -r index </sys/class/net/ens3/ifindex; link=/run/systemd/netif/links/$index\n"
+    'echo ADMIN_STATE=failed >"$link"\n'
+)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])  # busybox's find knows less
+def test_a_nic_that_networkd_has_given_up_is_started_anew_but_not_in_a_loop(box, shell):
+    box.mock("networkctl")
+    done = run(box, shell, prepare=GIVEN_UP.format("ens9 ens3"))
+    assert (done.code, done.applies) == (0, ["apply"])
+    calls = (box.box / "calls").read_text().splitlines()
+    assert [call for call in calls if call.startswith("networkctl")] == [
+        "networkctl reconfigure ens3"
+    ]
+    run(box, shell, prepare=GIVEN_UP.format("ens9 ens3"))
+    assert "networkctl" not in (box.box / "calls").read_text()
+    assert set(sleeps(box)) == {"5"}, "it is tried again, but later"
+
+
+def test_a_nic_is_started_anew_again_later_whatever_was_the_time_when_it_was_first(box):
+    box.mock("networkctl")
+    run(box, prepare=GIVEN_UP.format("ens3"))
+    first = box.box / "state/revived.ens3"
+    uptime, wait = first.read_text().split()
+    first.write_text(f"{int(uptime) - 5} {wait}\n")
+    os.utime(first, (2**31, 2**31))
+    run(box, prepare=GIVEN_UP.format("ens3"))
+    assert "networkctl reconfigure ens3" in (box.box / "calls").read_text()
+    assert first.read_text().split()[1] == "10", "each time it is left alone for longer"
+    first.write_text(f"{int(uptime) - 8} 10\n")
+    done = run(box, prepare=GIVEN_UP.format("ens3"))
+    assert "networkctl" not in (box.box / "calls").read_text()
+    assert (done.applies, sleeps(box)) == (["apply"], []), "nobody waits for that"
+    run(box, prepare=GIVEN_UP.format("ens3") + 'echo ADMIN_STATE=configured >"$link"\n')
+    assert not first.exists()
+
+
+LEASED = GIVEN_UP + (
+    "ip link set peer up; ip link set ens3 up\n"
+    'printf "ADMIN_STATE=configured\\nIPV4_ADDRESS_STATE=off\\n" >"$link"\n'
+    'echo ADDRESS=198.51.100.7 >"/run/systemd/netif/leases/$index"\n'
+)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_so_is_a_nic_whose_leased_address_has_got_lost(box, shell):
+    box.mock("networkctl")
+    run(box, shell, prepare=LEASED.format("ens3"))
+    calls = (box.box / "calls").read_text().splitlines()
+    assert [call for call in calls if call.startswith("networkctl")] == [
+        "networkctl reconfigure ens3"
+    ]
+
+
+def test_but_not_one_whose_lease_has_only_just_come(box):
+    box.mock("networkctl")
+    comes = "echo IPV4_ADDRESS_STATE=routable"
+    box.mock("sleep", f"for link in /run/systemd/netif/links/*; do {comes} >$link; done")
+    done = run(box, prepare=LEASED.format("ens3"))
+    assert (done.applies, sleeps(box)) == (["apply"], ["1"])
+    assert "networkctl" not in (box.box / "calls").read_text()
+
+
+@pytest.mark.parametrize(
+    "after", ["ip link set ens3 down", 'echo ADMIN_STATE=configuring >"$link"']
+)
+def test_nor_one_that_somebody_has_set_down_or_that_networkd_is_at_work_on(box, after):
+    box.mock("networkctl")
+    run(box, prepare=LEASED.format("ens3") + after + "\n")
+    assert "networkctl" not in (box.box / "calls").read_text()
+
+
+def test_an_event_is_one_line_whatever_the_command_warns_of(box):
+    box.mock("source-routing", "echo 'source-routing: warning: beware' >&2; echo 3 changes.")
+    assert run(box).out == "systemd-networkd or the kernel: 3 changes.\n"
+    box.mock("source-routing", "echo 'warning: beware' >&2; echo Nothing to change: all is well.")
+    assert run(box).out == ""
+
+
+def test_a_link_that_is_not_ours_is_left_as_networkd_left_it(box):
+    box.mock("networkctl")
+    run(box, prepare=GIVEN_UP.format("ens9"))
+    assert "networkctl" not in (box.box / "calls").read_text()
 
 
 def test_a_failing_apply_fails_the_unit(box):

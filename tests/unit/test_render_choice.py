@@ -163,7 +163,7 @@ def test_shellcheck_has_nothing_to_say_about_the_scripts(tmp_path):
     for number, file in enumerate(file for file in SCRIPTS if file.content.startswith("#!")):
         scripts.append(tmp_path / f"{number}{Path(file.path).name}.sh")
         scripts[-1].write_text(file.content)
-    assert len(scripts) == 5
+    assert len(scripts) == 6
     told = subprocess.run(
         ["shellcheck", "--norc", "-s", "sh", *scripts], capture_output=True, text=True, check=False
     )

@@ -13,6 +13,7 @@ from cc_source_routing.errors import FileError
 from cc_source_routing.files import table_names, write_files
 from cc_source_routing.model import ConfigFile, RoutingPlan, Rule
 from cc_source_routing.render import common, hooks, ifupdown
+from cc_source_routing.render.link_events import link_event_files
 
 from .cases import assert_tree, case_names, plan_of
 
@@ -46,7 +47,13 @@ def test_the_whole_tree_is_as_expected(case):
 
 def test_an_empty_plan_has_hooks_that_wait_for_the_first_event_and_no_nic():
     paths = [file.path for file in rendered(RoutingPlan(reason="no address yet"))]
-    assert paths == [hooks.HOOK_PATH, ifupdown.UP_PATH, ifupdown.DOWN_PATH, ifupdown.DHCLIENT_PATH]
+    assert paths == [
+        hooks.HOOK_PATH,
+        ifupdown.UP_PATH,
+        ifupdown.DOWN_PATH,
+        ifupdown.DHCLIENT_PATH,
+        *(file.path for file in link_event_files(ifupdown.SERVICE)),
+    ]
 
 
 def test_what_was_rendered_is_owned_and_goes_when_it_is_not_wanted_any_more(tmp_path):
@@ -167,7 +174,8 @@ def test_shellcheck_has_nothing_to_say(case, tmp_path):
         from lab import demand
 
         demand(["the program shellcheck"])
-    files = [file for file in rendered(plan_of(case)) if "iproute2" not in file.path]
+    others = ("/etc/iproute2/", "/etc/systemd/")
+    files = [file for file in rendered(plan_of(case)) if not file.path.startswith(others)]
     write_files(tmp_path, files, ())
     scripts = [f"{tmp_path}{file.path}" for file in files]
     if scripts:

@@ -61,6 +61,9 @@ def test_an_empty_plan_keeps_the_watch_for_a_nic_that_comes_later():
         "/etc/systemd/system/source-routing-networkd.path",
         "/etc/systemd/system/source-routing-networkd.service",
         "/etc/systemd/system/systemd-networkd.service.d/50-source-routing.conf",
+        "/etc/source-routing/router-event",
+        "/etc/systemd/system/source-routing-router.socket",
+        "/etc/systemd/system/source-routing-router.service",
     ]
 
 
@@ -91,6 +94,14 @@ def test_a_drop_in_of_somebody_else_with_our_name_is_not_ours(tmp_path):
 def test_no_gateway_route_can_be_refused_for_want_of_an_address():
     text = drop_in("networkd-dhcp")
     assert text.count("Gateway=") == text.count("GatewayOnLink=yes") > 0
+
+
+def test_the_kernel_gets_them_as_networkd_does_which_would_set_again_what_it_finds():
+    plan = networkd.as_declared(plan_of("networkd-dual-stack"))
+    through = [route for route in plan.routes if route.family == 4 and route.gateway is not None]
+    assert through and all(route.onlink for route in through)
+    # The kernel may refuse it for IPv6, where main knows another way to the gateway.
+    assert not any(route.onlink for route in plan.routes if route not in through)
 
 
 def test_the_shared_rules_stand_in_the_file_of_every_nic():

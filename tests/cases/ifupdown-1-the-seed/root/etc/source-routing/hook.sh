@@ -22,6 +22,7 @@ set -f
 
 nics='/etc/source-routing/nics'
 state=/run/source-routing
+handed_over=''
 # Seconds that a manager may need after its hook until the interface is complete.
 patience=0
 newline='
@@ -43,7 +44,7 @@ find_nic() {
 
 # Sets what the plan knows of $nic; fails when that is nothing.
 load() {
-    addresses='' rp_filter='' gateway4='' gateway6='' up4='' up6='' down4='' down6=''
+    addresses='' rp_filter='' advertised='' outlived4='' gateway4='' gateway6='' up4='' up6='' down4='' down6=''
     [ -f "$nics/$nic" ] || return 1
     # shellcheck source=/dev/null
     . "$nics/$nic"
@@ -68,6 +69,7 @@ run_up() {
     if [ -n "$up6" ]; then
         "$ip" -6 -o -force -batch - <<END &
 address show dev $nic scope global
+neighbour show dev $nic nud failed
 route show default dev $nic
 $up6
 END
@@ -88,14 +90,16 @@ replay() {
         printf '%s\n' "$rp_filter" >"/proc/sys/net/ipv4/conf/$nic/rp_filter"
     fi
     told=$(run_up 2>&1) || : # a rule that is there already is a failure to ip
-    misfit='' absent=" $addresses " seen4='' seen6=''
+    misfit='' absent=" $addresses " seen4='' seen6='' best6='' failed=' '
     IFS=$newline
     for line in $told; do
         IFS=' '
         case $line in
         'RTNETLINK answers: File exists' | 'Command failed -:'*) ;; # the rule is there
+        *' dadfailed '*) ;; # somebody else has it: as good as not there
         [0-9]*": $nic "*) read_address "$line" ;;
         'default '*) read_default "$line" ;;
+        *:*' FAILED'*) failed="$failed${line%% *} " ;;
         *) misfit="ip says \"$line\"" ;;
         esac
     done
@@ -113,23 +117,50 @@ read_address() {
     esac
     case $absent in
     *" $seen "*) absent="${absent%%" $seen "*} ${absent#*" $seen "}" ;;
-    *) misfit="$seen is new" ;;
+    *)
+        case $* in
+        *' tentative'*) ;; # nobody may use it yet; when its time comes, there is an event
+        *) misfit="$seen is new" ;;
+        esac
+        ;;
     esac
 }
 
-# Notes the gateways of one line of `ip -o route`.
+# Notes the gateways of one line of `ip -o route`; of IPv6, where each router that
+# advertises itself has one, only those that the kernel likes best (RFC 4191 3.2).
 read_default() {
     # shellcheck disable=SC2086 # to be split at blanks
     set -- $1
+    routers='' metric=0 preference=1 dead=0
     while [ $# -gt 1 ]; do
-        if [ "$1" = via ]; then
-            case $2 in
-            *:*) seen6="$seen6 $2" ;;
+        case $1:$2 in
+        via:*:*)
+            routers="$routers $2"
+            case $failed in
+            *" $2 "*) dead=1 ;;
+            esac
+            ;;
+        via:*)
+            case " $outlived4 " in
+            *" $2 "*) ;;
             *) seen4="$seen4 $2" ;;
             esac
-        fi
+            ;;
+        metric:*[!0-9]*) ;;
+        metric:*) metric=$2 ;;
+        pref:high) preference=0 ;;
+        pref:low) preference=2 ;;
+        esac
         shift
     done
+    [ -n "$routers" ] || return 0
+    rank=$((metric * 6 + dead * 3 + preference))
+    if [ -z "$best6" ] || [ "$rank" -lt "$best6" ]; then
+        best6=$rank seen6=''
+    fi
+    if [ "$rank" -eq "$best6" ]; then
+        seen6="$seen6$routers"
+    fi
 }
 
 # Whether main has defaults ($2) through this NIC and none by the planned gateway ($1).
@@ -143,8 +174,9 @@ differs() {
     misfit="its gateway is now$2 instead of ${1:-none}"
 }
 
-# Whether addresses of the families $1 are absent.  Those of the other family
-# are replayed all the same: router advertisements bring them without an event.
+# Whether addresses of the families $1 are absent, or the default that a router
+# had advertised.  Those of the other family are replayed all the same: they may
+# come later.
 misses() {
     for address in $absent; do
         case $1:$address in
@@ -155,7 +187,10 @@ misses() {
             ;;
         esac
     done
-    return 1
+    case $1:$advertised:$seen6:$misfit in
+    *6:6::) misfit="withdrawn: the default by $gateway6" ;;
+    *) return 1 ;;
+    esac
 }
 
 run_down() {
@@ -225,6 +260,7 @@ nic_up() {
     case $reason$misfit in
     '') ;;
     'absent: '*) hand_over "$misfit" 2 "$1" ;;
+    'withdrawn: '*) hand_over "$misfit" 1 "$1" ;; # a flap brings it back in that time
     *) hand_over "${reason:-$misfit}" ;;
     esac
 }
@@ -247,6 +283,8 @@ nic_down() {
 hand_over() {
     [ -d "$state" ] || mkdir -p "$state"
     : >"$state/pending.$nic"
+    # shellcheck disable=SC2034 # for who sources this
+    handed_over=yes
     plan_anew "$1" "${2:-$patience}" "${3:-}" &
 }
 
@@ -271,7 +309,8 @@ plan_anew() {
         flock -w 120 9 || say warning "$nic: another hook has been busy for 120 s; going on"
     fi
     [ -e "$state/pending.$nic" ] || exit 0
-    say info "$nic: $1; planning anew"
+    reason=$1
+    say info "$nic: $reason; planning anew"
     set -- "$state"/pending.*
     rm -f "$@"
     if [ $# -eq 1 ] && [ -e "/sys/class/net/$nic" ]; then
@@ -280,14 +319,15 @@ plan_anew() {
         set --
     fi
     if command -v timeout >/dev/null; then
-        told=$(timeout 120 source-routing apply "$@" 2>&1 9>&-)
+        told=$(timeout 120 source-routing apply --again "$@" 2>&1 9>&-)
     else
-        told=$(source-routing apply "$@" 2>&1 9>&-)
+        told=$(source-routing apply --again "$@" 2>&1 9>&-)
     fi
     code=$?
-    if [ "$code" -eq 0 ]; then
-        say info "$nic: ${told##*"$newline"}"
-    else
-        say err "$nic: source-routing apply failed (exit $code): ${told##*"$newline"}"
-    fi
+    told=${told##*"$newline"}
+    case $code:$told in
+    '0:Nothing to change'*) say info "$nic: $reason: $told" ;;
+    0:*) say notice "$nic: $reason: $told" ;;
+    *) say err "$nic: $reason: source-routing apply failed (exit $code): $told" ;;
+    esac
 }

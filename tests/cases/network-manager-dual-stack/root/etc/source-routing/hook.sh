@@ -1,1 +1,1 @@
-../../../../ifupdown-1-the-seed/root/etc/source-routing/hook.sh
+../../../../network-manager-1-the-seed/root/etc/source-routing/hook.sh

@@ -1,0 +1,55 @@
+"""What networkd's state files do not tell: a socket unit beside its path unit.
+
+networkd keeps no record there of a router that says goodbye, that is not heard any
+more, or that another is preferred to, nor of the end of an address's duplicate
+address detection; and it does not look after rules and routes that somebody else
+has flushed.  The script behind the socket compares what routers have told and what
+is ours with the last time, and has `networkd_events`' service run when a router
+tells something new or something of ours is missing.
+"""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+from ..model import OUR_GROUP, OUR_PROTOCOL, OUR_PROTOCOL_NAME, ConfigFile
+from .common import render_template
+from .link_events import (
+    RTMGRP_IPV4_ROUTE,
+    RTMGRP_IPV4_RULE,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_IPV6_ROUTE,
+    RTMGRP_IPV6_RULE,
+    RTMGRP_LINK,
+)
+
+SOCKET_UNIT = "source-routing-router.socket"
+SERVICE_UNIT = "source-routing-router.service"
+SOCKET_PATH = f"/etc/systemd/system/{SOCKET_UNIT}"
+SERVICE_PATH = f"/etc/systemd/system/{SERVICE_UNIT}"
+SCRIPT_PATH = "/etc/source-routing/router-event"
+PATHS = (SCRIPT_PATH, SOCKET_PATH, SERVICE_PATH)
+GROUPS = (
+    RTMGRP_LINK
+    | RTMGRP_IPV4_ROUTE
+    | RTMGRP_IPV4_RULE
+    | RTMGRP_IPV6_IFADDR
+    | RTMGRP_IPV6_ROUTE
+    | RTMGRP_IPV6_RULE
+)
+
+
+def router_event_files(service: str) -> Tuple[ConfigFile, ...]:
+    """The units and their script, which starts `service`."""
+    script = render_template(
+        "router-event.j2",
+        service=service,
+        protocol=OUR_PROTOCOL,
+        protocol_name=OUR_PROTOCOL_NAME,
+        group=OUR_GROUP,
+    )
+    return (
+        ConfigFile(SCRIPT_PATH, script, 0o755),
+        ConfigFile(SOCKET_PATH, render_template("router-event.socket.j2", groups=GROUPS)),
+        ConfigFile(SERVICE_PATH, render_template("router-event.service.j2", script=SCRIPT_PATH)),
+    )
