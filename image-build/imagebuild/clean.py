@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
-from typing import Tuple
+from typing import Optional, Tuple
 
 from .chroot import run_in
 
@@ -37,6 +38,21 @@ _EMPTIED: Tuple[str, ...] = (
     "tmp",
     "var/tmp",
 )
+
+
+def source_date() -> Optional[int]:
+    """SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), or None."""
+    told = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(told) if told.isdigit() else None
+
+
+def clamp_times(root: Path, date: int) -> None:
+    """Nothing is younger than `date` (seconds since the epoch): no time of the build is left."""
+    for directory, subdirectories, files in os.walk(root, topdown=False):
+        for name in (*files, *subdirectories, "."):
+            path = os.path.join(directory, name)
+            if os.lstat(path).st_mtime > date:
+                os.utime(path, (date, date), follow_symlinks=False)
 
 
 def clean(root: Path) -> None:

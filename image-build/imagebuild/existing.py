@@ -12,12 +12,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import List, Mapping, Optional
+from typing import List, Mapping, NamedTuple, Optional
 
-from . import clean, command, diskfile, install, payload, roottree, verify
+from . import clean, command, diskfile, install, payload, provenance, roottree, verify
 from .command import attempt, run
 from .errors import BuildError
 from .progress import Progress
+from .provenance import Contents
 
 LOOP, VIRT_CUSTOMIZE = "loop", "virt-customize"
 
@@ -59,6 +60,13 @@ _MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 21: "ppc64le
 _MACHINES[243] = "riscv64"
 
 
+class Baked(NamedTuple):
+    """How it went."""
+
+    changed: bool  # False: it was so already
+    contents: Optional[Contents]  # None: it cannot be looked into on this machine
+
+
 def ways() -> List[str]:
     """The ways that this machine can go, the better one first."""
     return [VIRT_CUSTOMIZE, LOOP] if shutil.which("virt-customize") else [LOOP]
@@ -72,8 +80,8 @@ def bake(
     *,
     way: str = LOOP,
     compress: bool = True,
-) -> bool:
-    """Write `image` with the module to `output`, which may be the same; False: it was so already.
+) -> Baked:
+    """Write `image` with the module to `output`, which may be the same.
 
     Call `diskfile.private_mounts` before.  Whatever fails, `image` is as it was.
     """
@@ -83,13 +91,15 @@ def bake(
         raw = scratch / "disk.raw"
         with progress.step("copying the image"):
             diskfile.to_raw(image, raw)
-        if output.exists() and output.samefile(image) and _already(raw, default_stanza):
-            return False
+        if output.exists() and output.samefile(image):
+            held = _already(raw, default_stanza)
+            if held is not None:
+                return Baked(False, held)
         try:
             if way == VIRT_CUSTOMIZE:
-                _by_virt_customize(raw, default_stanza, progress)
+                held = _by_virt_customize(raw, default_stanza, progress)
             else:
-                _by_loop(raw, scratch / "root", default_stanza, progress)
+                held = _by_loop(raw, scratch / "root", default_stanza, progress)
         except (BuildError, OSError) as error:
             # Where it was mounted tells nobody anything.
             text = str(error).replace(f"{scratch}/root", str(image))
@@ -101,18 +111,19 @@ def bake(
             run(argv, timeout=1800)
             shutil.copymode(image, finished)
         os.replace(finished, output)
-    return True
+    return Baked(True, held)
 
 
-def _already(raw: Path, stanza: Optional[str]) -> bool:
-    """Whether baking would change nothing, by doing it where it has no effect."""
+def _already(raw: Path, stanza: Optional[str]) -> Optional[Contents]:
+    """What is in it, if baking would change nothing: it is done where it has no effect."""
     with contextlib.suppress(BuildError), verify.look_into(raw) as root:
         if install.present(root) and not verify.faults(root):
-            return not install.install(root, stanza).changed
-    return False
+            if not install.install(root, stanza).changed:
+                return provenance.contents(root)
+    return None
 
 
-def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -> None:
+def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -> Contents:
     diskfile.mount_root(raw, root, read_only=False)
     try:
         if not (root / "etc/cloud/cloud.cfg").is_file():
@@ -133,6 +144,7 @@ def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -
         found = verify.faults(root)
         if found:
             raise BuildError(f"{root} would not serve: {'; '.join(found)}")
+        return provenance.contents(root)
     finally:
         run(["umount", "--recursive", root])
 
@@ -168,7 +180,7 @@ def _check_machine(root: Path) -> None:
         raise BuildError(f"{root} is for {machine}, its programs do not run on this {here}")
 
 
-def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> None:
+def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> Optional[Contents]:
     """The same, in libguestfs' own small machine; the checkout is carried into it."""
     place = "/var/lib/source-routing-bake"
     with tempfile.TemporaryDirectory(dir=raw.parent, prefix="carried-") as name:
@@ -200,12 +212,13 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
         raise BuildError(f"virt-customize: {' '.join(said[-1:])}")
     try:
         with verify.look_into(raw) as root:
-            found = verify.faults(root)
+            found, held = verify.faults(root), provenance.contents(root)
     except BuildError as error:
         progress.say(f"The result was not verified: {error}")  # LVM, or another machine's
-        return
+        return None
     if found:
         raise BuildError(f"it would not serve: {'; '.join(found)}")
+    return held
 
 
 def missing_programs(way: str) -> List[str]:

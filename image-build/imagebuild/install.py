@@ -91,6 +91,8 @@ def install(
     if (root / _CLEAN_D).is_dir():
         wanted[f"/{_CLEAN_D}/95-source-routing"] = File(CLEAN_SCRIPT, 0o755)
     wanted.update(payload.registration(python))
+    if (root / payload.UNITS[1:]).is_dir():
+        wanted.update(payload.units(checkout))
     if (root / _DPKG_HOOK_D).is_dir():
         wanted[f"/{_DPKG_HOOK_D}/source-routing"] = File(_DPKG_HOOK)
     if text is not None:
@@ -134,6 +136,9 @@ def uninstall(root: Path) -> Outcome:
         done = attempt_in(root, argv)
         if done.returncode != 0:
             warnings.append(f"what it had rendered may still be there: {failure(argv, done)}")
+    if any(path.endswith(".timer") for path in recorded):
+        # Somebody may have enabled it; without systemd there nobody has.
+        attempt_in(root, ["systemctl", "--quiet", "--now", "disable", "source-routing.timer"])
     undone: List[str] = []
     if payload.REGISTER in recorded:
         argv = [payload.REGISTER, "--remove"]

@@ -186,24 +186,37 @@ class Lab:
         """A namespace for a container with its NICs plugged in."""
         guest = self._namespace(self._stack)
         for port in self.ports:
-            self.router.run(
-                ["ip", "link", "add", port.tap, "type", "veth"]
-                + ["peer", "name", port.name, "address", port.mac, "netns", str(guest.pid)]
-            )
-            self._guard(port)
+            self.plug(port, guest)
         return guest
+
+    def plug(self, port: Port, guest: Namespace) -> None:
+        """Plug one more NIC into a container, which may be running."""
+        self.router.run(
+            ["ip", "link", "add", port.tap, "type", "veth"]
+            + ["peer", "name", port.name, "address", port.mac, "netns", str(guest.pid)]
+        )
+        self._guard(port)
+
+    def pull(self, port: Port) -> None:
+        """Pull a NIC out; there is no harm in one that is out already."""
+        self.router.attempt(["ip", "link", "del", port.tap])
+        self.router.attempt(["nft", "delete", "table", "netdev", _table(port)])
 
     def plug_taps(self) -> Namespace:
         """Taps for a virtual machine, in the namespace to run the hypervisor in."""
         for port in self.ports:
-            self.router.run(["ip", "tuntap", "add", "dev", port.tap, "mode", "tap"])
-            self._guard(port)
+            self.plug_tap(port)
         return self.router
+
+    def plug_tap(self, port: Port) -> None:
+        """The end of one more NIC's cable, for a hypervisor that may be running."""
+        self.router.run(["ip", "tuntap", "add", "dev", port.tap, "mode", "tap"])
+        self._guard(port)
 
     def unplug(self) -> None:
         """Take the cables out, so that the next guest starts with new ones."""
         for port in self.ports:
-            self.router.attempt(["ip", "link", "del", port.tap])
+            self.pull(port)
 
     def _guard(self, port: Port) -> None:
         _addresses(

@@ -78,6 +78,7 @@ def module(
     for name, file in payload.scripts(python, checkout).items():
         files[f"{install.COMMAND_DIRECTORY}/{name}"] = file
     files.update(payload.registration(python))
+    files.update(payload.units(checkout))
     files["/etc/cloud/clean.d/95-source-routing"] = File(install.CLEAN_SCRIPT, 0o755)
     return files
 

@@ -19,6 +19,8 @@ INSTALLER = "source-routing-install-into"
 LIBRARY = "/usr/lib/source-routing"
 REGISTER = f"{LIBRARY}/register"
 
+UNITS = "/usr/lib/systemd/system"
+
 
 class File(NamedTuple):
     """What a path of the image shall hold."""
@@ -108,6 +110,13 @@ def registration(python: str) -> Dict[str, File]:
     return files
 
 
+def units(checkout: Path = CHECKOUT) -> Dict[str, File]:
+    """The units that nobody starts unless he is asked to: absolute path -> content."""
+    directory = checkout / "image-build/systemd"
+    found = _members(directory, ["*.service", "*.timer"])
+    return {f"{UNITS}/{path.name}": File(path.read_bytes()) for path in found}
+
+
 def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -> Dict[str, File]:
     """The .dist-info of all that is installed (PEP 376): absolute path -> content.
 
@@ -133,11 +142,28 @@ def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -
     return files
 
 
+# What decides how a tree is baked; the rest of these modules build roots, which
+# have keys of their own, write disks, look into images or boot them.
+BAKING = (
+    "bake.py",
+    "chroot.py",
+    "clean.py",
+    "disk.py",
+    "inside.py",
+    "install.py",
+    "modulelist.py",
+    "payload.py",
+    "register.py",
+    "schemafile.py",
+)
+
+
 def fingerprint(checkout: Path = CHECKOUT) -> str:
     """A hash of everything that an image gets from this checkout."""
     digest = hashlib.sha256()
-    own = {path.name: File(path.read_bytes()) for path in Path(__file__).parent.glob("*.py")}
-    told = repr(project(checkout)).encode()
-    for name, file in sorted({**modules(checkout), **own, "setup.cfg": File(told)}.items()):
+    here = Path(__file__).parent
+    own = {name: File((here / name).read_bytes()) for name in BAKING}
+    told = {"setup.cfg": File(repr(project(checkout)).encode())}
+    for name, file in sorted({**modules(checkout), **units(checkout), **own, **told}.items()):
         digest.update(f"{name}:{len(file.content)}:".encode() + file.content)
     return digest.hexdigest()

@@ -25,7 +25,7 @@ from . import cache
 from .command import Completed, attempt
 from .configdrive import ConfigDrive
 from .errors import BuildError
-from .lab import Lab
+from .lab import Lab, Port
 
 PROGRAMS: Mapping[str, str] = {"qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux"}
 
@@ -95,6 +95,7 @@ class VirtualGuest:
         # Unix socket paths are limited to 108 bytes, which a cache's may exceed.
         self._sockets = tempfile.TemporaryDirectory(prefix="guest-")
         self._agent = GuestAgent(Path(self._sockets.name) / "agent")
+        self._monitor = Path(self._sockets.name) / "monitor"
 
     @property
     def patience(self) -> float:
@@ -124,6 +125,7 @@ class VirtualGuest:
         options = list(_KVM if kvm_boots(self._image) else _TCG)
         options += ["-machine", "pc", "-m", "1024", "-smp", "2", "-nodefaults", "-no-user-config"]
         options += ["-display", "none", "-monitor", "none", "-vga", "none"]
+        options += ["-qmp", f"unix:{self._monitor},server=on,wait=off"]
         options += ["-chardev", f"file,id=console,path={self._log},append=on"]
         options += ["-serial", "chardev:console"]
         disk = f"file={self._image},if=none,id=disk,format=qcow2,snapshot=on,cache=unsafe"
@@ -154,6 +156,8 @@ class VirtualGuest:
 
     def reboot(self) -> None:
         before = self._boot_id()
+        if not before:
+            raise BuildError("the machine does not tell which boot this is")
         # A clean restart; the agent may be gone before it can answer.
         with contextlib.suppress(BuildError):
             self.run(["systemctl", "--no-block", "reboot"], timeout=10)
@@ -162,13 +166,41 @@ class VirtualGuest:
             if not self.alive():
                 raise BuildError(f"the machine ended instead of rebooting:\n{self.console()}")
             with contextlib.suppress(BuildError):
-                if self._agent.ping() and self._boot_id() != before:
+                if self._agent.ping() and self._boot_id() not in ("", before):
                     return
             time.sleep(2)
         raise BuildError(f"the machine did not come back from its reboot:\n{self.console()}")
 
     def _boot_id(self) -> str:
-        return self.run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip()
+        # Empty when the question died with the services of a boot that is ending.
+        done = self.run(["cat", "/proc/sys/kernel/random/boot_id"])
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    def plug(self, port: Port, slot: int) -> None:
+        """Plug one more NIC into the running machine, as Nova does for a new port."""
+        self._lab.plug_tap(port)
+        tap = {"type": "tap", "id": port.name, "ifname": port.tap}
+        card = {"driver": "virtio-net-pci", "id": f"card-{port.name}", "netdev": port.name}
+        with _monitor(self._monitor) as ask:
+            ask("netdev_add", {**tap, "script": "no", "downscript": "no"})
+            ask("device_add", {**card, "mac": port.mac, "addr": hex(slot), "romfile": ""})
+
+    def pull(self, port: Port, timeout: float = 60) -> None:
+        """Pull it out again; the guest has to let it go."""
+        with _monitor(self._monitor) as ask:
+            ask("device_del", {"id": f"card-{port.name}"})
+            until = time.monotonic() + timeout
+            while True:
+                try:
+                    # Refused as long as the card is there.
+                    ask("qom-list", {"path": f"/machine/peripheral/card-{port.name}"})
+                except MonitorError:
+                    break
+                if time.monotonic() > until:
+                    raise BuildError(f"the guest does not let {port.name} go")
+                time.sleep(0.2)
+            ask("netdev_del", {"id": port.name})
+        self._lab.pull(port)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -254,6 +286,33 @@ class GuestAgent:
             except AgentError as error:
                 raise BuildError(f"the guest's agent is out of step: {error}") from error
             yield ask
+
+
+@contextlib.contextmanager
+def _monitor(path: Path) -> Iterator[Any]:
+    """A function ``ask(command, arguments)`` to the hypervisor (QEMU's docs/interop/qmp-spec)."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as channel:
+        channel.settimeout(60)
+        channel.connect(str(path))
+        stream = channel.makefile("rwb")
+
+        def ask(command: str, arguments: Mapping[str, Any]) -> Any:
+            stream.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+            stream.flush()
+            while True:
+                answer = json.loads(stream.readline() or b'{"error": {"desc": "closed"}}')
+                if "error" in answer:
+                    raise MonitorError(f"{command}: {answer['error'].get('desc')}")
+                if "return" in answer:  # and not an event
+                    return answer["return"]
+
+        stream.readline()  # the greeting
+        ask("qmp_capabilities", {})
+        yield ask
+
+
+class MonitorError(Exception):
+    """The hypervisor's own word on why it did not do it."""
 
 
 class AgentError(Exception):

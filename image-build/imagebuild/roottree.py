@@ -43,7 +43,8 @@ def base(recipe: Recipe, progress: Progress, *, refresh: bool = False) -> Path:
     mirror = os.environ.get("SOURCE_ROUTING_MIRROR", "")
     # The code that makes it is part of what it is.
     code = [(_HERE / name).read_text(encoding="utf-8") for name in ("recipe.py", "roottree.py")]
-    identity = cache.key(recipe.name, " ".join(recipe.packages), mirror, *code)
+    date = os.environ.get("SOURCE_DATE_EPOCH", "")
+    identity = cache.key(recipe.name, " ".join(recipe.packages), mirror, date, *code)
 
     def make(path: Path) -> None:
         title = f"installing Debian {recipe.suite} ({recipe.variant}) into a directory"
@@ -77,7 +78,8 @@ def _inherited_apt_options() -> List[tuple]:
 
 def _clean_environment() -> Mapping[str, str]:
     """No locale or frontend of the caller: maintainer scripts behave differently by them."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    names = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     path = kept.get("PATH", os.defpath)
     for directory in ("/usr/local/sbin", "/usr/sbin", "/sbin"):
         if directory not in path.split(":"):

@@ -129,6 +129,8 @@ def test_uninstalling_restores_the_root(tree: Tree) -> None:
     before = tree.changed()
     assert before == {}
     tree.install("--default-stanza", "true")
+    enabled = tree.inside("systemctl enable source-routing.timer")
+    assert enabled.returncode == 0, enabled.stderr
     done = tree.install("--uninstall")
     assert done.returncode == 0, done.stderr
     assert tree.changed() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -112,3 +113,13 @@ class Overlay:
 
 def _quote(text: str) -> str:
     return text.replace("'", "'\\''")
+
+
+def listed_modules(root: Overlay) -> list[str]:
+    """The module list of the network stage, by cloud-init's own reading."""
+    told = root.must(
+        "python3 -c 'import json; from cloudinit import util; "
+        'print(json.dumps(util.read_conf_with_confd("/etc/cloud/cloud.cfg")'
+        '["cloud_init_modules"]))\''
+    )
+    return [entry if isinstance(entry, str) else entry[0] for entry in json.loads(told)]

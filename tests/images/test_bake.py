@@ -76,12 +76,17 @@ def test_a_baked_image_is_well_and_baking_it_again_changes_nothing(image: Path) 
     assert attempt([VERIFY, image]).returncode == 1
     done = _bake(image)
     assert done.returncode == 0, done.stderr
+    assert "openstack image create debian-13-source-routing" in done.stdout
     assert attempt([VERIFY, image]).stdout.endswith(": well\n")
     before = _digest(image), image.stat().st_mtime_ns
     done = _bake(image)
     assert done.returncode == 0 and "nothing was changed" in done.stdout
     assert (_digest(image), image.stat().st_mtime_ns) == before
-    assert [path.name for path in image.parent.iterdir()] == [image.name]
+    assert sorted(path.name for path in image.parent.iterdir()) == [
+        f"{image.name}{suffix}" for suffix in ("", ".manifest.json", ".sha256", ".spdx.json")
+    ]
+    told = image.with_name(f"{image.name}.sha256").read_text()
+    assert told == f"{_digest(image)}  {image.name}\n"
 
 
 def test_an_output_of_its_own_leaves_the_image_alone(image: Path) -> None:

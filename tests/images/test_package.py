@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from imagebuild import package, payload
 
-from .overlay import Overlay
+from .overlay import Overlay, listed_modules
 
 pytestmark = pytest.mark.daemon
 
@@ -36,16 +36,6 @@ def _install(root: Overlay, deb: Path) -> str:
     told = root.must("dpkg --install /tmp/package.deb")
     (root.upper / "tmp/package.deb").unlink()
     return told
-
-
-def _listed(root: Overlay) -> list[str]:
-    """The module list of the network stage, by cloud-init's own reading."""
-    told = root.must(
-        "python3 -c 'import json; from cloudinit import util; "
-        'print(json.dumps(util.read_conf_with_confd("/etc/cloud/cloud.cfg")'
-        '["cloud_init_modules"]))\''
-    )
-    return json.loads(told)
 
 
 def _knows(root: Overlay) -> bool:
@@ -116,9 +106,9 @@ def test_it_has_every_file_of_the_python_package(deb: Path) -> None:
 def test_the_module_is_registered_and_the_distributions_files_verify(
     root: Overlay, deb: Path
 ) -> None:
-    before = _listed(root)
+    before = listed_modules(root)
     _install(root, deb)
-    assert _listed(root) == [*before, "source_routing"]
+    assert listed_modules(root) == [*before, "source_routing"]
     assert _knows(root)
     root.must(FINDS_AND_CALLS)
     root.must("source-routing --help")
@@ -130,6 +120,7 @@ def test_a_purge_leaves_no_trace(root: Overlay, deb: Path) -> None:
     assert root.traces() != []
     # What a server has rendered by then goes too.
     root.write("etc/source-routing/stanza.json", '{"enabled": true}\n')
+    root.must("systemctl enable source-routing.timer")
     root.must("dpkg --purge source-routing")
     assert root.traces() == []
     assert root.must("dpkg-divert --list | grep source || true") == ""
@@ -139,12 +130,12 @@ def test_after_an_upgrade_of_cloud_init_all_is_there_and_up_to_date(
     root: Overlay, deb: Path, tmp_path: Path
 ) -> None:
     _install(root, deb)
-    before = _listed(root)
+    before = listed_modules(root)
     newer = _newer_cloud_init(root, tmp_path)
     root.write("tmp/newer.deb", newer.read_bytes())
     root.must("dpkg --install --force-confnew /tmp/newer.deb")
     assert root.must("dpkg-query -W -f '${Version}' cloud-init").endswith("+tomorrow")
-    listed = _listed(root)
+    listed = listed_modules(root)
     assert listed[-1] == "source_routing" and set(before) <= set(listed)
     assert listed.count("seed_random") == 2, "the list is the old release's"
     assert _knows(root)
@@ -155,7 +146,7 @@ def test_after_an_upgrade_of_cloud_init_all_is_there_and_up_to_date(
     # And back: the new release's own, not the one that we began with.
     root.must("dpkg --purge source-routing")
     assert "of_tomorrow" in root.read(SCHEMA) and not _knows(root)
-    assert "source_routing" not in _listed(root)
+    assert "source_routing" not in listed_modules(root)
     assert root.must("dpkg --verify cloud-init") == ""
 
 
@@ -190,5 +181,8 @@ def test_what_the_installer_put_there_survives_an_upgrade_of_cloud_init_too(
     assert root.host(f'"{installer}" "$ROOT"').returncode == 0
     root.write("tmp/newer.deb", _newer_cloud_init(root, tmp_path).read_bytes())
     root.must("dpkg --install --force-confnew /tmp/newer.deb")
-    assert _listed(root).count("seed_random") == 2 and _listed(root)[-1] == "source_routing"
+    assert (
+        listed_modules(root).count("seed_random") == 2
+        and listed_modules(root)[-1] == "source_routing"
+    )
     assert _knows(root) and "of_tomorrow" in root.read(SCHEMA)

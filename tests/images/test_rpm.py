@@ -67,6 +67,7 @@ def test_it_has_every_file_and_the_version_of_the_project(rpm: Path) -> None:
     listed = set(_query(rpm, "--list").splitlines())
     expected = {f"/{SITE}/{name}" for name in payload.modules()}
     expected |= {"/usr/bin/source-routing", *payload.registration("/usr/bin/python3")}
+    expected |= payload.units().keys()
     assert expected <= listed
     assert not [path for path in listed if "__pycache__" in path]
     assert _query(rpm, "--queryformat", "%{VERSION}") == payload.project().version

@@ -1,0 +1,264 @@
+"""What is in an image and where it came from, in files beside it, and how it is uploaded.
+
+``IMAGE.manifest.json`` for people and scripts, ``IMAGE.spdx.json`` for what reads
+SBOMs (SPDX 2.3), ``IMAGE.sha256`` for sha256sum(1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from urllib.parse import quote
+
+from . import cache, clean, payload
+from .chroot import run_in
+from .command import attempt, run
+from .errors import BuildError
+
+_QUERIES: Tuple[Tuple[str, str, List[str]], ...] = (
+    (
+        "usr/bin/dpkg-query",
+        "deb",
+        [
+            "dpkg-query",
+            "--show",
+            "--showformat=${db:Status-Abbrev}\\t${Package}\\t${Version}\\t${Architecture}\\n",
+        ],
+    ),
+    (
+        "usr/bin/rpm",
+        "rpm",
+        ["rpm", "-qa", "--qf", "ii \\t%{NAME}\\t%{EVR}\\t%{ARCH}\\n"],
+    ),
+)
+_INSTALLED = "ii "
+_GIB = 1 << 30
+_SPDX_ID = re.compile(r"[^A-Za-z0-9.-]")
+# Of documents and their elements, so that the same content has the same name.
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://spdx.org/spdxdocs/source-routing")
+
+
+class Package(NamedTuple):
+    """One installed package, as its package manager tells."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+class Contents(NamedTuple):
+    """What a root is made of."""
+
+    os_release: Mapping[str, str]  # os-release(5)
+    kind: str  # of packages, as in package URLs: deb, rpm
+    packages: Tuple[Package, ...]
+    machine: str  # as uname -m says: x86_64
+
+    @property
+    def distro(self) -> str:
+        return self.os_release.get("ID", "linux")
+
+    @property
+    def version(self) -> Optional[str]:
+        """None for what is never released, as Debian's sid."""
+        return self.os_release.get("VERSION_ID")
+
+    def has(self, name: str) -> bool:
+        return any(package.name == name for package in self.packages)
+
+
+def contents(root: Path) -> Contents:
+    """Ask the package manager of `root`."""
+    here = [(kind, query) for program, kind, query in _QUERIES if (root / program).exists()]
+    if not here:
+        raise BuildError(f"{root} has neither dpkg nor rpm: nobody knows what is in it")
+    kind, query = here[0]
+    rows = [line.split("\t") for line in run_in(root, query).splitlines()]
+    packages = sorted(Package(*row[1:]) for row in rows if row[0] == _INSTALLED)
+    machine = run_in(root, ["uname", "-m"]).strip()
+    return Contents(_os_release(root), kind, tuple(packages), machine)
+
+
+def _os_release(root: Path) -> Dict[str, str]:
+    # By the root's own cat: the file is a link, which may be absolute.
+    text = run_in(root, ["cat", "/etc/os-release"])
+    pairs = [line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z_0-9]+=", line)]
+    return {name: "".join(shlex.split(value)) for name, value in pairs}
+
+
+def write_beside(image: Path, held: Contents) -> Iterator[Path]:
+    """Write the three files, each at once or not at all; tells their paths."""
+    digest = _sha256(image)
+    texts = {
+        "sha256": f"{digest}  {image.name}\n",
+        "manifest.json": json.dumps(manifest(image, held, digest), indent=1) + "\n",
+        "spdx.json": json.dumps(spdx(image, held, digest), indent=1) + "\n",
+    }
+    for suffix, text in texts.items():
+        path = image.with_name(f"{image.name}.{suffix}")
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            os.replace(unfinished, path)
+        finally:
+            cache.discard(unfinished)
+        yield path
+
+
+def manifest(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
+    """What is in an image and where it came from."""
+    told = payload.project()
+    return {
+        "image": {"name": image.name, "sha256": digest, "virtual_size": _virtual_size(image)},
+        "created": _created(),
+        "os": {"id": held.distro, "version": held.version, "architecture": held.machine},
+        "source": {
+            "name": told.name,
+            "version": told.version,
+            "commit": source_commit(),
+            "sha256": payload.fingerprint(),
+        },
+        "packages": [package._asdict() for package in held.packages],
+    }
+
+
+def spdx(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
+    """An SPDX 2.3 document: the image, its packages, and what we have put into it.
+
+    https://spdx.github.io/spdx-spec/v2.3/
+    """
+    told = payload.project()
+    ours = {
+        "SPDXID": "SPDXRef-source-routing",
+        "name": told.name,
+        "versionInfo": told.version,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": False,
+        "comment": f"commit {source_commit() or 'unknown'}",
+    }
+    whole = {
+        "SPDXID": "SPDXRef-image",
+        "name": image.name,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": False,
+        "primaryPackagePurpose": "OPERATING-SYSTEM",
+        "checksums": [{"algorithm": "SHA256", "checksumValue": digest}],
+    }
+    parts = [_spdx_package(number, package, held) for number, package in enumerate(held.packages)]
+    describes = {
+        "spdxElementId": "SPDXRef-DOCUMENT",
+        "relationshipType": "DESCRIBES",
+        "relatedSpdxElement": "SPDXRef-image",
+    }
+    return {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": image.name,
+        "documentNamespace": f"https://spdx.org/spdxdocs/{quote(image.name)}-"
+        f"{uuid.uuid5(_NAMESPACE, f'{image.name} {digest}')}",
+        "creationInfo": {
+            "created": _created(),
+            "creators": [f"Tool: {told.name}-image-build-{told.version}"],
+        },
+        "packages": [whole, ours, *parts],
+        "relationships": [
+            describes,
+            *(
+                {
+                    "spdxElementId": "SPDXRef-image",
+                    "relationshipType": "CONTAINS",
+                    "relatedSpdxElement": part["SPDXID"],
+                }
+                for part in (ours, *parts)
+            ),
+        ],
+    }
+
+
+def _spdx_package(number: int, package: Package, held: Contents) -> Dict[str, Any]:
+    distro = "-".join(filter(None, (held.distro, held.version)))
+    # https://github.com/package-url/purl-spec
+    locator = (
+        f"pkg:{held.kind}/{held.distro}/{quote(package.name, safe='')}"
+        f"@{quote(package.version, safe='')}?arch={package.architecture}&distro={distro}"
+    )
+    return {
+        "SPDXID": f"SPDXRef-package-{number}-{_SPDX_ID.sub('-', package.name)}",
+        "name": package.name,
+        "versionInfo": package.version,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": False,
+        "externalRefs": [
+            {
+                "referenceCategory": "PACKAGE-MANAGER",
+                "referenceType": "purl",
+                "referenceLocator": locator,
+            }
+        ],
+    }
+
+
+def upload_command(image: Path, held: Contents) -> str:
+    """What to type to put it into Glance, with the properties that Nova goes by."""
+    properties = {
+        "architecture": held.machine,
+        "os_type": "linux",
+        "os_distro": held.distro,
+        "os_version": held.version,
+        "hw_disk_bus": "virtio",
+        "hw_vif_model": "virtio",
+        "hw_rng_model": "virtio",
+        "hw_qemu_guest_agent": "yes" if held.has("qemu-guest-agent") else None,
+    }
+    disk = -(-_virtual_size(image) // _GIB)
+    name = "-".join(filter(None, (held.distro, held.version, "source-routing")))
+    lines = [
+        f"openstack image create {shlex.quote(name)}",
+        f"--file {shlex.quote(str(image))} --disk-format {_format(image)}"
+        f" --container-format bare --min-disk {disk}",
+        *(f"--property {key}={shlex.quote(value)}" for key, value in properties.items() if value),
+    ]
+    return " \\\n    ".join(lines)
+
+
+def source_commit() -> str:
+    """The commit of this checkout, with "-dirty" when files differ; "" outside of git."""
+    # The checkout may be another user's: sudo.
+    git = ["git", "-c", f"safe.directory={payload.CHECKOUT}", "-C", payload.CHECKOUT]
+    told = attempt([*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"])
+    return told.stdout.strip() if told.returncode == 0 else ""
+
+
+def _created() -> str:
+    date = clean.source_date()
+    moment = time.time() if date is None else date
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as content:
+        for block in iter(lambda: content.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _info(image: Path) -> Dict[str, Any]:
+    told: Dict[str, Any] = json.loads(run(["qemu-img", "info", "--output=json", image]))
+    return told
+
+
+def _virtual_size(image: Path) -> int:
+    return int(_info(image)["virtual-size"])
+
+
+def _format(image: Path) -> str:
+    return str(_info(image)["format"])
