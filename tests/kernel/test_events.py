@@ -105,6 +105,23 @@ def test_a_nic_that_comes_back_gets_its_table_back(server, lab: Lab):
     assert pings(lab, [Ping("R", ip) for _nic, ip in cloud.addresses(4)]) == []
 
 
+def test_a_nic_that_is_renamed_is_served_under_its_new_name(server, lab: Lab):
+    cloud, command = server(nics_in_own_subnets(3), rp_filter=1)
+    command.ok("apply")
+    lab.batch("S", ["link set ens4 down", "link set ens4 name lan0", "link set lan0 up"])
+    lab.batch("S", ["address replace fd00:101::10/64 dev lan0 nodad"])
+    cloud.settle()
+    command.ok("apply")
+    assert "ens4" not in _our_rules(lab)
+    assert "oif lan0" in _our_rules(lab)
+    everywhere = [Ping("R", ip) for family in (4, 6) for _nic, ip in cloud.addresses(family)]
+    assert pings(lab, everywhere) == []
+    # The stanza knows no lan0: that its gateway is a router, the first apply's own
+    # question has brought out.
+    command.ok("apply")
+    command.ok("check")
+
+
 def test_with_one_nic_left_nothing_of_ours_is_left(server, lab: Lab):
     _cloud, command = server()
     command.ok("apply")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from lab import Driver, Lab, SourceRouting, pings, snapshot
+from lab import Driver, Lab, SourceRouting, pings, rules_without_a_default, snapshot
 
 pytestmark = pytest.mark.kernel
 
@@ -46,9 +44,9 @@ def test_killed_before_any_operation_no_rule_looks_into_an_empty_table(server, l
     _cloud, command = server()
     with Driver(lab, "S") as driver:
         for die_at in range(200):
-            killed = driver.killed(die_at, *command.argv("apply"))
+            killed = driver.faulty("kernel", die_at, *command.argv("apply"))
             assert killed.code in (0, -9), killed
-            assert _rules_without_a_default(lab) == []
+            assert rules_without_a_default(lab, "S") == []
             assert driver(*command.argv("apply")).code == 0
             assert driver(*command.argv("check")).code == 0
             assert driver(*command.argv("remove")).code == 0
@@ -63,12 +61,28 @@ def test_killed_in_the_middle_of_a_remove_the_next_one_finishes(server, lab: Lab
     with Driver(lab, "S") as driver:
         for die_at in range(0, 200, 3):
             assert driver(*command.argv("apply")).code == 0
-            killed = driver.killed(die_at, *command.argv("remove"))
-            assert _rules_without_a_default(lab) == []
+            killed = driver.faulty("kernel", die_at, *command.argv("remove"))
+            assert rules_without_a_default(lab, "S") == []
             assert driver(*command.argv("remove")).code == 0
             if killed.code == 0:
                 break
     assert die_at > 20
+    assert before.difference(snapshot(lab, "S")) == ""
+
+
+def test_an_event_that_was_under_way_does_not_bring_back_what_was_removed(server, lab: Lab):
+    """Hooks apply again what was applied before; by hand one applies whatever was."""
+    _cloud, command = server()
+    before = snapshot(lab, "S")
+    with Driver(lab, "S") as driver:
+        assert driver(*command.argv("apply")).code == 0
+        command.configure(None)
+        again = driver(*command.argv("apply", "--again"))
+        assert (again.code, again.out) == (0, "Nothing to change: all is as planned.\n")
+        assert driver(*command.argv("remove")).code == 0
+        late = driver(*command.argv("apply", "--again"))
+        assert (late.code, late.out) == (0, "")
+        assert late.err == "source-routing: nothing has been applied here, nothing to do\n"
     assert before.difference(snapshot(lab, "S")) == ""
 
 
@@ -238,17 +252,3 @@ def test_a_config_that_is_missing_or_empty_is_not_taken_for_an_order_to_remove(
     assert result.code == code, result
     assert "Traceback" not in result.err
     assert before.difference(snapshot(lab, "S")) == ""
-
-
-def _rules_without_a_default(lab: Lab) -> list[str]:
-    """Rules of ours that look into a table which has no default route in their family."""
-    bad = []
-    for family in ("-4", "-6"):
-        told = lab.ip("S", "-N", "-j", family, "route", "show", "table", "all")
-        defaults = {r["table"] for r in json.loads(told) if r["dst"] == "default" and "table" in r}
-        for line in lab.ip("S", "-N", "-d", family, "rule").splitlines():
-            words = line.split()
-            table = words[words.index("lookup") + 1]
-            if "proto 83" in line and table not in ("254", *defaults):
-                bad.append(line)
-    return bad

@@ -40,7 +40,7 @@ def test_apply_check_and_remove_with(version, lab, server):
         )
         return done.stdout
 
-    assert "changes." in run("apply")
+    assert " changes; ens3 by 162.253.43.1 " in run("apply")
     assert "Nothing to change" in run("apply")
     run("check")
     wanted = [Ping("R", ip) for family in (4, 6) for _nic, ip in cloud.addresses(family)]

@@ -10,16 +10,17 @@ Nothing here touches the namespace of the host.
 from __future__ import annotations
 
 from .cloud import Cloud, Nic, nics_in_own_subnets, seed_nics
-from .command import Driver, Result, SourceRouting
+from .command import Driver, Files, Result, SourceRouting, files_below
 from .monitor import Monitor
 from .needs import demand, missing_for_lab
 from .netns import Lab, LabError
-from .probes import Ping, UdpEcho, pings, route_get
+from .probes import Ping, UdpEcho, pings, route_get, rules_without_a_default
 from .snapshot import Snapshot, snapshot
 
 __all__ = [
     "Cloud",
     "Driver",
+    "Files",
     "Lab",
     "LabError",
     "Monitor",
@@ -30,10 +31,12 @@ __all__ = [
     "SourceRouting",
     "UdpEcho",
     "demand",
+    "files_below",
     "missing_for_lab",
     "nics_in_own_subnets",
     "pings",
     "route_get",
+    "rules_without_a_default",
     "seed_nics",
     "snapshot",
 ]

@@ -24,6 +24,8 @@ class Result(NamedTuple):
     code: int
     out: str
     err: str
+    fault: str = ""
+    """At which operation a planted fault has struck; "" when it had fewer."""
 
     @property
     def json(self) -> Any:
@@ -31,6 +33,21 @@ class Result(NamedTuple):
 
     def __str__(self) -> str:
         return f"exit {self.code}\n{self.out}{self.err}"
+
+
+Files = dict[str, tuple[int, bytes]]
+
+
+def files_below(root: Path) -> Files:
+    """Every file below a root, path to (mode, content); without the lock in /run.
+
+    A lock that somebody may wait for is never deleted; /run forgets it.
+    """
+    return {
+        str(path.relative_to(root)): (path.stat().st_mode, path.read_bytes())
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name != "lock"
+    }
 
 
 class SourceRouting:
@@ -83,16 +100,9 @@ class SourceRouting:
             self.netns, "unshare", "--mount", "sh", "-c", script, str(names), *argv
         ).stdout
 
-    def files(self) -> dict[str, tuple[int, bytes]]:
-        """Every file below the root, path to (mode, content); without the lock in /run.
-
-        A lock that somebody may wait for is never deleted; /run forgets it.
-        """
-        return {
-            str(path.relative_to(self.root)): (path.stat().st_mode, path.read_bytes())
-            for path in sorted(self.root.rglob("*"))
-            if path.is_file() and path.name != "lock"
-        }
+    def files(self) -> Files:
+        """Every file below the root, path to (mode, content); without the lock in /run."""
+        return files_below(self.root)
 
 
 class Driver:
@@ -108,6 +118,9 @@ class Driver:
             text=True,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )
+        # Only now it is in its namespaces for sure, that of its mounts among them.
+        if self._process.stdout.readline() != "ready\n":
+            raise LabError("the driver did not start")
 
     def __enter__(self) -> Driver:  # noqa: PYI034 - Self is not in Python 3.9
         return self
@@ -119,12 +132,30 @@ class Driver:
     def __call__(self, *argv: str) -> Result:
         return self._ask({"argv": argv})
 
-    def killed(self, die_at: int, *argv: str) -> Result:
-        """Run it in a child that is killed before its operation number `die_at`.
+    def faulty(self, where: str, at: int, *argv: str, number: int | None = None) -> Result:
+        """Run it in a child whose operation `at` of a kind (`faults`) fails with errno `number`.
 
-        The exit code is -9 then, and the command's own when it had fewer operations.
+        None: it is killed there instead, and its exit code is -9.
         """
-        return self._ask({"argv": argv, "die_at": die_at})
+        return self._ask({"argv": argv, "where": where, "at": at, "errno": number})
+
+    def inside(self, *argv: str) -> str:
+        """Run `argv` among the driver's own mounts, which end with it; its output."""
+        pid = str(self._process.pid)
+        done = subprocess.run(
+            ["nsenter", "--mount", "--target", pid, *argv],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise LabError(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def seen(self, path: Path) -> Path:
+        """What is at `path` among the driver's own mounts."""
+        return Path(f"/proc/{self._process.pid}/root{path}")
 
     def _ask(self, request: dict[str, Any]) -> Result:
         self._process.stdin.write(json.dumps(request) + "\n")

@@ -1,8 +1,7 @@
 """Calls the command's `main` for each request (a line of JSON) that it reads.
 
-``{"argv": [...]}`` calls it in this process.  ``{"argv": [...], "die_at": N}``
-forks, and the child kills itself (SIGKILL) before its Nth operation on the
-kernel, so that every point of an apply can be the last.
+``{"argv": [...]}`` calls it in this process.  ``{"argv": [...], "where": KIND,
+"at": N, "errno": E}`` does it in a child in which a fault is planted (`faults`).
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ import contextlib
 import io
 import json
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Sequence
 
-from cc_source_routing import netlink
+from faults import PLANT, Fault
+
 from cc_source_routing.cli import main
 
 
@@ -33,30 +31,32 @@ def call(argv: list[str]) -> dict[str, object]:
     return {"code": int(code or 0), "out": out.getvalue(), "err": err.getvalue()}
 
 
-def call_and_die(argv: list[str], die_at: int) -> dict[str, object]:
+def call_with_fault(argv: list[str], where: str, at: int, number: int | None) -> dict[str, object]:
+    reading, writing = os.pipe()
     child = os.fork()
-    if child:
-        _pid, status = os.waitpid(child, 0)
-        return {"code": os.waitstatus_to_exitcode(status), "out": "", "err": ""}
-    execute = netlink.Kernel.execute
-    done = 0
+    if not child:
+        with os.fdopen(writing, "w") as told:
 
-    def one_by_one(kernel: netlink.Kernel, operations: Sequence[object]) -> None:
-        nonlocal done
-        for operation in operations:
-            if done == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            done += 1
-            execute(kernel, (operation,))
+            def tell(what: str) -> None:
+                print(json.dumps({"fault": what}), file=told, flush=True)
 
-    netlink.Kernel.execute = one_by_one
-    os._exit(call(argv)["code"])
+            PLANT[where](Fault(at, number, tell))
+            print(json.dumps(call(argv)), file=told, flush=True)
+            os._exit(0)
+    os.close(writing)
+    answer: dict[str, object] = {"out": "", "err": ""}
+    with os.fdopen(reading) as lines:
+        for line in lines:
+            answer.update(json.loads(line))
+    _pid, status = os.waitpid(child, 0)
+    return {"code": os.waitstatus_to_exitcode(status), **answer}
 
 
+print("ready", flush=True)
 for line in sys.stdin:
     request = json.loads(line)
-    if "die_at" in request:
-        answer = call_and_die(request["argv"], request["die_at"])
+    if "where" in request:
+        answer = call_with_fault(request["argv"], request["where"], request["at"], request["errno"])
     else:
         answer = call(request["argv"])
     print(json.dumps(answer), flush=True)

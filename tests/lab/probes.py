@@ -109,6 +109,20 @@ def _lookup(answer: dict[str, str]) -> Lookup:
     )
 
 
+def rules_without_a_default(lab: Lab, netns: str) -> list[str]:
+    """Rules of ours that look into a table which has no default route in their family."""
+    bad = []
+    for family in ("-4", "-6"):
+        told = lab.ip(netns, "-N", "-j", family, "route", "show", "table", "all")
+        defaults = {r["table"] for r in json.loads(told) if r["dst"] == "default" and "table" in r}
+        for line in lab.ip(netns, "-N", "-d", family, "rule").splitlines():
+            words = line.split()
+            table = words[words.index("lookup") + 1]
+            if "proto 83" in line and table not in ("254", *defaults):
+                bad.append(line)
+    return bad
+
+
 class Loss(NamedTuple):
     sent: int
     received: int

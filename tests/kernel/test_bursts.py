@@ -1,0 +1,77 @@
+"""28 NICs that come up at once, through the real hooks: few runs of Python, or none."""
+
+from __future__ import annotations
+
+import pytest
+from lab import Lab, Snapshot, nics_in_own_subnets, snapshot
+from lab.hooked import UP, Hooked
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.parametrize("manager", UP),
+    pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one after the other"]),
+]
+
+NICS = nics_in_own_subnets(28)
+NAMES = [nic.name for nic in NICS]
+
+
+def state(lab: Lab) -> Snapshot:
+    """The order among rules of one priority means nothing, since no two have one source."""
+    seen = snapshot(lab, "S")
+    return seen._replace(rules=tuple(sorted(seen.rules)))
+
+
+@pytest.fixture()
+def hooked(server, manager: str) -> Hooked:
+    cloud, command = server(NICS, hosts=False, container=False, anti_spoofing=False)
+    command.configure(cloud.stanza(renderer=manager, gateway_guess="never"))
+    return Hooked(command, manager)
+
+
+def test_known_ones_come_up_without_python(hooked: Hooked, lab: Lab, at_once: bool):
+    hooked.command.ok("apply")
+    applied = state(lab)
+    hooked.forget()
+    assert state(lab) != applied
+    burst = hooked.burst(NAMES, at_once)
+    assert burst.applies == [], burst.log
+    assert applied.difference(state(lab)) == ""
+    hooked.command.ok("check")
+
+
+def test_unknown_ones_share_two_runs_however_long_the_first_takes(
+    hooked: Hooked, lab: Lab, at_once: bool
+):
+    """All but two are plugged in later; what comes while the first run is at work shares one."""
+    lab.batch("S", [f"link set {name} down" for name in NAMES[2:]])
+    hooked.command.ok("apply")
+    come_up(lab)
+    burst = hooked.burst(NAMES, at_once, gate=True)
+    assert 1 <= len(burst.applies) <= 2, burst.log
+    hooked.command.ok("check")
+    assert "ens30" in lab.ip("S", "rule")
+
+
+def test_all_that_come_while_an_apply_is_under_way_share_one_run_after_it(
+    hooked: Hooked, lab: Lab, at_once: bool
+):
+    """That apply may have looked at the kernel before they came."""
+    hooked.command.ok("apply")
+    (hooked.command.root / "run/source-routing/lock").write_text("1 source-routing\n")
+    burst = hooked.burst(NAMES, at_once, gate=True)
+    assert 1 <= len(burst.applies) <= 2, burst.log
+    hooked.command.ok("check")
+
+
+def come_up(lab: Lab) -> None:
+    """All links, with the addresses that the kernel has taken away from those that were down."""
+    lab.batch("S", [f"link set {name} up" for name in NAMES])
+    lab.batch(
+        "S",
+        [
+            f"address replace {address} dev {nic.name}" + (" nodad" if ":" in address else "")
+            for nic in NICS
+            for address in nic.addresses
+        ],
+    )

@@ -1,0 +1,162 @@
+"""Faults planted in the process of the command: its Nth operation is the last, or fails.
+
+=========  ==================================================================
+kernel     each operation of a plan, before it is sent
+files      each call that changes a file or directory; a write is cut in half
+answers    each receipt from the kernel over netlink
+clock      none: with each look at it the clock has jumped by so many seconds
+narrow     none: all goes through the smallest receive buffers that there are
+=========  ==================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cc_source_routing import netlink
+
+FILE_CALLS = "chmod fchmod fsync ftruncate mkdir pwrite rename rmdir unlink".split()
+
+
+class Fault:
+    """Strikes once, at operation `at`: with the error `number`, or by SIGKILL when that is None."""
+
+    def __init__(self, at: int, number: int | None, tell: Callable[[str], None]):
+        self._at, self.number, self._tell, self._done = at, number, tell, 0
+
+    def passes(self, what: str) -> None:
+        self._done += 1
+        if self._done - 1 != self._at:
+            return
+        self._tell(what)
+        if self.number is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(self.number, os.strerror(self.number or 0))
+
+
+def kernel(fault: Fault) -> None:
+    execute = netlink.Kernel.execute
+
+    def one_by_one(self: netlink.Kernel, operations: Sequence[Any]) -> None:
+        for operation in operations:
+            fault.passes(operation.describe())
+            execute(self, (operation,))
+
+    netlink.Kernel.execute = one_by_one  # type: ignore[method-assign]
+
+
+def files(fault: Fault) -> None:
+    for name in FILE_CALLS:
+        _guard(name, fault)
+    os_open, fdopen = os.open, os.fdopen
+
+    def opens(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & os.O_CREAT:
+            fault.passes(f"open {path}")
+        return os_open(path, flags, *args, **kwargs)
+
+    def opens_stream(descriptor: int, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        stream = fdopen(descriptor, mode, *args, **kwargs)
+        return _HalfWritten(stream, fault) if mode == "wb" else stream
+
+    os.open, os.fdopen = opens, opens_stream  # type: ignore[assignment]
+
+
+def _guard(name: str, fault: Fault) -> None:
+    real = getattr(os, name)
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        fault.passes(f"{name} {args[0]}")
+        return real(*args, **kwargs)
+
+    setattr(os, name, guarded)
+
+
+class _HalfWritten:
+    """A stream whose write has brought half of it to the disk when the fault strikes."""
+
+    def __init__(self, stream: Any, fault: Fault):
+        self._stream, self._fault = stream, fault
+
+    def __enter__(self) -> _HalfWritten:  # noqa: PYI034 - Self is not in Python 3.9
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stream.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data[: len(data) // 2])
+        self._stream.flush()
+        self._fault.passes("write")
+        self._stream.write(data[len(data) // 2 :])
+
+
+def answers(fault: Fault) -> None:
+    """At the sockets themselves, so injected: what was asked for is still to be read after it."""
+    open_socket, kernel_init = netlink.RouteSocket._open, netlink.Kernel.__init__
+
+    class Guarded:
+        def __init__(self, real: Any):
+            self._real = real
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+        def recv(self, size: int) -> bytes:
+            fault.passes("recv")
+            return self._real.recv(size)
+
+        def nlm_request_batch(self, messages: Any) -> Any:
+            fault.passes("pyroute2's recv")
+            return self._real.nlm_request_batch(messages)
+
+    def guards_socket(self: netlink.RouteSocket) -> None:
+        open_socket(self)
+        self._socket = Guarded(self._socket)  # type: ignore[assignment]
+
+    def guards_pyroute2(self: netlink.Kernel) -> None:
+        kernel_init(self)
+        self._ipr = Guarded(self._ipr)
+
+    netlink.RouteSocket._open = guards_socket  # type: ignore[method-assign]
+    netlink.Kernel.__init__ = guards_pyroute2  # type: ignore[method-assign]
+
+
+def narrow(_fault: Fault) -> None:
+    bind = socket.socket.bind
+
+    def binds(self: socket.socket, address: Any) -> None:
+        bind(self, address)
+        if self.family == socket.AF_NETLINK:
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the kernel's minimum
+
+    socket.socket.bind = binds  # type: ignore[method-assign,assignment]
+
+
+def clock(fault: Fault) -> None:
+    """The clock that one sets (time.time); the monotonic one goes its way, as the kernel's does."""
+    now, jumps = time.time, 0
+
+    def jumping() -> float:
+        nonlocal jumps
+        jumps += 1
+        return now() + jumps * (fault.number or 0)
+
+    time.time = jumping
+
+
+PLANT = {
+    "kernel": kernel,
+    "files": files,
+    "answers": answers,
+    "clock": clock,
+    "narrow": narrow,
+}

@@ -1,0 +1,116 @@
+"""A server's own hooks, run as its network manager runs them, with the real command behind them.
+
+/etc and /run are the root's, in mounts that end with each run; the command is
+wrapped, so that each time it is called is counted.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .command import REPOSITORY, SourceRouting
+
+_MOUNTS = """
+set -e
+mount --bind {root}/etc /etc
+mkdir -p {root}/run/source-routing
+mount --bind {root}/run /run
+mount --bind {box}/bin /usr/local/sbin
+"""
+
+# Until what the hooks have left in the background is done: pending work is noted
+# before a hook returns, and who does it holds the lock.
+_SETTLE = """
+tries=0
+while ls /run/source-routing/pending.* >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 600 ]; then echo "still pending" >&2; exit 1; fi
+    sleep 0.05
+done
+if [ -e /run/source-routing/hook.lock ]; then flock -w 60 /run/source-routing/hook.lock true; fi
+"""
+
+# How each manager calls its hook for the NIC "$nic" that is up.
+UP = {
+    "ifupdown": "IFACE=$nic ADDRFAM=inet METHOD=static MODE=start PHASE=post-up"
+    " /etc/network/if-up.d/source-routing",
+    "network-manager": "DEVICE_IP_IFACE=$nic IP4_NUM_ADDRESSES=1 IP6_NUM_ADDRESSES=1"
+    " /etc/NetworkManager/dispatcher.d/50-source-routing $nic up",
+}
+
+
+class Burst(NamedTuple):
+    """What a burst of events has made of itself."""
+
+    seconds: float
+    """Until the last hook has returned to its manager."""
+    settled: float
+    """Until what they have left in the background was done, too."""
+    applies: list[str]
+    """How `source-routing` was called."""
+    log: list[str]
+
+
+class Hooked:
+    """The hooks that an apply has left below the root of `command`."""
+
+    def __init__(self, command: SourceRouting, manager: str):
+        self.command, self.up = command, UP[manager]
+        self.box = command.root.with_name("hooked")
+        (self.box / "bin").mkdir(parents=True, exist_ok=True)
+        self._script("logger", f'echo "$*" >>{self.box}/log')
+        self._script(
+            "source-routing",
+            f'echo "$*" >>{self.box}/applies\n'
+            f"while [ -e {self.box}/gate ]; do sleep 0.02; done\n"
+            f"export PYTHONPATH={REPOSITORY}\n"
+            f'exec {sys.executable} -m cc_source_routing --root {command.root} "$@"',
+        )
+
+    def burst(
+        self, nics: Sequence[str], at_once: bool, hook: str = "", gate: bool = False
+    ) -> Burst:
+        """Tell that these NICs are up, all at once or one after the other.
+
+        `hook` is run instead of the manager's own call; with `gate` each run of
+        the command waits until the last of the hooks has returned.
+        """
+        for name in ("applies", "log", *(["gate"] if gate else [])):
+            (self.box / name).write_text("")
+        each = f"{hook or self.up} {'&' if at_once else ''}"
+        done = self.command.lab.run(
+            self.command.netns,
+            "sh",
+            "-c",
+            _MOUNTS.format(root=self.command.root, box=self.box)
+            + "before=$(date +%s%N)\n"
+            + f"for nic in {' '.join(nics)}; do {each}\ndone\nwait\n"
+            + f"echo $(($(date +%s%N) - before))\nrm -f {self.box}/gate\n"
+            + _SETTLE
+            + "echo $(($(date +%s%N) - before))\n",
+            timeout=120,
+        )
+        seconds, settled = (int(line) / 1e9 for line in done.stdout.splitlines()[-2:])
+        return Burst(
+            seconds,
+            settled,
+            (self.box / "applies").read_text().splitlines(),
+            (self.box / "log").read_text().splitlines(),
+        )
+
+    def forget(self) -> None:
+        """Take everything from the kernel and /run, and keep the files, as a reboot does."""
+        root = self.command.root
+        kept = root.with_name("kept")
+        shutil.copytree(root, kept, symlinks=True, ignore=shutil.ignore_patterns("run"))
+        self.command.ok("remove")
+        shutil.rmtree(root)
+        kept.rename(root)
+
+    def _script(self, name: str, text: str) -> None:
+        path = self.box / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
