@@ -6,6 +6,7 @@ dies with the guest's first process.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from lab import Lab, LabError
 from lab.command import REPOSITORY
 
 GUEST = Path(__file__).with_name("guest.py")
+ACTIVATION = Path(__file__).with_name("netlink_activation.py")
 PACKAGES = "usr/lib/python3/dist-packages"
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -99,6 +101,23 @@ class Machine:
                 f"--- log ---\n{self.log()}"
             )
         return done
+
+    def listen(self) -> None:
+        """Do what systemd does with the socket unit of the link events that was written."""
+        unit = self.read("/etc/systemd/system/source-routing-link.socket")
+        (groups,) = re.findall(r"^ListenNetlink=route (\d+)$", unit, re.MULTILINE)
+        words = [f"{key}={value}" for key, value in ENVIRONMENT.items()]
+        process = self.lab.popen(
+            self.netns,
+            *(sys.executable, str(ACTIVATION), groups),
+            *("nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--"),
+            *("chroot", self._inside, "env", "-i", *words),
+            "/etc/source-routing/link-event",
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if process.stdout.readline() != "listening\n":
+            raise LabError(f"nobody listens to the kernel in {self.netns}")
 
     def log(self) -> str:
         """What was sent to /dev/log."""
