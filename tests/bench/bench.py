@@ -1,4 +1,4 @@
-"""What it costs: hooks, whole applies, boots without work, lost packets.
+"""What it costs: hooks, whole applies, boots without work, lost packets, 28 NICs at once.
 
 ``python3 tests/bench/bench.py [--quick]`` needs root, pyroute2 and what the
 kernel tests need; it works in network namespaces of its own and prints tables
@@ -23,6 +23,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 from lab import Cloud, Driver, Lab, Result, SourceRouting, UdpEcho, nics_in_own_subnets, seed_nics  # noqa: E402
 from lab.cloud import version  # noqa: E402
 from lab.command import REPOSITORY  # noqa: E402
+from lab.hooked import UP, Burst, Hooked  # noqa: E402
 from lab.needs import missing_for_lab  # noqa: E402
 from lab.netns import reap  # noqa: E402
 
@@ -296,10 +297,64 @@ def _meter(lab: Lab, name: str, act: Callable[[int], None], times: int) -> Row:
     )
 
 
+BURST = 28
+# What a manager would do in place of our hook, at the least: start a shell that asks once.
+PLAIN_HOOK = "sh -c 'exec ip -o address show dev \"$0\" >/dev/null' $nic"
+
+
+def bursts(directory: Path, quick: bool) -> None:
+    """(e) What our hooks add to a boot, from the first NIC to the last."""
+    rounds = 3 if quick else 9
+    nics = nics_in_own_subnets(BURST)
+    names = [nic.name for nic in nics]
+    rows = []
+    for manager in UP:
+        for at_once in (False, True):
+            order = "at once" if at_once else "one by one"
+            seen: dict[str, list[Burst]] = {}
+            with Lab() as lab:
+                server(lab, BURST)
+                command = SourceRouting(lab, "S", new_root(directory))
+                stanza = Cloud(lab, nics).stanza(renderer=manager, gateway_guess="never")
+                command.configure(stanza)
+                command.ok("apply")
+                hooked = Hooked(command, manager)
+                for _round in range(rounds):
+                    absent = hooked.burst(names, at_once, PLAIN_HOOK)
+                    seen.setdefault("an empty shell and one ip", []).append(absent)
+                    hooked.forget()
+                    known = hooked.burst(names, at_once)
+                    seen.setdefault("the plan is known", []).append(known)
+                    hooked.forget()
+                    for path in (command.root / "etc/source-routing/nics").iterdir():
+                        path.unlink()
+                    unknown = hooked.burst(names, at_once)
+                    seen.setdefault("no NIC is known", []).append(unknown)
+                command.ok("check")
+            base = statistics.median(one.seconds for one in seen["an empty shell and one ip"])
+            for what, bursts_seen in seen.items():
+                boot = statistics.median(one.seconds for one in bursts_seen)
+                settled = statistics.median(one.settled for one in bursts_seen)
+                rows.append(
+                    (
+                        f"{manager}, {order}: {what}",
+                        f"{boot:.2f}",
+                        ratio(boot, base),
+                        f"{settled:.2f}",
+                        str(max(len(one.applies) for one in bursts_seen)),
+                    )
+                )
+    table(
+        f"(e) {BURST} dual-stack NICs come up, seconds, {rounds} rounds",
+        ("hooks", "boot waits", "x plain", "all is set up", "runs of Python"),
+        rows,
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds, no 100 NICs")
-    parser.add_argument("--only", choices="abcd", help="one table")
+    parser.add_argument("--only", choices="abcde", help="one table")
     parser.add_argument("--nics", type=int, nargs="+", help="numbers of NICs for table b")
     arguments = parser.parse_args()
     missing = missing_for_lab()
@@ -308,7 +363,7 @@ def main() -> int:
         return 1
     reap()
     with tempfile.TemporaryDirectory(prefix="source-routing-bench-") as directory:
-        for letter, part in zip("abcd", (hooks, applies, boots, lost)):
+        for letter, part in zip("abcde", (hooks, applies, boots, lost, bursts)):
             if arguments.only in (None, letter):
                 if part is applies:
                     applies(Path(directory), arguments.quick, arguments.nics or ())

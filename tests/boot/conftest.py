@@ -30,6 +30,8 @@ from imagebuild.progress import Progress  # noqa: E402
 
 from lab import demand  # noqa: E402  # isort: skip
 
+from . import times  # noqa: E402
+
 BUILDERS = {**roottree.PROGRAMS, **disk.PROGRAMS}
 BOOTERS = {**lab.PROGRAMS, **nspawn.PROGRAMS, **qemu.PROGRAMS, **configdrive.PROGRAMS}
 
@@ -58,6 +60,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if times.NOTED:
+        terminalreporter.section("how long boots took, in seconds")
+        terminalreporter.write_line(times.table(times.NOTED))
+
+
 @pytest.fixture(scope="session")
 def progress() -> Progress:
     return Progress(sys.__stderr__)
@@ -73,6 +81,12 @@ def bookworm(progress: Progress) -> Path:
 def bookworm_disk(progress: Progress) -> Path:
     """The same as a disk image."""
     return bake.disk_image(recipe.Recipe("bookworm", "ifupdown"), progress)
+
+
+@pytest.fixture(scope="session")
+def trixie_disk(progress: Progress) -> Path:
+    """A disk image of Debian 13 with netplan."""
+    return bake.disk_image(recipe.Recipe("trixie", "netplan"), progress)
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Optional
 
 from imagebuild import lab, nspawn, qemu
 from imagebuild.configdrive import ConfigDrive
 from imagebuild.guest import Boot, Guest, wait_for_boot
+
+from . import times
 
 OFF = "#cloud-config\nsource_routing: false\n"
 ON = "#cloud-config\nsource_routing: true\n"
@@ -23,6 +27,19 @@ SILENT = "#cloud-config\n{}\n"
 SETTLING_SECONDS = 10.0
 
 
+def hot_port(number: int = 1) -> lab.Port:
+    """A port that the server's metadata does not know; another MAC and address each `number`."""
+    return lab.Port(
+        name="ens9",
+        mac=f"fa:16:3e:99:00:{number:02x}",
+        address4=IPv4Interface(f"198.51.100.{8 + number}/24"),
+        gateway4=IPv4Address("198.51.100.1"),
+        address6=IPv6Interface(f"2001:db8:9::{number + 1}/64"),
+        gateway6=IPv6Address("2001:db8:9::1"),
+        default=False,
+    )
+
+
 @dataclass
 class Server:
     """A guest that has booted in a lab of its own."""
@@ -30,10 +47,19 @@ class Server:
     place: lab.Lab
     guest: Guest
     boot: Boot
+    name: str  # in the table of times at the end of the run
+
+    def __post_init__(self) -> None:
+        self._note("first boot", self.boot.seconds)
 
     def reboot(self) -> None:
+        begun = time.monotonic()
         self.guest.reboot()
         self.boot = wait_for_boot(self.guest)
+        self._note("reboot", time.monotonic() - begun)
+
+    def _note(self, what: str, seconds: float) -> None:
+        times.note(f"{self.name}, {len(self.place.ports)} NICs", what, seconds)
 
     def reachable(self) -> dict[str, bool]:
         return lab.reachability(self.place)
@@ -91,7 +117,10 @@ def first_boot(
                 running: Guest = stack.enter_context(nspawn.booted(place, [image], drive, home))
             else:
                 running = stack.enter_context(qemu.booted(place, image, drive, home))
-            yield Server(place, running, wait_for_boot(running))
+            name = re.sub(r"^(baked|image)-|-[0-9a-f]{12}(\.qcow2)?$", "", image.name)
+            kind = "container" if image.is_dir() else "machine"
+            told = f"{name} ({kind}{', DHCP' if dhcp else ''})"
+            yield Server(place, running, wait_for_boot(running), told)
 
 
 def instance_of(server: Server) -> Optional[str]:

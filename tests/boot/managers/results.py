@@ -1,0 +1,51 @@
+"""What was measured, as a table: event x server, for the end of the run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+KEY = "manager event"  # under which a test records a `Measured`
+
+LEGEND = """\
+healed: seconds from the end of the event until `check` is content and every address answers
+silent: the longest time without a reply of any address, in seconds, the event included
+lost elsewhere: packets lost by NICs that nothing happened to (one is sent each 20 ms)
+"""
+
+
+class Measured(NamedTuple):
+    """What one event has cost one server, each time that it was made to happen."""
+
+    world: str
+    event: str
+    healed: Sequence[float]  # seconds
+    silence: Sequence[float]  # seconds
+    lost_elsewhere: Sequence[int]  # packets
+
+    def recorded(self) -> tuple[str, str]:
+        return KEY, json.dumps(self._asdict())
+
+    def cells(self) -> tuple[str, str, str]:
+        return _told(self.healed), _told(self.silence), str(max(self.lost_elsewhere))
+
+
+def _told(times: Sequence[float]) -> str:
+    if len(times) == 1:
+        return f"{times[0]:.1f}"
+    return f"{statistics.median(times):.1f}, at most {max(times):.1f}"
+
+
+def measured(properties: Iterable[tuple[str, object]]) -> list[Measured]:
+    return [Measured(**json.loads(str(value))) for key, value in properties if key == KEY]
+
+
+def table(found: Iterable[Measured]) -> str:
+    """A line each server and event, in the order in which they happened."""
+    rows = [(one.world, one.event, *one.cells()) for one in found]
+    headers = ("server", "event", "healed", "silent", "lost elsewhere")
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)

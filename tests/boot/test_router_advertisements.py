@@ -1,0 +1,394 @@
+"""Routers that come, go and change their minds, on booted servers with their real managers.
+
+ifupdown leaves router advertisements to the kernel; systemd-networkd and
+NetworkManager read them themselves.  Each server is told everything by its
+network: IPv4 by DHCP, IPv6 by routers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from imagebuild import bake, lab, nspawn, recipe
+from imagebuild.configdrive import ConfigDrive
+from imagebuild.guest import wait_for_boot
+from imagebuild.lab import Port
+from imagebuild.progress import Progress
+
+from ..daemons.dhcp import trixie as servers
+from ..daemons.routers import Advertisement, Prefix
+from .dhcp import DhcpServer
+from .router import Router
+from .story import ON, Server
+
+pytestmark = pytest.mark.boot
+
+WITHIN_SECONDS = 5.0
+# From the event until the manager has taken notice: not ours to hasten.
+MANAGER_SECONDS = 20.0
+OTHER_ROUTER = "fe80::2:2"
+OTHER_PREFIX = "2001:db8:99::/64"
+WORLDS = {
+    "ifupdown": recipe.Recipe("bookworm", "ifupdown"),
+    "networkd": recipe.Recipe("trixie", "networkd", kernel=False),
+    "network-manager": recipe.Recipe("trixie", "network-manager", kernel=False),
+}
+
+
+class TellingNothing(ConfigDrive):
+    """Metadata of ports whose subnets tell by DHCP and by router advertisement."""
+
+    def _networks(self, number: int, port: Port) -> list[dict[str, Any]]:
+        common = {"link": f"tap{number}", "network_id": f"net{number}"}
+        return [
+            {"id": f"network{number}", "type": "ipv4_dhcp", **common},
+            {"id": f"network{number}-v6", "type": "ipv6_slaac", **common},
+        ]
+
+
+@dataclass
+class Place:
+    """A booted server and the router that talks to it."""
+
+    name: str
+    server: Server
+    router: Router
+    dhcp: DhcpServer
+    report: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        return self.server.place.ports
+
+    def shell(self, script: str) -> str:
+        done = self.server.guest.run(["sh", "-c", script])
+        assert done.returncode == 0, f"{script}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def usable(self, nic: str = "") -> list[str]:
+        """IPv6 addresses that packets may have."""
+        told = json.loads(self.shell("ip -6 -j address show scope global"))
+        return [
+            info["local"]
+            for link in told
+            if nic in ("", link.get("ifname"))
+            for info in link.get("addr_info", [])
+            if info and not info.get("tentative") and not info.get("dadfailed")
+        ]
+
+    def leased(self) -> str:
+        return self.shell("ip -4 -o address show scope global")
+
+    def defaults(self) -> str:
+        """Of table main."""
+        return self.shell("ip -6 route show default")
+
+    def gateway(self, nic: str) -> str:
+        """Of the NIC's own table; '' when that has no default."""
+        told = self.shell("ip -N -6 route show table all")
+        found = re.findall(rf"^default via (\S+) dev {nic} table 50\d ", told, re.MULTILINE)
+        return found[0] if found else ""
+
+    def gateway4(self, nic: str) -> str:
+        told = self.shell("ip -N -4 route show table all")
+        found = re.findall(rf"^default via (\S+) dev {nic} table 50\d ", told, re.MULTILINE)
+        return found[0] if found else ""
+
+    def ruled(self) -> set[str]:
+        return set(re.findall(r"from (\S*:\S*) lookup", self.shell("ip -N -6 rule")))
+
+    def check(self) -> str:
+        done = self.server.guest.run(["source-routing", "check"])
+        return "" if done.returncode == 0 else done.stdout + done.stderr
+
+    def silent(self) -> list[str]:
+        leased = [str(port.address4.ip) for port in self.ports]
+        found = self.usable() + [ip for ip in leased if f" {ip}/" in self.leased()]
+        return [ip for ip in found if not self.server.place.answers(ip)]
+
+    def duplicates(self) -> list[str]:
+        found: list[str] = []
+        for family in ("-4", "-6"):
+            listing = self.shell(f"ip -N {family} rule; ip -N {family} route show table all")
+            lines = [
+                re.sub(r" (proto|expires) \S+", "", line).strip() for line in listing.splitlines()
+            ]
+            found += [line for line, count in Counter(lines).items() if line and count > 1]
+        return found
+
+    def happens(self, noticed: Callable[[], object]) -> None:
+        """Wait until the event has reached the kernel's tables."""
+        _within(MANAGER_SECONDS, noticed, self)
+
+    def heals(self, event: str, condition: Callable[[], object]) -> None:
+        """By itself, in time; and everything that must hold after any event."""
+        seconds = _within(WITHIN_SECONDS, lambda: condition() and not self.check(), self)
+        self.report[event] = f"{seconds:.1f} s"
+        print(f"{self.name}: {event}: over after {seconds:.1f} s")
+        assert self.silent() == [], self.story()
+        assert self.duplicates() == []
+        there = self.shell("ip -6 address show scope global")
+        assert self.ruled() <= set(re.findall(r"inet6 (\S+)/", there)), self.story()
+
+    def story(self) -> str:
+        commands = "ip -6 address; ip -6 route show table all; ip -N -6 rule; ip -4 rule"
+        journal = "journalctl -b --no-pager -o short-precise | grep source-routing | tail -60"
+        return self.shell(f"{commands}; {journal}") + self.check()
+
+    def usual(self, *changed: Advertisement) -> None:
+        """Let the router say what it always says, but for what has changed."""
+        words = {port.tap: says(port) for port in self.ports}
+        words.update((one.device, one) for one in changed)
+        self.router.says(*words.values())
+
+
+def says(port: Port, *prefixes: Prefix, **more: Any) -> Advertisement:
+    own = Prefix(str(port.address6.network))
+    return Advertisement(port.tap, prefixes or (own,), **more)
+
+
+def _within(seconds: float, condition: Callable[[], object], place: Place) -> float:
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            raise AssertionError(f"not within {seconds} s: {place.story()}")
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+def guard(place: lab.Lab, port: Port) -> None:
+    """Anti-spoofing by prefix: hosts choose their addresses themselves."""
+    table = f"table netdev guard_{port.name}"
+    six = f"fe80::/64, ::, {port.address6.network}, {OTHER_PREFIX}"
+    place.router.run(
+        ["nft", "-f", "-"],
+        stdin=f"""
+{table}
+delete {table}
+{table} {{
+    chain in {{
+        type filter hook ingress device "{port.tap}" priority 0; policy accept;
+        ether saddr != {port.mac} drop
+        ip saddr != {{ {port.address4.network}, 0.0.0.0 }} drop
+        arp saddr ip != {{ {port.address4.network}, 0.0.0.0 }} drop
+        ip6 saddr != {{ {six} }} drop
+    }}
+}}
+""",
+    )
+
+
+@contextlib.contextmanager
+def boot(
+    name: str,
+    image: Path,
+    scratch: Path,
+    telling: type[ConfigDrive] = TellingNothing,
+    words: Callable[[Port], Advertisement] = says,
+    leases: tuple[str, ...] = (),
+) -> Iterator[Place]:
+    """A server that is told by `telling`, its routers' `words` and a DHCP server's `leases`."""
+    home = scratch / f"guest-{uuid.uuid4().hex[:8]}"
+    home.mkdir()
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(lab.Lab(lab.ports(2)))
+        drive = telling(place.ports, ON)
+        # The cables are plugged in by the start of the guest, and with them the router's ports.
+        guest = stack.enter_context(nspawn.booted(place, [image], drive, home / "guest"))
+        for port in place.ports:
+            guard(place, port)
+        dhcp = DhcpServer(place, servers(), home)
+        stack.callback(dhcp.stop)
+        if leases:
+            dhcp.start(place.ports, *leases)
+        router = Router(place, home)
+        stack.callback(router.stop)
+        router.says(*(words(port) for port in place.ports))
+        yield Place(
+            name, Server(place, guest, wait_for_boot(guest), f"{name} (container)"), router, dhcp
+        )
+
+
+@pytest.fixture(scope="module", params=list(WORLDS))
+def place(request: pytest.FixtureRequest, progress: Progress, scratch: Path) -> Iterator[Place]:
+    image = bake.baked_root(WORLDS[request.param], progress)
+    with boot(request.param, image, scratch) as made:
+        yield made
+
+
+def test_what_routers_and_leases_tell_is_served_from_the_first_boot(place: Place) -> None:
+    place.happens(lambda: all(place.usable(port.name) for port in place.ports))
+    place.happens(lambda: all(f" {port.address4.ip}/" in place.leased() for port in place.ports))
+    place.heals("first boot", lambda: set(place.usable()) <= place.ruled())
+
+
+def test_all_is_well_within_seconds_after_whatever_the_network_says(
+    place: Place, record_property: Callable[[str, object], None]
+) -> None:
+    """One thing after the other: each finds what the one before has left."""
+    failures = {}
+    for event in (*ROUTER_EVENTS, *LEASE_EVENTS.get(place.name, ())):
+        try:
+            event(place)
+        except AssertionError as error:
+            failures[event.__name__] = str(error)
+            place.usual()
+            time.sleep(3)
+    for name, told in place.report.items():
+        record_property(name, told)
+    assert failures == {}, "\n".join(failures.values())
+
+
+def a_new_prefix_comes(place: Place) -> None:
+    second = place.ports[1]
+    address = OTHER_PREFIX.replace("::/", "::1/")
+    place.server.place.router.run(["ip", "address", "add", address, "dev", second.tap, "nodad"])
+    before = set(place.usable())
+    place.usual(says(second, Prefix(str(second.address6.network)), Prefix(OTHER_PREFIX)))
+    place.happens(lambda: set(place.usable()) > before)
+    place.heals("a new prefix", lambda: set(place.usable()) <= place.ruled())
+
+
+def a_prefix_is_deprecated(place: Place) -> None:
+    second = place.ports[1]
+    own = Prefix(str(second.address6.network))
+    place.usual(says(second, own, Prefix(OTHER_PREFIX, preferred=0)))
+    place.happens(lambda: "deprecated" in place.shell("ip -6 address show scope global"))
+    place.heals("a deprecated prefix", lambda: set(place.usable()) <= place.ruled())
+
+
+def a_router_says_goodbye_and_comes_back(place: Place) -> None:
+    second = place.ports[1]
+    place.usual(says(second, lifetime=0))
+    place.happens(lambda: f"dev {second.name}" not in place.defaults())
+    seconds = _within(
+        WITHIN_SECONDS,
+        lambda: not set(place.usable(second.name)) & place.ruled() and not place.check(),
+        place,
+    )
+    place.report["router lifetime 0"] = f"{seconds:.1f} s"
+    print(f"{place.name}: router lifetime 0: over after {seconds:.1f} s")
+    place.usual()
+    place.happens(lambda: f"dev {second.name}" in place.defaults())
+    place.heals("the router is back", lambda: set(place.usable()) <= place.ruled())
+
+
+def another_router_replaces_the_first_nics(place: Place) -> None:
+    another_router_replaces(place, place.ports[0])
+
+
+def another_router_replaces_the_second_nics(place: Place) -> None:
+    another_router_replaces(place, place.ports[1])
+
+
+def another_router_replaces(place: Place, port: Port) -> None:
+    """The new one has another link-local address; the old one went in order."""
+    router = place.server.place.router
+    place.router.leaves()
+    time.sleep(1)
+    told = router.run(["ip", "-6", "-o", "address", "show", "dev", port.tap, "scope", "link"])
+    (old,) = re.findall(r"inet6 (\S+)/64", told)
+    router.run(["ip", "address", "add", f"{OTHER_ROUTER}/64", "dev", port.tap, "nodad"])
+    router.run(["ip", "address", "del", f"{old}/64", "dev", port.tap])
+    place.usual()
+    place.happens(lambda: all(f"dev {own.name}" in place.defaults() for own in place.ports))
+    place.happens(lambda: f"via {OTHER_ROUTER} dev {port.name}" in place.defaults())
+    place.heals(f"another router for {port.name}", lambda: place.gateway(port.name) == OTHER_ROUTER)
+
+
+def routers_are_preferred_now_here_now_there(place: Place) -> None:
+    for high, low in (place.ports, place.ports[::-1]):
+        place.usual(says(high, preference="high"), says(low, preference="low"))
+        place.happens(lambda nic=high.name: re.search(rf"dev {nic} .*pref high", place.defaults()))
+        place.heals(f"{high.name} is preferred", lambda: set(place.usable()) <= place.ruled())
+        assert all(place.gateway(port.name) for port in place.ports)
+
+
+def a_lease_is_renewed(place: Place) -> None:
+    """With the same words: nothing of ours is touched, and nothing lost."""
+    second = place.ports[1]
+    pings = ["ping", "-n", "-q", "-i", "0.01", "-c", "350", "-W", "2", str(second.address4.ip)]
+    argv = [*place.server.place.remote.prefix(), *pings]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as meter:
+        told = place.shell(
+            "timeout 5 ip -N -o monitor route rule address >/run/monitor & sleep 0.5; "
+            f"networkctl renew {second.name}; sleep 3; cat /run/monitor"
+        )
+        (lost,) = re.findall(r"(\d+)% packet loss", meter.communicate(timeout=60)[0])
+    assert [line for line in told.splitlines() if "proto 83" in line] == []
+    assert lost == "0"
+    place.report["a lease is renewed"] = "nothing lost"
+    place.heals("a renewed lease", lambda: True)
+
+
+def a_lease_tells_another_gateway(place: Place) -> None:
+    first, second = place.ports
+    other = second.gateway4 + 1
+    place.server.place.router.run(
+        ["ip", "address", "add", f"{other}/{second.address4.network.prefixlen}"]
+        + ["dev", second.tap]
+    )
+    place.dhcp.start([first, dataclasses.replace(second, gateway4=other)])
+    place.shell(f"networkctl renew {second.name}")
+    place.happens(lambda: f"via {other} dev {second.name}" in place.shell("ip route"))
+    place.heals("another gateway", lambda: place.gateway4(second.name) == str(other))
+
+
+def a_lease_tells_classless_routes(place: Place) -> None:
+    """Option 121, as Neutron sends it; a client that gets it ignores the router (RFC 3442)."""
+    first, second = place.ports
+    wrong = dataclasses.replace(second, gateway4=second.gateway4 + 8)
+    routes = f"169.254.169.254/32,{second.gateway4},0.0.0.0/0,{second.gateway4}"
+    place.dhcp.start([first, wrong], f"--dhcp-option=tag:{second.name},121,{routes}")
+    place.shell(f"networkctl renew {second.name}")
+    place.happens(
+        lambda: f"169.254.169.254 via {second.gateway4} dev {second.name}" in place.shell("ip r")
+    )
+    gateway = str(second.gateway4)
+    place.heals("classless routes", lambda: place.gateway4(second.name) == gateway)
+
+
+def a_lease_is_lost_and_another_one_comes(place: Place) -> None:
+    """The server knows the port no more; nothing of the lost lease is left."""
+    first, second = place.ports
+    ip = second.address4.ip
+    place.dhcp.start([first])
+    place.shell(f"networkctl reconfigure {second.name}")
+    place.happens(lambda: f" {ip}/" not in place.leased())
+    seconds = _within(WITHIN_SECONDS, lambda: f"from {ip} " not in place.shell("ip rule"), place)
+    place.report["a lost lease"] = f"{seconds:.1f} s"
+    print(f"{place.name}: a lost lease: over after {seconds:.1f} s")
+    place.dhcp.start([first, second])
+    place.happens(lambda: f" {ip}/" in place.leased())
+    place.heals("a lease again", lambda: f"from {ip} " in place.shell("ip rule"))
+
+
+ROUTER_EVENTS = (
+    a_new_prefix_comes,
+    a_prefix_is_deprecated,
+    a_router_says_goodbye_and_comes_back,
+    another_router_replaces_the_first_nics,
+    another_router_replaces_the_second_nics,
+    routers_are_preferred_now_here_now_there,
+)
+# The other managers' clients have tests of their own.
+LEASE_EVENTS = {
+    "networkd": (
+        a_lease_is_renewed,
+        a_lease_tells_another_gateway,
+        a_lease_tells_classless_routes,
+        a_lease_is_lost_and_another_one_comes,
+    ),
+}
