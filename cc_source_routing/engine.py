@@ -122,7 +122,7 @@ def apply_again(root: Path) -> Optional[Outcome]:
 def _apply(stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool) -> Outcome:
     with _kernel() as kernel:
         for attempt in range(ATTEMPTS):
-            seen = _view(kernel, stanza, root, metadata, keep)
+            seen = _view(kernel, stanza, root, metadata, keep, solicit=attempt == 0)
             previous = _remember_previous(seen, root)
             try:
                 operations = apply_plan(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
@@ -207,8 +207,9 @@ def _view(
     root: Path,
     metadata: Optional[Metadata] = None,
     keep: bool = True,
+    solicit: bool = False,
 ) -> View:
-    state = observe(kernel, root, stanza, metadata)  # type: ignore[arg-type]
+    state = observe(kernel, root, stanza, metadata, solicit)  # type: ignore[arg-type]
     plan = build_plan(_possible(stanza), state)
     files, owned, name, reason, warnings = _files(stanza, plan, state, root, keep)
     if networkd.has_drop_in(files):

@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
 from . import nftables
 from .errors import FileError
@@ -19,9 +19,10 @@ from .gateway import Question, choose_gateway, guess_candidates, has_no_gateway,
 from .hostindex import HostIndex
 from .leases import read_leases
 from .metadata import read_metadata
-from .model import HostState, IPAddress, Metadata, Stanza
+from .model import HostState, IPAddress, Link, Metadata, Stanza
 from .previous import read_previous
 from .selection import select_links
+from .solicit import ask_routers
 from .stringchecks import id_fault
 
 if TYPE_CHECKING:
@@ -32,9 +33,17 @@ PROBE_SECONDS = 1.0
 
 
 def observe(
-    kernel: Kernel, root: Path, stanza: Stanza, metadata: Optional[Metadata] = None
+    kernel: Kernel,
+    root: Path,
+    stanza: Stanza,
+    metadata: Optional[Metadata] = None,
+    solicit: bool = False,
 ) -> HostState:
-    """All that a plan depends on; `metadata` is given where cloud-init holds it already."""
+    """All that a plan depends on; `metadata` is given where cloud-init holds it already.
+
+    With `solicit` routers are asked to speak up where none is known and one is
+    to be expected, which may take seconds.
+    """
     state = observe_kernel(kernel)
     if metadata is None or not metadata.ports:
         metadata = read_metadata(root)
@@ -55,6 +64,9 @@ def observe(
         saved_rule_priority=_saved_rule_priority(root),
         warnings=(*metadata.warnings, *leases.warnings),
     )
+    waiting = routerless(stanza, state) if solicit else []
+    if waiting:
+        state = replace(state, neighbours=ask_routers(kernel, waiting))
     candidates = unanswered(stanza, state)
     if not candidates:
         return state
@@ -97,6 +109,28 @@ def unanswered(stanza: Stanza, state: HostState) -> List[Tuple[str, IPAddress]]:
         return []
     index = HostIndex(state)
     candidates: List[Tuple[str, IPAddress]] = []
+    for question in _untold(stanza, index):
+        dev = question.link.name
+        candidates += [(dev, ip) for ip in guess_candidates(index, dev, question.family)]
+    return candidates
+
+
+def routerless(stanza: Stanza, state: HostState) -> List[Link]:
+    """NICs whose network has given them an IPv6 address, and nobody has told of a router.
+
+    One that is configured by hand would have its gateway from there too.
+    """
+    index = HostIndex(state)
+    return [
+        question.link
+        for question in _untold(stanza, index)
+        if question.family == 6
+        and any(address.dynamic for address in index.addresses(question.link.name, 6))
+    ]
+
+
+def _untold(stanza: Stanza, index: HostIndex) -> Iterator[Question]:
+    """NICs and families that have addresses and no gateway that anybody has told of."""
     for link, entry in select_links(stanza, index).managed:
         for family in sorted(stanza.families):
             question = Question(link, family, index, entry, stanza.gateway_guess)
@@ -105,8 +139,7 @@ def unanswered(stanza: Stanza, state: HostState) -> List[Tuple[str, IPAddress]]:
             if has_no_gateway(question) or was_revoked(question):
                 continue
             if choose_gateway(question, told_only=True) is None:
-                candidates += [(link.name, ip) for ip in guess_candidates(index, link.name, family)]
-    return candidates
+                yield question
 
 
 def _saved_rule_priority(root: Path) -> Optional[int]:

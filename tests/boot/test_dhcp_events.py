@@ -69,14 +69,7 @@ def _recorded(place: Place, record_property: Callable[[str, object], None]) -> I
         record_property(f"{place.name}: {name}", told)
 
 
-def test_leases_of_both_families_are_served_from_the_first_boot(
-    place: Place, request: pytest.FixtureRequest
-) -> None:
-    if place.name == "network-manager":
-        # A known fault: at times NetworkManager has no IPv6 default in main, and that the
-        # neighbour is a router becomes known after the last event.  `apply` mends it.
-        told = "a router that only the neighbour table tells of gives no event"
-        request.applymarker(pytest.mark.xfail(reason=told, strict=False))
+def test_leases_of_both_families_are_served_from_the_first_boot(place: Place) -> None:
     wanted = {str(port.address6.ip) for port in place.ports}
     place.happens(lambda: wanted <= set(place.usable()))
     place.happens(lambda: all(f" {port.address4.ip}/" in place.leased() for port in place.ports))

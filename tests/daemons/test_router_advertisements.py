@@ -38,6 +38,8 @@ iface ens4 inet6 auto
 """
 TEMPORARY = INTERFACES + "    privext 2\n"
 STATEFUL = INTERFACES.replace("inet6 auto", "inet6 dhcp\n    accept_ra 2")
+# As NetworkManager's method "dhcp" has it: nobody reads advertisements, nobody asks for them.
+DEAF = INTERFACES.replace("inet6 auto", "inet6 dhcp\n    accept_ra 0")
 
 SECOND_ROUTER = "fe80::2:2"
 
@@ -447,3 +449,27 @@ def test_addresses_by_dhcpv6_are_served_and_go_with_their_lease(lab, boot, tree,
     )
     wait_until(lambda: not world.usable("ens4"))
     world.heals("a released lease", lambda: "fd00:96::100" not in world.ruled())
+
+
+def test_routers_that_nobody_has_asked_for_are_asked_to_speak_up(lab, boot, tree, record_property):
+    """Main has no default; that a neighbour routes only its own word tells, and that is rare."""
+    world = World(lab, boot, tree, DEAF, record_property)
+    seldom = "MinRtrAdvInterval 200; MaxRtrAdvInterval 600;\n"
+    world.router.says(
+        *(
+            says(bridge, Prefix(prefix, autonomous=False), managed=True, more=seldom)
+            for bridge, prefix in NICS.values()
+        )
+    )
+    world.router.leases("2001:db8:43::100", "fd00:96::100")
+    world.server.run("ifup", "-a", timeout=90)
+    wait_until(lambda: world.usable("ens3") and world.usable("ens4"), 20)
+    lab.ip("S", "-6", "neighbour", "flush", "all")
+    assert world.defaults() == ""
+    assert "has no known gateway" in world.server.run("source-routing", "plan").stderr
+    assert world.ruled() == set()
+
+    world.server.run("source-routing", "apply")
+    assert world.gateway("ens3") == world.link_local("RT", "br1")
+    assert world.gateway("ens4") == world.link_local("RT", "br2")
+    world.is_well()
