@@ -266,7 +266,7 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Late]:
     home.mkdir()
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(lab.Lab(lab.ports(world.nics)))
-        dhcp = DhcpServer(place, root_tree("dhcp", "dnsmasq-base"), home)
+        dhcp = DhcpServer(place, root_tree("dhcp"), home)
         stack.callback(dhcp.stop)
         dhcp.stop()
         router = Router(place, home)

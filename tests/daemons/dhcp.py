@@ -30,13 +30,11 @@ TABLES = {"ens3": 500, "ens4": 501}
 
 
 def trixie() -> Path:
-    """The clients that Debian 13 has, and the servers."""
-    packages = ("ifupdown", "dhcpcd-base", "network-manager", "dbus", "dnsmasq-base", "udhcpd")
-    return root_tree("dhcp-clients", *packages, suite="trixie")
+    return root_tree("dhcp-clients")
 
 
 def bookworm() -> Path:
-    return root_tree("ifupdown", "ifupdown", "isc-dhcp-client", "dnsmasq-base")
+    return root_tree("ifupdown")
 
 
 # -- the server's side ------------------------------------------------------------------

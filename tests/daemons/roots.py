@@ -19,6 +19,20 @@ from lab import demand
 # Every root can run the command under test.
 COMMON = ("iproute2", "iputils-ping", "procps", "python3", "python3-jinja2", "python3-pyroute2")
 
+# The trees that tests use, by name: the suite, and what is in them.
+TREES = {
+    "ifupdown": ("bookworm", ("ifupdown", "isc-dhcp-client", "dnsmasq-base")),
+    "router": ("bookworm", ("radvd", "dnsmasq-base")),
+    # The clients that Debian 13 has, and the servers.
+    "dhcp-clients": (
+        "trixie",
+        ("ifupdown", "dhcpcd-base", "network-manager", "dbus", "dnsmasq-base", "udhcpd"),
+    ),
+    "ifupdown2": ("bookworm", ("ifupdown2",)),
+    "ifupdown-ng": ("bookworm", ("ifupdown-ng",)),
+    "dhcp": ("bookworm", ("dnsmasq-base",)),
+}
+
 # Settings of this machine's apt that its package mirror may need.
 _INHERITED = re.compile(
     r'^(Acquire::(?:Check-Valid-Until|Check-Date|https?::Proxy)) "([^"]*)";$', re.MULTILINE
@@ -31,8 +45,9 @@ def cache() -> Path:
     return Path(named) if named else Path(base) / "source-routing"
 
 
-def root_tree(name: str, *packages: str, suite: str = "bookworm") -> Path:
-    """The tree of `suite` with `packages`, from the cache or built by mmdebstrap (a minute)."""
+def root_tree(name: str) -> Path:
+    """One of `TREES`, from the cache or built by mmdebstrap (a minute)."""
+    suite, packages = TREES[name]
     demand(
         [f"the program {tool}" for tool in ("mmdebstrap", "apt-config") if not shutil.which(tool)]
         + (["root"] if os.geteuid() else [])

@@ -10,7 +10,7 @@ from .roots import root_tree
 
 
 def router_tree() -> Path:
-    return root_tree("router", "radvd", "dnsmasq-base")
+    return root_tree("router")
 
 
 @dataclass(frozen=True)

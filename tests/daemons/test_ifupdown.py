@@ -51,7 +51,7 @@ ADDRESSES = ("162.253.43.134", "10.13.96.161", "2001:db8:43::134", "fd00:96::161
 
 @pytest.fixture(scope="session")
 def tree() -> Path:
-    return root_tree("ifupdown", "ifupdown", "isc-dhcp-client", "dnsmasq-base")
+    return root_tree("ifupdown")
 
 
 class Site:

@@ -29,7 +29,7 @@ iface ens4 inet static
 
 @pytest.fixture(params=["ifupdown2", "ifupdown-ng"])
 def site(request, lab, boot) -> Site:
-    tree = root_tree(request.param, request.param)
+    tree = root_tree(request.param)
     made = Site(lab, boot, tree, INTERFACES)
     made.server.run("mkdir", "-p", "/run/network")
     made.ifup("-a")

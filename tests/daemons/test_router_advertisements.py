@@ -46,7 +46,7 @@ SECOND_ROUTER = "fe80::2:2"
 
 @pytest.fixture(scope="session")
 def tree() -> Path:
-    return root_tree("ifupdown", "ifupdown", "isc-dhcp-client", "dnsmasq-base")
+    return root_tree("ifupdown")
 
 
 class World:

@@ -152,7 +152,7 @@ def boot(world: World, image: Path, user_data: str, scratch: Path) -> Iterator[P
         place = stack.enter_context(lab.Lab(lab.ports(world.nics)))
         dhcp = None
         if world.dhcp:
-            dhcp = DhcpServer(place, root_tree("dhcp", "dnsmasq-base"), home)
+            dhcp = DhcpServer(place, root_tree("dhcp"), home)
             stack.callback(dhcp.stop)
         drive = ConfigDrive(place.ports, user_data, dhcp=world.dhcp)
         lowers = [*world.lay_over(home), image]
