@@ -15,6 +15,7 @@ from .sandbox import SHELLS, Sandbox
 pytestmark = pytest.mark.kernel
 
 BOTH = "2: ens3    inet 192.0.2.1/24 scope global\n3: ens4    inet 198.51.100.1/24 scope global\n"
+NOTHING = "echo 'Nothing to change: all is as planned.'"
 ONE = "2: ens3    inet 192.0.2.1/24 scope global\n"
 LINK = "/run/systemd/netif/links/2"
 PREPARE = (
@@ -26,6 +27,7 @@ PREPARE = (
 def box(tmp_path):
     sandbox = Sandbox(tmp_path, networkd.render(RoutingPlan(), networkd.Facts()))
     sandbox.answer("", BOTH)
+    sandbox.mock("source-routing", NOTHING)
     # The script may not depend on time that the tests would have to spend.
     sandbox.mock("sleep", f"echo ADMIN_STATE=configured >{LINK}")
     return sandbox
@@ -110,14 +112,45 @@ def test_as_long_as_networkd_is_busy_with_it_but_not_for_ever(box):
 def test_what_changes_meanwhile_is_looked_at_too(box):
     box.mock(
         "source-routing",
-        f"/bin/sleep 0.02; [ -e {box.box}/again ] || {{ : >{box.box}/again; : >{LINK}; }}",
+        f"/bin/sleep 0.02; [ -e {box.box}/again ] || {{ : >{box.box}/again; : >{LINK}; }}; "
+        f"{NOTHING}",
     )
     assert run(box).applies == ["apply", "apply"]
 
 
 def test_a_link_that_never_rests_does_not_keep_it_for_ever(box):
-    box.mock("source-routing", f"/bin/sleep 0.02; : >{LINK}")
+    box.mock("source-routing", f"/bin/sleep 0.02; : >{LINK}; {NOTHING}")
     assert run(box).applies == ["apply"] * 5
+
+
+def once(box: Sandbox, script: str) -> str:
+    """At the first call `script`, and from then on nothing is left to do."""
+    return f"if [ ! -e {box.box}/done ]; then : >{box.box}/done; {script}; else {NOTHING}; fi"
+
+
+def remembers(box: Sandbox) -> str:
+    return (box.box / "state/router-event.ours").read_text()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_how_it_ought_to_be_is_known_once_there_is_nothing_left_to_do(box, shell):
+    """What somebody takes away while an apply ends must not count as how it was set right."""
+    flushed = f": >{box.box}/answer"
+    restored = f"printf '5030: from 192.0.2.1 lookup 500\\n' >{box.box}/answer"
+    calls = f"{box.box}/count"
+    box.mock(
+        "source-routing",
+        f"echo >>{calls}; case $(grep -c '' {calls}) in "
+        f"1) {flushed}; echo 3 changes. ;; 2) {restored}; echo 3 changes. ;; *) {NOTHING} ;; esac",
+    )
+    assert run(box, shell).applies == ["apply"] * 3
+    assert "5030: from 192.0.2.1 lookup 500" in remembers(box)
+
+
+def test_a_kernel_that_never_rests_is_taken_as_it_is_in_the_end(box):
+    box.mock("source-routing", "echo 3 changes.")
+    assert run(box).applies == ["apply"] * 5
+    assert remembers(box)
 
 
 @pytest.mark.parametrize("year", [1980, 2040])
@@ -129,7 +162,8 @@ def test_a_clock_that_was_set_since_networkd_wrote_its_files_makes_no_event_of_t
 def test_what_changes_while_the_clock_is_set_is_looked_at_too(box, year):
     box.mock(
         "source-routing",
-        f"[ -e {box.box}/again ] || {{ : >{box.box}/again; touch -d {year}-01-01 {LINK}; }}",
+        f"[ -e {box.box}/again ] || {{ : >{box.box}/again; touch -d {year}-01-01 {LINK}; }}; "
+        f"{NOTHING}",
     )
     assert run(box).applies == ["apply", "apply"]
 
@@ -214,7 +248,8 @@ def test_nor_one_that_somebody_has_set_down_or_that_networkd_is_at_work_on(box, 
 
 
 def test_an_event_is_one_line_whatever_the_command_warns_of(box):
-    box.mock("source-routing", "echo 'source-routing: warning: beware' >&2; echo 3 changes.")
+    changes = "echo 'source-routing: warning: beware' >&2; echo 3 changes."
+    box.mock("source-routing", once(box, changes))
     assert run(box).out == "systemd-networkd or the kernel: 3 changes.\n"
     box.mock("source-routing", "echo 'warning: beware' >&2; echo Nothing to change: all is well.")
     assert run(box).out == ""

@@ -25,14 +25,21 @@ def box(tmp_path):
 
 
 def event(
-    box: Sandbox, shell: str, routers: str = "", rules: str = "", argument: str = ""
+    box: Sandbox,
+    shell: str,
+    routers: str = "",
+    rules: str = "",
+    argument: str = "",
+    behind: str = "",
 ) -> list[str]:
     """What it asked of systemd after the kernel had something to say."""
     (box.box / "routers").write_text(routers)
     (box.box / "rules").write_text(rules)
+    (box.box / "behind").write_text(behind)
     box._script(
         box.box / "ip",
         f'#!/bin/sh\ncase "$*" in *default) cat "{box.box}/routers" ;; '
+        f'"-4 -o route show proto boot") cat "{box.box}/behind" ;; '
         f'"-4 rule show") cat "{box.box}/rules" ;; esac\n',
     )
     box._script(box.box / "systemctl", f'#!/bin/sh\necho "systemctl $*" >>"{box.box}/asked"\n')
@@ -60,10 +67,22 @@ def test_only_what_routers_newly_tell_is_planned_anew(box, shell):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_so_are_ipv4_defaults_and_networks_behind_gateways(box, shell):
+    told = "default via 192.0.2.1 dev ens3\n"
+    assert event(box, shell, told) == STARTED
+    assert event(box, shell, told) == []
+    behind = "10.20.0.0/16 via 192.0.2.1 dev ens3\n"
+    assert event(box, shell, told, behind=behind) == STARTED
+    assert event(box, shell, told, behind=behind + "10.9.0.0/24 dev docker0 scope link\n") == []
+    assert event(box, shell, told) == STARTED
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_rule_of_ours_that_is_missing_is_planned_anew_until_it_is_back(box, shell):
     rules = "5010: from 192.0.2.1 lookup 500 proto {}\n5030: from all lookup main\n"
     event(box, shell)
-    assert event(box, shell, rules=rules.format(83), argument="remember") == []
+    assert event(box, shell, rules=rules.format(83), argument="look") == []
+    assert event(box, shell, argument="remember") == []
     assert event(box, shell, rules=rules.format("static")) == [], "networkd has made it its own"
     assert event(box, shell, rules=rules.format(83) + "9: from all lookup 9\n") == []
     for _time in range(2):
