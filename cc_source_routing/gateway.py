@@ -168,14 +168,17 @@ def _from_router_advertisement(question: Question) -> Optional[Gateway]:
     """Routers among the neighbours, where advertisements make no default route.
 
     A router that is no longer a default router (lifetime 0, RFC 4861 6.3.4) is
-    still a neighbour and says that it routes.
+    still a neighbour and says that it routes.  So does every host that forwards
+    (the R flag of its neighbour advertisements), so this comes after all that
+    anybody has told, and only link-local addresses count, from which routers
+    speak (6.1.2).
     """
-    if was_revoked(question):
+    if was_revoked(question) or has_no_gateway(question):
         return None
     routers = [
         neighbour
         for neighbour in question.index.neighbours(question.link.name, question.family)
-        if neighbour.router
+        if neighbour.router and neighbour.ip.is_link_local
     ]
     if not routers:
         return None
@@ -246,8 +249,8 @@ TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_metadata,
     _from_main_default,
     _from_lease,
-    _from_router_advertisement,
     _from_only_gateway,
+    _from_router_advertisement,
 )
 LADDER = (*TOLD, _from_guess, _from_own_table)
 GUESS = "guess"
