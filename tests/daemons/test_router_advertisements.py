@@ -95,6 +95,10 @@ class World:
             if info and not info.get("tentative") and not info.get("dadfailed")
         ]
 
+    def has_all_addresses(self, interfaces: str) -> bool:
+        told = self.lab.ip("S", "-6", "address", "show", "scope", "global")
+        return " tentative" not in told and ("privext" not in interfaces or " temporary" in told)
+
     def ruled(self) -> set[str]:
         """Addresses with a rule."""
         return set(re.findall(r"from (\S*:\S*) lookup", self.rules()))
@@ -213,6 +217,8 @@ def begin(lab, boot, tree, record_property) -> Iterator[Callable[..., World]]:
         world.router.says(*(words or usual()))
         world.server.run("ifup", "-a", timeout=90)
         wait_until(lambda: world.usable("ens3") and world.usable("ens4"), 20)
+        # Nobody listens yet: what comes after the apply would go unserved.
+        wait_until(lambda: world.has_all_addresses(interfaces))
         world.server.run("source-routing", "apply")
         world.is_well()
         world.server.listen()
