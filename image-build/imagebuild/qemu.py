@@ -158,18 +158,26 @@ class VirtualGuest:
         before = self._boot_id()
         if not before:
             raise BuildError("the machine does not tell which boot this is")
-        # A clean restart; the agent may be gone before it can answer.
-        with contextlib.suppress(BuildError):
-            self.run(["systemctl", "--no-block", "reboot"], timeout=10)
+        refused = ""
         until = time.monotonic() + 60 * self.patience
         while time.monotonic() < until:
-            if not self.alive():
-                raise BuildError(f"the machine ended instead of rebooting:\n{self.console()}")
+            # A clean restart; the agent may be gone before it can answer.
             with contextlib.suppress(BuildError):
-                if self._agent.ping() and self._boot_id() not in ("", before):
-                    return
-            time.sleep(2)
-        raise BuildError(f"the machine did not come back from its reboot:\n{self.console()}")
+                done = self.run(["systemctl", "--no-block", "reboot"], timeout=10)
+                refused = f"{done.stdout}{done.stderr}" if done.returncode else ""
+            asked = time.monotonic()
+            # One that is as it was after so long has not heard it, and is asked again.
+            while time.monotonic() < min(until, asked + 15 * self.patience):
+                if not self.alive():
+                    raise BuildError(f"the machine ended instead of rebooting:\n{self.console()}")
+                with contextlib.suppress(BuildError):
+                    told = self._boot_id() if self._agent.ping() else ""
+                    if told and told != before:
+                        return
+                time.sleep(2)
+        raise BuildError(
+            f"the machine did not come back from its reboot: {refused}\n{self.console()}"
+        )
 
     def _boot_id(self) -> str:
         # Empty when the question died with the services of a boot that is ending.

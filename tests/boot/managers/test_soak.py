@@ -118,7 +118,9 @@ def test_what_gives_no_event_is_found_by_the_timer_once_that_is_enabled(served: 
     assert asked.stdout.strip() == "disabled"
     told = served.shell("systemctl list-units --plain --no-legend 'source-routing*.socket'")
     sockets = " ".join(line.split()[0] for line in told.splitlines())
-    served.shell(f"systemctl stop {sockets}")  # nobody is told any more
+    # Nobody is told any more, and who was told has ended.
+    services = sockets.replace(".socket", ".service")
+    served.shell(f"systemctl stop {sockets} {services}")
     served.shell(FLUSH_RULES)
     assert served.rules() == set()
     # The first time is a minute after the boot, which is less than that ago.
