@@ -77,6 +77,10 @@ def main(wanted: Sequence[str]) -> None:
     log = os.open(cache() / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
+    with contextlib.suppress(OSError):
+        # A session is a scheduling group of its own, in which niceness counts for nothing
+        # outside of it (sched(7), autogroup).
+        Path("/proc/self/autogroup").write_text("15")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for make in _makers(wanted):
         try:

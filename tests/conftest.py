@@ -28,6 +28,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
 
     items.sort(key=rank)
+    for item in items:
+        if TESTS / "images" in item.path.parents:
+            item.add_marker(pytest.mark.heavy)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -38,7 +38,12 @@ class Golden(NamedTuple):
     nics: int
 
 
-@pytest.fixture(scope="module", params=KINDS)
+_PARAMS = [
+    pytest.param(name, marks=[pytest.mark.heavy] if "machine" in name else []) for name in KINDS
+]
+
+
+@pytest.fixture(scope="module", params=_PARAMS)
 def golden(request: pytest.FixtureRequest) -> Golden:
     name, nics = KINDS[request.param]
     return Golden(request.getfixturevalue(name), nics)
