@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -84,7 +85,11 @@ def _build(target: Path, make: Callable[[Path], None]) -> None:
 
 
 def _prune(where: Path, family: str, current: str, keep_days: float) -> None:
-    for path in where.glob(f"{family}-????????????*"):
+    # Nothing of a family whose name only begins the same.
+    member = re.compile(rf"{re.escape(family)}-[0-9a-f]{{12}}(\..*)?")
+    for path in where.iterdir():
+        if not member.fullmatch(path.name):
+            continue
         if path.name == current or time.time() - path.stat().st_mtime < keep_days * 86400:
             continue
         lock_path = where / f".{path.name}.lock"

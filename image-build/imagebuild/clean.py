@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -34,7 +33,6 @@ _EMPTIED: Tuple[str, ...] = (
     "var/lib/apt/lists",
     "var/cache/apt/archives",
     "var/log/journal",
-    "run",
     "tmp",
     "var/tmp",
 )
@@ -55,27 +53,36 @@ def clamp_times(root: Path, date: int) -> None:
                 os.utime(path, (date, date), follow_symlinks=False)
 
 
+# By the root's own shell, so that a link in an image never leads to the host's files.
+# Emptied, not absent: without a machine-id systemd thinks of a factory reset and
+# mounts /etc read-only in early boot on some setups; and a copy of it would give
+# every server the same DHCP client identity.
+_SCRIPT = f"""
+rm -f -- {" ".join(f"/{pattern}" for pattern in _FILES)}
+for directory in {" ".join(f"/{name}" for name in _EMPTIED)}; do
+    if [ -d "$directory" ] && [ ! -L "$directory" ]; then
+        find "$directory" -xdev -mindepth 1 -delete
+    fi
+done
+[ ! -L /etc/machine-id ] || rm -f /etc/machine-id
+: >/etc/machine-id
+if [ ! -L /var/lib/dbus/machine-id ]; then
+    rm -f /var/lib/dbus/machine-id
+fi
+"""
+
+
 def clean(root: Path) -> None:
     """Leave what operators expect of a golden image."""
     # cloud-init's own part first: its state, logs and seed, and what packages
     # have put into /etc/cloud/clean.d.
     run_in(root, ["cloud-init", "clean", "--logs", "--seed"])
-    for pattern in _FILES:
-        for path in root.glob(pattern):
-            path.unlink()
-    for name in _EMPTIED:
-        directory = root / name
-        if directory.is_dir() and not directory.is_symlink():
-            for entry in directory.iterdir():
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-    # Emptied, not absent: an absent one makes systemd think of a factory reset
-    # and mounts /etc read-only in early boot on some setups; and a copy of it
-    # would give every server the same DHCP client identity.
-    (root / "etc/machine-id").write_text("")
-    with contextlib.suppress(FileNotFoundError):
-        dbus = root / "var/lib/dbus/machine-id"
-        if not dbus.is_symlink():
-            dbus.unlink()
+    run_in(root, ["sh", "-euc", _SCRIPT])
+    # Covered by a file system of its own while programs run in the root.
+    run = root / "run"
+    if run.is_dir() and not run.is_symlink():
+        for entry in run.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()

@@ -126,9 +126,7 @@ def _already(raw: Path, stanza: Optional[str]) -> Optional[Contents]:
 def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -> Contents:
     diskfile.mount_root(raw, root, read_only=False)
     try:
-        if not (root / "etc/cloud/cloud.cfg").is_file():
-            raise BuildError(f"{root} has no /etc/cloud/cloud.cfg: it is no image with cloud-init")
-        _check_machine(root)
+        _check_kind(root)
         if shutil.disk_usage(root).free < _ROOM:
             raise BuildError(
                 f"{root}: No space left in the image, {_ROOM >> 20} MiB are needed; "
@@ -165,6 +163,12 @@ def _install_packages(root: Path, packages: List[str]) -> None:
         raise BuildError(f"{root}: installing {' '.join(packages)}: {' '.join(said)}")
 
 
+def _check_kind(root: Path) -> None:
+    if not (root / "etc/cloud/cloud.cfg").is_file():
+        raise BuildError(f"{root} has no /etc/cloud/cloud.cfg: it is no image with cloud-init")
+    _check_machine(root)
+
+
 def _check_machine(root: Path) -> None:
     """What runs in the chroot runs on this machine; better said than met as ENOEXEC."""
     program = (root / "usr/bin/env").resolve()
@@ -182,6 +186,7 @@ def _check_machine(root: Path) -> None:
 
 def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> Optional[Contents]:
     """The same, in libguestfs' own small machine; the checkout is carried into it."""
+    lacking = _looked_at(raw)
     place = "/var/lib/source-routing-bake"
     with tempfile.TemporaryDirectory(dir=raw.parent, prefix="carried-") as name:
         carried = Path(name) / Path(place).name
@@ -202,14 +207,18 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
         )
         argv: List[str] = ["virt-customize", "--quiet", "--format", "raw", "--add", str(raw)]
         argv += ["--copy-in", f"{carried}:{Path(place).parent}"]
-        argv += ["--install", ",".join(_NEEDS), "--run-command", installer]
+        # Installing asks the network for lists, also where nothing is missing.
+        argv += ["--install", ",".join(lacking)] if lacking else []
+        argv += ["--run-command", installer]
         argv += ["--run-command", f'python3 -B -c "{cleaning}"', "--delete", place]
         argv += ["--truncate", "/etc/machine-id"]
         with progress.step("baking the module into it with virt-customize"):
             done = attempt(argv, timeout=3600)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise BuildError(f"virt-customize: {' '.join(said[-1:])}")
+        # After its error it tells how to report a bug.
+        errors = [line for line in said if line.startswith("virt-customize: error: ")]
+        raise BuildError(" ".join(errors[:1] or said[-1:]))
     try:
         with verify.look_into(raw) as root:
             found, held = verify.faults(root), provenance.contents(root)
@@ -219,6 +228,20 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
     if found:
         raise BuildError(f"it would not serve: {'; '.join(found)}")
     return held
+
+
+def _looked_at(raw: Path) -> List[str]:
+    """What the image lacks; an image that cannot be looked into here is taken for one that may."""
+    with contextlib.ExitStack() as stack:
+        try:
+            root = stack.enter_context(verify.look_into(raw))
+        except BuildError:
+            return list(_NEEDS)  # LVM
+        try:
+            _check_kind(root)
+            return install.lacking(root)
+        except BuildError as error:
+            raise BuildError(str(error).replace(str(root), "it")) from error
 
 
 def missing_programs(way: str) -> List[str]:

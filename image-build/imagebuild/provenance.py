@@ -93,13 +93,16 @@ def _os_release(root: Path) -> Dict[str, str]:
     return {name: "".join(shlex.split(value)) for name, value in pairs}
 
 
-def write_beside(image: Path, held: Contents) -> Iterator[Path]:
-    """Write the three files, each at once or not at all; tells their paths."""
+def write_beside(image: Path, held: Contents, module: bool = True) -> Iterator[Path]:
+    """Write the three files, each at once or not at all; tells their paths.
+
+    Without the `module` nothing of ours is in the image but how it was made.
+    """
     digest = _sha256(image)
     texts = {
         "sha256": f"{digest}  {image.name}\n",
         "manifest.json": json.dumps(manifest(image, held, digest), indent=1) + "\n",
-        "spdx.json": json.dumps(spdx(image, held, digest), indent=1) + "\n",
+        "spdx.json": json.dumps(spdx(image, held, digest, module), indent=1) + "\n",
     }
     for suffix, text in texts.items():
         path = image.with_name(f"{image.name}.{suffix}")
@@ -129,7 +132,7 @@ def manifest(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
     }
 
 
-def spdx(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
+def spdx(image: Path, held: Contents, digest: str, module: bool = True) -> Dict[str, Any]:
     """An SPDX 2.3 document: the image, its packages, and what we have put into it.
 
     https://spdx.github.io/spdx-spec/v2.3/
@@ -152,6 +155,8 @@ def spdx(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
         "checksums": [{"algorithm": "SHA256", "checksumValue": digest}],
     }
     parts = [_spdx_package(number, package, held) for number, package in enumerate(held.packages)]
+    if module:
+        parts.insert(0, ours)
     describes = {
         "spdxElementId": "SPDXRef-DOCUMENT",
         "relationshipType": "DESCRIBES",
@@ -168,7 +173,7 @@ def spdx(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
             "created": _created(),
             "creators": [f"Tool: {told.name}-image-build-{told.version}"],
         },
-        "packages": [whole, ours, *parts],
+        "packages": [whole, *parts],
         "relationships": [
             describes,
             *(
@@ -177,7 +182,7 @@ def spdx(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
                     "relationshipType": "CONTAINS",
                     "relatedSpdxElement": part["SPDXID"],
                 }
-                for part in (ours, *parts)
+                for part in parts
             ),
         ],
     }

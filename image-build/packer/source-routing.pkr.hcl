@@ -113,6 +113,9 @@ build {
       "rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /etc/ssh/ssh_host_*",
       "cloud-init clean --logs --seed",
       "truncate --size=0 /etc/machine-id",
+      # It would save the seed of this machine's random numbers at shutdown.
+      "systemctl stop systemd-random-seed.service",
+      "rm -f /var/lib/systemd/random-seed",
     ]
   }
 

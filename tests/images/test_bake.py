@@ -56,8 +56,8 @@ def image(downloaded: Path, scratch: Path) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def _bake(image: Path, *options: str | Path) -> Completed:
-    return attempt([BAKE, "--way", "loop", "--uncompressed", image, *options], timeout=300)
+def _bake(image: Path, *options: str | Path, way: str = "loop") -> Completed:
+    return attempt([BAKE, "--way", way, "--uncompressed", image, *options], timeout=300)
 
 
 def _digest(path: Path) -> str:
@@ -140,19 +140,52 @@ def _tree(place: Path, *, machine: int | None = None) -> Path:
     return tree
 
 
+@pytest.mark.parametrize("way", ["loop", "virt-customize"])
 @pytest.mark.parametrize(
     ("machine", "reason"),
     [(None, "no image with cloud-init"), (183, "is for aarch64"), (243, "is for riscv64")],
 )
 def test_an_image_of_another_kind_is_refused(
-    tmp_path: Path, machine: int | None, reason: str
+    tmp_path: Path, machine: int | None, reason: str, way: str
 ) -> None:
     image = tmp_path / "image.qcow2"
     tree = _tree(tmp_path, machine=machine)
     subprocess.run(["sh", "-euc", make_image(str(tree), str(image))], check=True)
     before = _digest(image)
-    _refused(_bake(image), reason)
+    _refused(_bake(image, way=way), reason)
     assert _digest(image) == before
+
+
+def test_links_in_an_image_do_not_lead_the_cleaning_to_this_machine(
+    plain: Callable[[str], Path], overlay: Callable[[Path], Overlay], scratch: Path
+) -> None:
+    """What they lead to in the image is cleaned, as the image sees it."""
+    here = scratch / "this-machine"
+    here.mkdir()
+    names = ("ssh/ssh_host_rsa_key", "logs/some.log", "lists/some", "machine-id")
+    for name in names:
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text("this machine's own\n")
+    root = overlay(plain("trixie"))
+    links = {"etc/ssh": "ssh", "var/log": "logs", "etc/machine-id": "machine-id"}
+    spoil = "".join(
+        f'rm -rf "$ROOT/{link}"; ln -s "{here}/{target}" "$ROOT/{link}"; '
+        for link, target in {**links, "var/lib/apt": ""}.items()
+    )
+    code = f"""{spoil}
+        mkdir -p "$ROOT{here}/ssh"
+        echo secret >"$ROOT{here}/ssh/ssh_host_rsa_key"
+        cd "{payload.CHECKOUT}/image-build"
+        python3 -B -c 'import sys
+from pathlib import Path
+from imagebuild import clean
+clean.clean(Path(sys.argv[1]))' "$ROOT"
+        test ! -e "$ROOT{here}/ssh/ssh_host_rsa_key"
+    """
+    done = root.host(code)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in names:
+        assert (here / name).read_text() == "this machine's own\n"
 
 
 def test_an_image_whose_own_disk_is_full_is_left_as_it_was(image: Path, tmp_path: Path) -> None:
