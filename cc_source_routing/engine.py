@@ -20,7 +20,7 @@ from .commands import run
 from .diff import Operation, SetGroup, SetSysctl, sysctl_overrides
 from .errors import ApplyError, CommandError, DiscoveryError, FileError
 from .files import FileChanges, file_deviations, lock, read_text, write_files
-from .gateway import EARLIER_RUN
+from .gateway import EARLIER_RUN, SILENT
 from .metadata import metadata_to_json
 from .model import (
     ConfigFile,
@@ -32,7 +32,7 @@ from .model import (
     RoutingPlan,
     Stanza,
 )
-from .observe import STANZA_PATH, observe
+from .observe import STANZA_PATH, observe, routerless
 from .planner import build_plan
 from .previous import PREVIOUS_PATH, previous_to_json
 from .render import networkd
@@ -329,6 +329,8 @@ def _gateways(seen: View) -> Dict[Tuple[str, int], PreviousGateway]:
                 gateways[nic.name, family] = PreviousGateway(
                     gateway.source, gateway.ip, macs[nic.name]
                 )
+    for link in routerless(seen.stanza, seen.state):
+        gateways.setdefault((link.name, 6), PreviousGateway(SILENT, None, link.mac))
     return gateways
 
 

@@ -255,6 +255,7 @@ TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
 LADDER = (*TOLD, _from_guess, _from_own_table)
 GUESS = "guess"
 EARLIER_RUN = "earlier run"
+SILENT = "silent router"  # none is known: it was asked to speak up, and did not
 
 
 # A default route of main that came by router advertisement.  It is gone when the

@@ -188,7 +188,7 @@ class Lease:
 class PreviousGateway(NamedTuple):
     """What an interface's gateway was at the last apply, and who had told.
 
-    `ip` is None where that cannot be told any more.
+    `ip` is None where that cannot be told any more, or nobody has told.
     """
 
     source: str

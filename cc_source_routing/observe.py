@@ -22,7 +22,7 @@ from .metadata import read_metadata
 from .model import HostState, IPAddress, Link, Metadata, Stanza
 from .previous import read_previous
 from .selection import select_links
-from .solicit import ask_routers
+from .solicit import ANSWER_SECONDS, ask_routers
 from .stringchecks import id_fault
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def observe(
     )
     waiting = routerless(stanza, state) if solicit else []
     if waiting:
-        state = replace(state, neighbours=ask_routers(kernel, waiting))
+        asked = all(_was_asked(link, state) for link in waiting)
+        wait = 0.0 if asked else ANSWER_SECONDS
+        state = replace(state, neighbours=ask_routers(kernel, waiting, wait))
     candidates = unanswered(stanza, state)
     if not candidates:
         return state
@@ -121,12 +123,23 @@ def routerless(stanza: Stanza, state: HostState) -> List[Link]:
     One that is configured by hand would have its gateway from there too.
     """
     index = HostIndex(state)
+    with_ipv6 = [
+        link for link in state.links if not link.loopback and index.addresses(link.name, 6)
+    ]
+    if len(with_ipv6) < 2:
+        return []  # main's own default serves it
     return [
         question.link
         for question in _untold(stanza, index)
         if question.family == 6
         and any(address.dynamic for address in index.addresses(question.link.name, 6))
     ]
+
+
+def _was_asked(link: Link, state: HostState) -> bool:
+    """Whether its router was asked or known before: who was silent once is not waited for."""
+    earlier = state.previous.gateways.get((link.name, 6))
+    return earlier is not None and earlier.mac == link.mac
 
 
 def _untold(stanza: Stanza, index: HostIndex) -> Iterator[Question]:

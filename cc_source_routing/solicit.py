@@ -31,9 +31,7 @@ HOP_LIMIT = 255  # any other is dropped (RFC 4861 6.1.1)
 SOLICITATION = bytes([133, 0, 0, 0, 0, 0, 0, 0])
 
 
-def ask_routers(
-    kernel: Kernel, links: Sequence[Link], wait: float = ANSWER_SECONDS
-) -> Tuple[Neighbour, ...]:
+def ask_routers(kernel: Kernel, links: Sequence[Link], wait: float) -> Tuple[Neighbour, ...]:
     """The neighbours, once a router of each of `links` is among them or `wait` seconds are over."""
     asked = frozenset(link.name for link in links if _ask(link))
     deadline = time.monotonic() + wait

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("pyroute2")
 
-from cc_source_routing.gateway import ADVERTISED
+from cc_source_routing import observe
+from cc_source_routing.gateway import ADVERTISED, SILENT
 from cc_source_routing.model import (
     TABLE_MAIN,
     Address,
@@ -22,6 +24,7 @@ from cc_source_routing.model import (
     Stanza,
 )
 from cc_source_routing.observe import routerless
+from cc_source_routing.solicit import ANSWER_SECONDS
 
 ENS3 = Link(2, "ens3", "fa:16:3e:00:00:03")
 ENS4 = Link(3, "ens4", "fa:16:3e:00:00:04")
@@ -81,6 +84,44 @@ def test_a_router_that_has_said_goodbye_is_not_begged():
 @pytest.mark.parametrize("stanza", [Stanza(families=frozenset((4,))), Stanza(exclude=("ens4",))])
 def test_who_does_not_want_ipv6_there_sends_nothing(stanza: Stanza):
     assert names(SECOND_UNTOLD, stanza) == []
+
+
+def test_one_nic_alone_needs_no_router_of_its_own():
+    state = replace(SECOND_UNTOLD, links=(ENS4,), addresses=SECOND_UNTOLD.addresses[1:])
+    assert names(state) == []
+
+
+class Deaf:
+    """A kernel whose links nobody answers on."""
+
+    def __init__(self, state: HostState):
+        self.state = state
+
+    def neighbours(self) -> tuple[Neighbour, ...]:
+        return self.state.neighbours
+
+
+def test_who_was_silent_is_asked_again_but_not_waited_for_again(monkeypatch):
+    """Else each event of a NIC without a router would take seconds, under the lock."""
+    waited: list[float] = []
+
+    def ask(_kernel: object, _links: object, wait: float) -> tuple[Neighbour, ...]:
+        waited.append(wait)
+        return ()
+
+    silent = Previous(gateways={("ens4", 6): PreviousGateway(SILENT, None, ENS4.mac)})
+    replaced = Previous(gateways={("ens4", 6): PreviousGateway(SILENT, None, ENS3.mac)})
+    monkeypatch.setattr(observe, "ask_routers", ask)
+    monkeypatch.setattr(observe, "observe_kernel", lambda kernel: kernel.state)
+    for previous in (Previous(), silent, replaced):
+        monkeypatch.setattr(observe, "read_previous", lambda _root, previous=previous: previous)
+        observe.observe(
+            Deaf(SECOND_UNTOLD),  # type: ignore[arg-type]
+            Path("/nonexistent"),
+            Stanza(gateway_guess="never"),
+            solicit=True,
+        )
+    assert waited == [ANSWER_SECONDS, 0.0, ANSWER_SECONDS]
 
 
 def test_it_has_nothing_to_do_with_guessing():
