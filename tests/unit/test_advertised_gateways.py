@@ -13,6 +13,8 @@ from cc_source_routing.model import (
     PROTO_RA,
     Address,
     HostState,
+    Metadata,
+    MetadataPort,
     Neighbour,
     Previous,
     PreviousGateway,
@@ -97,6 +99,29 @@ def test_a_router_that_took_itself_back_is_a_gateway_no_more():
 def test_where_advertisements_make_no_default_a_router_among_the_neighbours_will_do():
     neighbour = Neighbour("ens4", ip_address("fe80::a"), reachable=True, router=True)
     assert told(state_of(neighbours=(neighbour,))) == ("fe80::a", "router advertisement")
+
+
+FORWARDING = Neighbour("ens4", ip_address("fe80::d0c"), reachable=True, router=True)
+
+
+def test_a_host_that_forwards_is_no_gateway_where_a_route_tells_of_one():
+    """The R flag of its neighbour advertisements makes it a router to the kernel, too."""
+    behind = route("fd00:1::/64 via fe80::a", "ens4")
+    found = gateway_of(state_of(behind, neighbours=(FORWARDING,)))
+    assert str(found.ip) == "fe80::a"
+
+
+def test_a_global_address_is_nobodys_advertisement():
+    other = FORWARDING._replace(ip=ip_address("2001:db8:4::d0c"))
+    assert told(state_of(neighbours=(other,))) is None
+
+
+def test_a_port_that_has_no_gateway_by_the_clouds_word_gets_none_from_its_neighbours():
+    state = state_of(neighbours=(FORWARDING,))
+    mac = next(link.mac for link in state.links if link.name == "ens4")
+    port = MetadataPort(mac, addresses=(ip_interface("2001:db8:4::1/64"),))
+    listed = replace(state, metadata=Metadata((port,)))
+    assert told(listed) is None
 
 
 @pytest.mark.parametrize("source", ["stanza", ADVERTISED])
