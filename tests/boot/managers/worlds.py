@@ -237,7 +237,12 @@ _WORLDS = (
             dhcp=dhcp,
             nics=nics,
         )
-        for suite, dhcp, nics in (("trixie", False, 4), ("trixie", True, 2), ("sid", False, 4))
+        for suite, dhcp, nics in (
+            ("bookworm", False, 2),
+            ("trixie", False, 4),
+            ("trixie", True, 2),
+            ("sid", False, 4),
+        )
     ),
     World(
         "trixie",
