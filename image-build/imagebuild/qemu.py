@@ -36,6 +36,10 @@ _PROBE = bytes.fromhex("ba0105 b010 ee f4".replace(" ", "")).ljust(510, b"\0") +
 _PROBE_EXIT = 0x10 * 2 + 1
 
 
+# In which a machine, emulated too, has gone down far enough to be another boot's,
+# or has not heard the order.
+REBOOT_SECONDS = 90.0
+
 _KVM = ("-accel", "kvm", "-cpu", "host")
 # QEMU 7.2's cx16 makes newer kernels double-fault.
 _TCG = ("-accel", "tcg,thread=multi", "-cpu", "max,-cx16")
@@ -99,8 +103,9 @@ class VirtualGuest:
 
     @property
     def patience(self) -> float:
-        # Emulated, a kernel and its services take some twenty times longer.
-        return 1.0 if kvm_boots(self._image) else 6.0
+        # Emulated, a kernel and its services take some twenty times longer, and longer
+        # still where other tests want the same cores.
+        return 1.0 if kvm_boots(self._image) else 12.0
 
     def start(self) -> None:
         """Power on, from the image as it was built."""
@@ -167,7 +172,7 @@ class VirtualGuest:
                 refused = f"{done.stdout}{done.stderr}" if done.returncode else ""
             asked = time.monotonic()
             # One that is as it was after so long has not heard it, and is asked again.
-            while time.monotonic() < min(until, asked + 15 * self.patience):
+            while time.monotonic() < min(until, asked + REBOOT_SECONDS):
                 if not self.alive():
                     raise BuildError(f"the machine ended instead of rebooting:\n{self.console()}")
                 with contextlib.suppress(BuildError):
