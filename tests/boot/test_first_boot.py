@@ -39,7 +39,7 @@ class Golden(NamedTuple):
 
 
 _PARAMS = [
-    pytest.param(name, marks=[pytest.mark.heavy] if "machine" in name else []) for name in KINDS
+    pytest.param(name, marks=[pytest.mark.machine] if "machine" in name else []) for name in KINDS
 ]
 
 
