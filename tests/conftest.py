@@ -13,7 +13,6 @@ for _path in (TESTS.parent, TESTS):
     if str(_path) not in sys.path:
         sys.path.insert(0, str(_path))
 
-import ahead  # noqa: E402
 from lab import Lab, demand, missing_for_lab  # noqa: E402
 from lab.netns import reap  # noqa: E402
 
@@ -31,12 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if TESTS / "images" in item.path.parents:
             item.add_marker(pytest.mark.heavy)
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    if not session.config.option.collectonly:
-        process = ahead.begin(session.items)
-        session.config.add_cleanup(lambda: ahead.end(process))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
