@@ -14,13 +14,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS.parent / "image-build")]
-
-if TYPE_CHECKING:
-    pass
 
 LOG = "ahead.log"
 
