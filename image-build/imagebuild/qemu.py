@@ -36,8 +36,7 @@ _PROBE = bytes.fromhex("ba0105 b010 ee f4".replace(" ", "")).ljust(510, b"\0") +
 _PROBE_EXIT = 0x10 * 2 + 1
 
 
-# In which a machine, emulated too, has gone down far enough to be another boot's,
-# or has not heard the order.
+# In which a machine, emulated too, has begun to go down, if it has heard the order.
 REBOOT_SECONDS = 90.0
 
 _KVM = ("-accel", "kvm", "-cpu", "host")
@@ -163,30 +162,33 @@ class VirtualGuest:
         before = self._boot_id()
         if not before:
             raise BuildError("the machine does not tell which boot this is")
-        refused = ""
+        refused, asked = "", float("-inf")
         until = time.monotonic() + 60 * self.patience
+        told = before
         while time.monotonic() < until:
-            # A clean restart; the agent may be gone before it can answer.
-            with contextlib.suppress(BuildError):
-                done = self.run(["systemctl", "--no-block", "reboot"], timeout=10)
-                refused = f"{done.stdout}{done.stderr}" if done.returncode else ""
-            asked = time.monotonic()
-            # One that is as it was after so long has not heard it, and is asked again.
-            while time.monotonic() < min(until, asked + REBOOT_SECONDS):
-                if not self.alive():
-                    raise BuildError(f"the machine ended instead of rebooting:\n{self.console()}")
+            # Only one that says itself that it is as it was has not heard the order.
+            if told == before and time.monotonic() > asked + REBOOT_SECONDS:
+                # A clean restart; the agent may be gone before it can answer.
                 with contextlib.suppress(BuildError):
-                    told = self._boot_id() if self._agent.ping() else ""
-                    if told and told != before:
-                        return
-                time.sleep(2)
+                    done = self.run(["systemctl", "--no-block", "reboot"], timeout=10)
+                    refused = f"{done.stdout}{done.stderr}" if done.returncode else ""
+                asked = time.monotonic()
+            if not self.alive():
+                raise BuildError(f"the machine ended instead of rebooting:\n{self.console()}")
+            told = ""
+            with contextlib.suppress(BuildError):
+                told = self._boot_id() if self._agent.ping() else ""
+            if told not in ("", before):
+                return
+            time.sleep(2)
         raise BuildError(
             f"the machine did not come back from its reboot: {refused}\n{self.console()}"
         )
 
     def _boot_id(self) -> str:
         # Empty when the question died with the services of a boot that is ending.
-        done = self.run(["cat", "/proc/sys/kernel/random/boot_id"])
+        # Nor may it wait for long: an answer that is lost in a restart never comes.
+        done = self.run(["cat", "/proc/sys/kernel/random/boot_id"], timeout=2)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def plug(self, port: Port, slot: int) -> None:
