@@ -134,6 +134,10 @@ def present(state: HostState, plan: Optional[RoutingPlan] = None) -> Footprint:
     planned = {rule.key for rule in plan.rules} if plan is not None else set()
     tables = {nic.table for nic in plan.nics} if plan is not None else set()
     tables |= set(state.saved_tables.values())
+    # An apply may have been killed before it could save either: then a rule that
+    # nobody else would make tells the priority, and our routes tell their tables.
+    priorities |= {rule.priority for rule in state.rules if rule.suppress_ifgroup == OUR_GROUP}
+    tables |= {route.table for route in state.routes if is_our_route(route)}
     return Footprint(
         frozenset(route for route in state.routes if is_our_route(route)),
         frozenset(
@@ -152,7 +156,7 @@ def is_our_route(route: Route) -> bool:
 
 
 def is_our_rule(rule: Rule, tables: Set[int], priorities: Iterable[int]) -> bool:
-    """By its protocol; or, adopted by networkd (``proto static``), by its exact form."""
+    """By its protocol; or, where networkd has it (``proto static``), by its exact form."""
     if rule.protocol == OUR_PROTOCOL:
         return True
     if rule.protocol != PROTO_STATIC or rule.other:

@@ -2,8 +2,8 @@
 
 Why declared natively: networkd deletes rules and routes that it does not know
 on a restart and when it configures a link anew (systemd#19106), unless they
-stand in its own files.  Equal ones that are in the kernel already it adopts;
-a rule's protocol then becomes ``static``, so rules are compared without it.
+stand in its own files.  Equal ones that are in the kernel already it adopts; to
+be equal a rule has to have its protocol, ``static`` (`as_declared`).
 
 Where the shared rules (the two lookups of main) go: into the drop-in of every
 NIC.  A rule in a .network file belongs to its link and goes when that link
@@ -35,6 +35,7 @@ from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
 from ..files import leftovers
 from ..model import (
     OUR_PROTOCOL,
+    PROTO_STATIC,
     SCOPE_LINK,
     TABLE_MAIN,
     ConfigFile,
@@ -62,13 +63,15 @@ from .waiting import waiting_nics
 # next start; the kernel is right already, and the event path keeps it so.
 #
 # A job of its own: networkctl speaks D-Bus, which is not there yet in cloud-init's
-# network stage, and nothing may wait for it there.
+# network stage, and nothing may wait for it there.  Again and again, since 257
+# refuses while it is reading them for somebody else, who was there before ours.
 RELOAD = (
     *("systemd-run", "--quiet", "--collect", "--no-block"),
     "--description=Tell systemd-networkd of changed source routing",
     "--property=After=dbus.service systemd-networkd.service",
     *("sh", "-c"),
-    'test -n "$(ip -o address show dynamic scope global)" || exec networkctl reload',
+    'test -z "$(ip -o address show dynamic scope global)" || exit 0; '
+    "for again in 1 2 4 8; do networkctl reload && exit; sleep $again; done; exit 1",
 )
 SERVICE = "systemd-networkd.service"
 DROP_IN = "50-source-routing.conf"
@@ -187,12 +190,16 @@ def has_drop_in(files: Iterable[ConfigFile]) -> bool:
 
 
 def as_declared(plan: RoutingPlan) -> RoutingPlan:
-    """`plan` with its IPv4 routes as the drop-ins have them, for the live kernel.
+    """`plan` with routes and rules as networkd has them, for the live kernel.
 
     networkd takes a route that it finds there for its own, flags and all, so one
     that lacks "onlink" would be set again without it (252).  IPv6 routes stay as
     they are: the kernel refuses "onlink" where main knows another way to the
     gateway (ip6_validate_gw in net/ipv6/route.c).
+
+    A rule of another protocol than its own is a foreign one to networkd, though it
+    has an equal one in a file, and goes whenever networkd configures a link anew
+    (routing_policy_rule_compare_func and link_drop_foreign_config in src/network).
     """
     nics = (
         replace(
@@ -203,10 +210,15 @@ def as_declared(plan: RoutingPlan) -> RoutingPlan:
                 else route
                 for route in nic.routes
             ),
+            rules=_as_networkds(nic.rules),
         )
         for nic in plan.nics
     )
-    return replace(plan, nics=tuple(nics))
+    return replace(plan, nics=tuple(nics), shared_rules=_as_networkds(plan.shared_rules))
+
+
+def _as_networkds(rules: Iterable[Rule]) -> Tuple[Rule, ...]:
+    return tuple(rule._replace(protocol=PROTO_STATIC) for rule in rules)
 
 
 # -- drop-ins --------------------------------------------------------------------

@@ -21,7 +21,15 @@ from cc_source_routing.diff import (
     present,
     wanted,
 )
-from cc_source_routing.model import OUR_GROUP, PROTO_STATIC, Previous, Route, Rule, Stanza
+from cc_source_routing.model import (
+    OUR_GROUP,
+    PROTO_STATIC,
+    Previous,
+    Route,
+    Rule,
+    Stanza,
+    rule_order,
+)
 from cc_source_routing.planner import build_plan
 
 from .hosts import SEED
@@ -83,6 +91,17 @@ def test_a_rule_that_networkd_adopted_is_kept_as_it_is():
     state = kernel_after(PLAN, SEED)
     adopted = tuple(rule._replace(protocol=PROTO_STATIC) for rule in state.rules)
     assert diff(WANT, present(replace(state, rules=adopted), PLAN)) == ()
+
+
+def test_networkds_rules_of_an_apply_that_was_killed_before_it_saved_anything_are_removed():
+    """Any first part of them, since that is as far as it may have come."""
+    state = kernel_after(PLAN, SEED)
+    rules = [rule._replace(protocol=PROTO_STATIC) for rule in sorted(state.rules, key=rule_order)]
+    off = build_plan(Stanza(enabled=False), SEED)
+    for count in range(len(rules)):
+        left = replace(state, rules=tuple(rules[:count]))
+        operations = diff(wanted(off, left), present(left, off))
+        assert {o.rule for o in operations if isinstance(o, DeleteRule)} == set(rules[:count])
 
 
 def test_a_second_copy_of_a_rule_is_removed():

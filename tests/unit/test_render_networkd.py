@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cc_source_routing.files import write_files
-from cc_source_routing.model import PlannedNic, RoutingPlan
+from cc_source_routing.model import PROTO_STATIC, PlannedNic, RoutingPlan
 from cc_source_routing.planner import build_plan
 from cc_source_routing.render import networkd
 from cc_source_routing.render.networkd_events import START, STOP
@@ -102,6 +102,14 @@ def test_the_kernel_gets_them_as_networkd_does_which_would_set_again_what_it_fin
     assert through and all(route.onlink for route in through)
     # The kernel may refuse it for IPv6, where main knows another way to the gateway.
     assert not any(route.onlink for route in plan.routes if route not in through)
+
+
+def test_the_kernel_gets_rules_of_networkds_protocol_or_they_would_be_foreign_to_it():
+    plan = networkd.as_declared(plan_of("networkd-dual-stack"))
+    assert {rule.protocol for rule in plan.rules} == {PROTO_STATIC}
+    assert [rule.key for rule in plan.rules] == [
+        rule.key for rule in plan_of("networkd-dual-stack").rules
+    ]
 
 
 def test_the_shared_rules_stand_in_the_file_of_every_nic():
