@@ -22,6 +22,9 @@ PREPARE = (
     f"mkdir -p /run/systemd/netif/links /run/systemd/netif/leases; echo ADMIN_STATE=%s >{LINK}\n"
 )
 
+# ens4 is there, and down.
+DOWN = "mount -t sysfs sysfs /sys; ip link add ens4 type veth peer name peer\n"
+
 
 @pytest.fixture()
 def box(tmp_path):
@@ -61,15 +64,21 @@ def test_the_same_addresses_again_are_applied_again_since_rules_may_be_gone(box)
 def test_when_addresses_are_only_lost_it_waits_for_them_to_come_back(box, shell):
     run(box, shell)
     box.answer("", ONE)
-    done = run(box, shell)
+    done = run(box, shell, prepare=DOWN)
     assert (done.applies, sleeps(box)) == (["apply"], ["3"])
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_a_link_that_is_gone_does_not_come_back_in_a_moment(box, shell):
+    run(box, shell)
+    box.answer("", ONE)
+    assert (run(box, shell).applies, sleeps(box)) == (["apply"], ["0.5"])
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix"])
 def test_ipv4_addresses_of_links_that_are_up_are_waited_for_less(box, shell):
     """Nothing has flapped: a lease is over."""
-    up = "mount -t sysfs sysfs /sys; ip link add ens4 type veth peer name peer\n"
-    up += "ip link set peer up; ip link set ens4 up\n"
+    up = DOWN + "ip link set peer up; ip link set ens4 up\n"
     run(box, shell)
     box.answer("", ONE)
     assert (run(box, shell, prepare=up).applies, sleeps(box)) == (["apply"], ["0.5"])
@@ -88,7 +97,7 @@ def test_when_one_is_lost_and_another_one_is_new_it_does_not_wait(box):
 def test_when_all_addresses_are_lost_it_waits_too(box):
     run(box)
     box.answer("", "")
-    assert (run(box).applies, sleeps(box)) == (["apply"], ["3"])
+    assert (run(box, prepare=DOWN).applies, sleeps(box)) == (["apply"], ["3"])
 
 
 def test_a_link_that_networkd_is_at_work_on_is_waited_for(box):
