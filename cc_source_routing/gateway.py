@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
 
 from .errors import Fault
-from .hostindex import CONFIGURED_PROTOCOLS, HostIndex
+from .hostindex import CONFIGURED_PROTOCOLS, HostIndex, is_routable
 from .model import (
     OUR_PROTOCOL,
     PROTO_BOOT,
@@ -188,18 +188,35 @@ def _from_router_advertisement(question: Question) -> Optional[Gateway]:
 
 
 def _from_only_gateway(question: Question) -> Optional[Gateway]:
+    """By whatever leads through the NIC; in table main, or else as the cloud tells it.
+
+    The kernel takes main's routes away with a link that goes down, and ifupdown
+    does not bring them back.
+    """
+    dev, family = question.link.name, question.family
     routes = [
-        route
-        for route in question.index.main_routes(question.link.name, question.family)
+        (route.dst, route.gateway)
+        for route in question.index.main_routes(dev, family)
         if route.gateway is not None and route.protocol in CONFIGURED_PROTOCOLS
     ]
-    gateways = {route.gateway for route in routes}
+    where = f"via {dev}"
+    port = question.index.port(question.link)
+    if not routes and port is not None:
+        routes = [
+            (route.to, route.via)
+            for route in port.routes
+            if route.to.version == family and question.index.is_on_link(dev, route.via)
+        ]
+        where = f"of the port in {port.source}"
+    # In a network without a router the DHCP server hands out a route to the metadata
+    # service by itself (Neutron's isolated metadata); it routes nothing else.
+    routes = [(to, via) for to, via in routes if is_routable(to)]
+    gateways = {via for _to, via in routes}
     if len(gateways) != 1:
         return None
     (ip,) = gateways
-    assert ip is not None
-    reason = f"only gateway of any route via {question.link.name} ({_shortest(routes).dst})"
-    return _gateway(question, ip, "only gateway", reason)
+    shortest = min((to for to, _via in routes), key=lambda to: (to.prefixlen, int(to[0])))
+    return _gateway(question, ip, "only gateway", f"only gateway of any route {where} ({shortest})")
 
 
 def _from_own_table(question: Question) -> Optional[Gateway]:
@@ -331,7 +348,3 @@ def _stanza_ip(entry: Optional[InterfaceStanza], family: int) -> Optional[IPAddr
 
 def _defaults(routes: Iterable[MetadataRoute], family: int) -> List[IPAddress]:
     return [r.via for r in routes if r.to.prefixlen == 0 and r.to.version == family]
-
-
-def _shortest(routes: List[Route]) -> Route:
-    return min(routes, key=lambda route: (route.dst.prefixlen, int(route.dst.network_address)))

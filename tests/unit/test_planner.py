@@ -299,6 +299,31 @@ class TestTheGatewayLadder:
         )
         assert self.gateway(replace(self.bare, routes=(*self.bare.routes, odd))) is None
 
+    @pytest.mark.parametrize(
+        ("told", "gateway"),
+        [
+            ({"10.0.0.0/8": "10.1.0.1"}, ("10.1.0.1", "only gateway")),
+            ({"10.0.0.0/8": "10.1.0.1", "172.16.0.0/12": "10.1.0.2"}, None),
+            ({"10.0.0.0/8": "10.99.0.1"}, None),
+            # Neutron's, in a network that has no router.
+            ({"169.254.169.254/32": "10.1.0.2"}, None),
+            (
+                {"169.254.169.254/32": "10.1.0.2", "10.0.0.0/8": "10.1.0.1"},
+                ("10.1.0.1", "only gateway"),
+            ),
+        ],
+    )
+    def test_the_clouds_routes_count_where_main_has_lost_its_own(self, told, gateway):
+        """As after a flap that nobody has mended: the kernel takes them away."""
+        routes = tuple(MetadataRoute(ip_network(to), ip_address(via)) for to, via in told.items())
+        port = MetadataPort(mac_of(3), "ens4", (ip_interface("10.1.0.5/24"),), routes)
+        assert self.gateway(replace(self.bare, metadata=Metadata((port,)))) == gateway
+
+    def test_the_way_to_the_metadata_service_tells_no_gateway(self):
+        isolated = route("169.254.169.254/32 via 10.1.0.2", "ens4")
+        state = replace(self.bare, routes=(*self.bare.routes, isolated))
+        assert self.gateway(state) is None
+
     def test_silence_does_not_take_away_what_was_found_before(self):
         own = Route(501, ip_network("0.0.0.0/0"), "ens4", ip_address("10.1.0.1"), protocol=83)
         state = replace(self.bare, routes=(*self.bare.routes, own))
