@@ -45,7 +45,9 @@ def event_files() -> Tuple[ConfigFile, ...]:
     return (
         ConfigFile(
             SCRIPT_PATH,
-            render_template("networkd-event.j2", router_event=router_events.SCRIPT_PATH),
+            render_template(
+                "networkd-event.j2", router_event=router_events.SCRIPT_PATH, service=SERVICE_UNIT
+            ),
             0o755,
         ),
         ConfigFile(PATH_PATH, render_template("networkd-event.path.j2")),

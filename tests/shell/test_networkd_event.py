@@ -8,7 +8,7 @@ import pytest
 
 from cc_source_routing.model import RoutingPlan
 from cc_source_routing.render import networkd
-from cc_source_routing.render.networkd_events import SCRIPT_PATH
+from cc_source_routing.render.networkd_events import SCRIPT_PATH, SERVICE_UNIT
 
 from .sandbox import SHELLS, Sandbox
 
@@ -36,12 +36,20 @@ def box(tmp_path):
     return sandbox
 
 
-def run(box: Sandbox, shell: str = "dash", state: str = "configured", prepare: str = ""):
+def run(
+    box: Sandbox,
+    shell: str = "dash",
+    state: str = "configured",
+    prepare: str = "",
+    command: str = "",
+):
     box._script(
         box.box / "ip", f'#!/bin/sh\necho "ip $*" >>{box.box}/calls\ncat {box.box}/answer\n'
     )
     mask = f'mount --bind {box.box}/ip "$(realpath "$(command -v ip)")"\n'
-    return box.run(f"{shell} {SCRIPT_PATH}", PREPARE % state + prepare + mask)
+    if (box.box / "systemctl").exists():
+        mask += f'mount --bind {box.box}/systemctl "$(realpath "$(command -v systemctl)")"\n'
+    return box.run(command or f"{shell} {SCRIPT_PATH}", PREPARE % state + prepare + mask)
 
 
 def sleeps(box: Sandbox) -> list[str]:
@@ -130,6 +138,39 @@ def test_what_changes_meanwhile_is_looked_at_too(box):
 def test_a_link_that_never_rests_does_not_keep_it_for_ever(box):
     box.mock("source-routing", f"/bin/sleep 0.02; : >{LINK}; {NOTHING}")
     assert run(box).applies == ["apply"] * 5
+
+
+@pytest.mark.parametrize(
+    ("late", "again"),
+    [(":", False), (f"echo >>{LINK}", True), (f"touch -d 1980-01-01 {LINK}", True)],
+)
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])  # busybox has a find of its own
+def test_what_changes_when_it_is_about_to_end_starts_it_again(box, shell, late, again):
+    assert (
+        started_again(box, f"{shell} {SCRIPT_PATH}; {late}; {shell} {SCRIPT_PATH} again") == again
+    )
+
+
+def test_what_never_rests_is_not_started_again_by_itself(box):
+    box.mock("source-routing", f"/bin/sleep 0.02; : >{LINK}; {NOTHING}")
+    assert not started_again(box, f"dash {SCRIPT_PATH}; dash {SCRIPT_PATH} again")
+
+
+def test_nor_is_what_fails(box):
+    box.mock("source-routing", f"echo >>{LINK}; exit 1")
+    assert not started_again(box, f"dash {SCRIPT_PATH}; dash {SCRIPT_PATH} again")
+
+
+def test_nor_anything_where_there_is_no_room_to_note_what_was_served(box):
+    full = f"dash {SCRIPT_PATH}; rm /run/source-routing/networkd-written; echo >>{LINK}"
+    assert not started_again(box, f"{full}; dash {SCRIPT_PATH} again")
+
+
+def started_again(box: Sandbox, commands: str) -> bool:
+    box._script(box.box / "systemctl", f'#!/bin/sh\necho "systemctl $*" >>{box.box}/calls\n')
+    run(box, command=f"dash -c '{commands}'")
+    calls = (box.box / "calls").read_text().splitlines()
+    return f"systemctl --no-block start {SERVICE_UNIT}" in calls
 
 
 def once(box: Sandbox, script: str) -> str:
