@@ -55,6 +55,26 @@ def test_killed_before_any_operation_no_rule_looks_into_an_empty_table(server, l
     assert die_at > 20
 
 
+def test_killed_before_any_operation_of_a_change_every_address_goes_on_answering(server, lab: Lab):
+    """From one plan to another, with other tables, priorities and gateways."""
+    cloud, command = server(rp_filter=1)
+    old, new = cloud.stanza(), cloud.stanza(rule_priority=7000, table_base=800)
+    with Driver(lab, "S") as driver:
+        for die_at in range(200):
+            command.configure(old)
+            assert driver(*command.argv("apply")).code == 0
+            command.configure(new)
+            killed = driver.faulty("kernel", die_at, *command.argv("apply"))
+            assert killed.code in (0, -9), killed
+            assert rules_without_a_default(lab, "S") == []
+            assert pings(lab, cloud.matrix()) == [], f"killed before operation {die_at}"
+            assert driver(*command.argv("apply")).code == 0
+            assert driver(*command.argv("check")).code == 0
+            if killed.code == 0:
+                break
+    assert die_at > 20
+
+
 def test_killed_in_the_middle_of_a_remove_the_next_one_finishes(server, lab: Lab):
     _cloud, command = server()
     before = snapshot(lab, "S")
