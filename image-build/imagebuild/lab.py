@@ -59,6 +59,15 @@ class Port:
         """The router's end of the cable."""
         return f"port-{self.name}"
 
+    @property
+    def router4(self) -> IPv4Interface:
+        """The gateway's address with its prefix length, as the router has it."""
+        return IPv4Interface(f"{self.gateway4}/{self.address4.network.prefixlen}")
+
+    @property
+    def router6(self) -> IPv6Interface:
+        return IPv6Interface(f"{self.gateway6}/{self.address6.network.prefixlen}")
+
 
 def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
     """`count` NICs; the first two are the public and the private one of a classic server."""
@@ -218,13 +227,17 @@ class Lab:
         for port in self.ports:
             self.pull(port)
 
+    def disconnect(self, port: Port) -> None:
+        """Take a NIC's cable out of the router: the NIC stays and has no carrier."""
+        self.router.run(["ip", "link", "set", port.tap, "down"])
+
+    def connect(self, port: Port) -> None:
+        """Put the cable back."""
+        self.router.run(["ip", "link", "set", port.tap, "up"])
+        _addresses(self.router, port.tap, port.router6)  # that went with the link
+
     def _guard(self, port: Port) -> None:
-        _addresses(
-            self.router,
-            port.tap,
-            IPv4Interface(f"{port.gateway4}/{port.address4.network.prefixlen}"),
-            IPv6Interface(f"{port.gateway6}/{port.address6.network.prefixlen}"),
-        )
+        _addresses(self.router, port.tap, port.router4, port.router6)
         self.router.run(["nft", "-f", "-"], stdin=anti_spoofing(port))
 
     def answers(self, address: object, *, count: int = 3) -> bool:
@@ -262,7 +275,7 @@ class Lab:
 def _addresses(namespace: Namespace, device: str, *addresses: object) -> None:
     for address in addresses:
         nodad = ["nodad"] if ":" in str(address) else []
-        namespace.run(["ip", "addr", "add", str(address), "dev", device, *nodad])
+        namespace.run(["ip", "address", "replace", str(address), "dev", device, *nodad])
     namespace.run(["ip", "link", "set", device, "up"])
 
 

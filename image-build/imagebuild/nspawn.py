@@ -28,6 +28,9 @@ PROGRAMS: Mapping[str, str] = {
     "setpriv": "util-linux",
 }
 
+# Where cloud-init finds the ConfigDrive of a guest that has no CD-ROM.
+SEED = "/var/lib/cloud/seed/config_drive"
+
 # nspawn's exit code under --keep-unit when the container asked for a reboot.
 _REBOOT = 133
 
@@ -61,7 +64,6 @@ class ContainerGuest:
     patience = 1.0
 
     def __init__(self, lab: Lab, lowers: Sequence[Path], drive: ConfigDrive, scratch: Path):
-        self.drive = drive
         self._lab = lab
         self._scratch = scratch
         self._lower = ":".join(str(path) for path in lowers)
@@ -73,13 +75,17 @@ class ContainerGuest:
         for name in ("upper", "work", "root"):
             (scratch / name).mkdir(parents=True, exist_ok=True)
         (scratch / "upper").chmod(0o755)  # it becomes the container's /
-        drive.write_tree(scratch / "upper/var/lib/cloud/seed/config_drive")
+        self._insert(drive)
         # The image's disk is not here, and systemd would call its absence a failure.
         (scratch / "upper/etc").mkdir()
         (scratch / "upper/etc/fstab").write_text("")
         unit = scratch / "upper/etc/systemd/system/systemd-networkd.service.d"
         unit.mkdir(parents=True)
         (unit / "50-lab-has-no-permanent-mac.conf").write_text(_MAC_MATCH)
+
+    def _insert(self, drive: ConfigDrive) -> None:
+        self.drive = drive
+        drive.write_tree(self._scratch / "upper" / SEED.lstrip("/"))
 
     def start(self) -> None:
         """Power on: new NICs, and whatever the disk holds by now."""
@@ -99,6 +105,8 @@ class ContainerGuest:
             "--resolv-conf=off",
             "--timezone=off",
             "--capability=CAP_NET_ADMIN",
+            # As Nova tells its own containers that they are its: they have no DMI.
+            "--setenv=product_name=OpenStack Nova",
             f"--network-namespace-path={self.network.path}",
         ]
         # Without it the container's /sys shows the host's NICs.
@@ -135,7 +143,8 @@ class ContainerGuest:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def reboot(self) -> None:
+    def reboot(self, drive: Optional[ConfigDrive] = None) -> None:
+        """With another `drive` it boots as another server, made from a snapshot of this one."""
         process = self._process
         if process is None:
             raise BuildError("the container is not running")
@@ -149,6 +158,9 @@ class ContainerGuest:
         if code != _REBOOT:
             raise BuildError(f"the container ended with {code} instead of rebooting")
         self._power_off()
+        if drive is not None:
+            self._lab.ports = tuple(drive.ports)
+            self._insert(drive)
         self.start()
 
     def stop(self) -> None:
