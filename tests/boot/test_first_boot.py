@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from imagebuild import nspawn, qemu
 
+from . import devices
 from .story import OFF, ON, Server, first_boot, hot_port, instance_of
 
 pytestmark = pytest.mark.boot
@@ -111,10 +112,10 @@ class TestWithTheStanza:
         assert failed.stdout == ""
 
     def test_applying_again_changes_nothing(self, served: Server) -> None:
-        before = _routing(served)
+        before = routing(served)
         done = served.guest.run(["source-routing", "apply"])
         assert done.returncode == 0, done.stderr
-        assert _routing(served) == before
+        assert routing(served) == before
 
     def test_a_port_that_is_plugged_in_is_served_and_pulled_out_leaves_nothing(
         self, served: Server
@@ -140,6 +141,36 @@ class TestWithTheStanza:
         code, said = served.check()
         assert code == 0, said
 
+    def test_bonds_and_vlans_are_served_as_they_come_fail_over_and_go(self, served: Server) -> None:
+        needs_a_kernel_of_its_own(served)
+        does(served, devices.PEER)
+        does(served, devices.ADD_BOND)
+        assert eventually(served, devices.asks(devices.BOND_ADDRESS)), routing(served)
+        before = routing(served)
+        active = does(served, devices.ACTIVE)
+        does(served, devices.FAIL_OVER)
+        assert eventually(served, f"test $({devices.ACTIVE}) != {active}")
+        assert eventually(served, devices.asks(devices.BOND_ADDRESS)), routing(served)
+        assert routing(served) == before
+        does(served, devices.ADD_VLAN)
+        assert eventually(served, devices.asks(devices.VLAN_ADDRESS)), routing(served)
+        assert served.check()[0] == 0
+        does(served, devices.REMOVE_VLAN)
+        assert eventually(served, f"! ip rule | grep -F {devices.VLAN_ADDRESS}")
+        assert eventually(served, devices.asks(devices.BOND_ADDRESS)), routing(served)
+        does(served, devices.REMOVE_BOND)
+        assert eventually(served, f"! ip rule | grep -F {devices.BOND_ADDRESS}")
+        assert eventually(served, f"! grep -rlw {devices.BOND} /etc/source-routing /etc/iproute2")
+        code, said = served.check()
+        assert code == 0, said
+
+    def test_a_vpn_that_takes_all_traffic_takes_no_replies(self, served: Server) -> None:
+        needs_a_kernel_of_its_own(served)
+        does(served, devices.ADD_VPN)
+        assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)
+        does(served, devices.REMOVE_VPN)
+        assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)
+
     def test_after_a_reboot_every_address_answers_again(self, served: Server) -> None:
         served.reboot()
         assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)
@@ -148,6 +179,17 @@ class TestWithTheStanza:
         assert served.boot.status["status"] == "done"
         code, said = served.check()
         assert code == 0, said
+
+
+def needs_a_kernel_of_its_own(server: Server) -> None:
+    if isinstance(server.guest, nspawn.ContainerGuest):
+        pytest.skip("this machine's kernel may have no bonds: the virtual machines are asked")
+
+
+def does(server: Server, script: str) -> str:
+    done = server.guest.run(["sh", "-c", script])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
 
 
 def eventually(server: Server, script: str) -> bool:
@@ -160,7 +202,7 @@ def eventually(server: Server, script: str) -> bool:
     return True
 
 
-def _routing(server: Server) -> list[str]:
+def routing(server: Server) -> list[str]:
     commands = (
         ["ip", "rule"],
         ["ip", "-6", "rule"],
