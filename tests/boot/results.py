@@ -12,31 +12,36 @@ from tabulate import tabulate
 KEY = "manager event"  # under which a test records a `Measured`
 
 LEGEND = """\
-healed: seconds from the end of the event until `check` is content and every address answers
+healed: seconds until `check` is content and every address answers, from the end of the event
+    or, where the network manager has to bring addresses back first, from when they can be used
 silent: the longest time without a reply of any address, in seconds, the event included
 lost elsewhere: packets lost by NICs that nothing happened to (one is sent each 20 ms)
 """
 
 
 class Measured(NamedTuple):
-    """What one event has cost one server, each time that it was made to happen."""
+    """What one event has cost one server, each time that it was made to happen.
+
+    Where nobody has listened all the time, silence and loss are not known.
+    """
 
     world: str
     event: str
     healed: Sequence[float]  # seconds
-    silence: Sequence[float]  # seconds
-    lost_elsewhere: Sequence[int]  # packets
+    silence: Sequence[float] = ()  # seconds
+    lost_elsewhere: Sequence[int] = ()  # packets
 
     def recorded(self) -> tuple[str, str]:
         return KEY, json.dumps(self._asdict())
 
-    def cells(self) -> tuple[str, str, str]:
-        return _told(self.healed), _told(self.silence), str(max(self.lost_elsewhere))
+    def cells(self) -> tuple[str, ...]:
+        lost = str(max(self.lost_elsewhere, default=""))
+        return str(len(self.healed)), _told(self.healed), _told(self.silence), lost
 
 
 def _told(times: Sequence[float]) -> str:
-    if len(times) == 1:
-        return f"{times[0]:.1f}"
+    if len(times) < 2:
+        return "".join(f"{time:.1f}" for time in times)
     return f"{statistics.median(times):.1f}, at most {max(times):.1f}"
 
 
@@ -47,5 +52,5 @@ def measured(properties: Iterable[tuple[str, object]]) -> list[Measured]:
 def table(found: Iterable[Measured]) -> str:
     """A line each server and event, in the order in which they happened."""
     rows = [(one.world, one.event, *one.cells()) for one in found]
-    headers = ("server", "event", "healed", "silent", "lost elsewhere")
+    headers = ("server", "event", "times", "healed", "silent", "lost elsewhere")
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)

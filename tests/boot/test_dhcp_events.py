@@ -63,10 +63,8 @@ def place(request: pytest.FixtureRequest, progress: Progress, scratch: Path) -> 
 
 @pytest.fixture(autouse=True)
 def _recorded(place: Place, record_property: Callable[[str, object], None]) -> Iterator[None]:
-    place.report.clear()
     yield
-    for name, told in place.report.items():
-        record_property(f"{place.name}: {name}", told)
+    place.recorded(record_property)
 
 
 def test_leases_of_both_families_are_served_from_the_first_boot(place: Place) -> None:

@@ -32,6 +32,7 @@ from .dhcp import DhcpServer
 from .managers import worlds
 from .managers.meter import Streams
 from .managers.worlds import World
+from .results import Measured
 from .router import Router
 from .story import ON, Server
 from .test_router_advertisements import TellingNothing, guard, says
@@ -56,7 +57,7 @@ OVERLAY = {
 }
 # What udev does where there is one: an ifup for each NIC, beside the boot.
 HOTPLUG = {
-    "/etc/cloud/cfg.d/99-lab.cfg": "network: {config: disabled}\n",
+    "/etc/cloud/cloud.cfg.d/99-lab.cfg": "network: {config: disabled}\n",
     "/etc/systemd/system/ifup@.service": (
         "[Unit]\nAfter=networking.service\n[Service]\nExecStart=/sbin/ifup --allow=hotplug %I\n"
         "RemainAfterExit=yes\n"
@@ -94,7 +95,7 @@ class Late:
     server: Server
     dhcp: DhcpServer
     router: Router
-    told: list[str] = field(default_factory=list)
+    told: list[Measured] = field(default_factory=list)
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -113,13 +114,6 @@ class Late:
         done = self.server.guest.run(["sh", "-c", script])
         assert done.returncode == 0, f"{script}: {done.stdout}{done.stderr}"
         return done.stdout
-
-    def plug_in(self, port: Port) -> None:
-        router = self.server.place.router
-        router.run(["ip", "link", "set", port.tap, "up"])
-        # It went with the link.
-        six = f"{port.gateway6}/{port.address6.network.prefixlen}"
-        router.run(["ip", "address", "replace", six, "dev", port.tap, "nodad"])
 
     def reboot(self) -> None:
         self.dhcp.stop()
@@ -154,7 +148,7 @@ def unplug(place: lab.Lab, port: Port) -> None:
             # Otherwise the router asks once a second for a neighbour that is not there.
             change = ["ip", "ntable", "change", "name", cache, "dev", one.tap, "retrans", "50"]
             place.router.run(change)
-    place.router.run(["ip", "link", "set", port.tap, "down"])
+    place.disconnect(port)
 
 
 # -- how late ---------------------------------------------------------------------
@@ -250,7 +244,7 @@ def delays(
 
 
 def served_at_once(late: Late, event: str, found: list[Delay]) -> None:
-    late.told += [f"{event}: {delay}" for delay in found]
+    late.told.append(Measured(f"{late.world.name}, late", event, [d.answer for d in found]))
     print(*(f"{late.world.name}: {event}: {delay}" for delay in found), sep="\n")
     assert statistics.median(delay.rule for delay in found) < WITHIN_SECONDS, found
     assert statistics.median(delay.answer for delay in found) < WITHIN_SECONDS, found
@@ -290,8 +284,8 @@ def late(request: pytest.FixtureRequest, progress: Progress, scratch: Path) -> I
 def _recorded(late: Late, record_property: Callable[[str, object], None]) -> Iterator[None]:
     late.told.clear()
     yield
-    for told in late.told:
-        record_property(late.world.name, told)
+    for measured in late.told:
+        record_property(*measured.recorded())
 
 
 def test_the_first_boot_waits_for_no_address(late: Late) -> None:
@@ -317,7 +311,7 @@ def boots_without_a_network(late: Late) -> None:
     assert (boot.status["status"], boot.status_code) == ("done", 0), boot.status
     assert boot.seconds < BOOT_SECONDS
     seconds = module_seconds(late)
-    late.told.append(f"our module without a network: {seconds:.2f} s")
+    late.told.append(Measured(f"{late.world.name}, late", "our module, no network", [seconds]))
     assert seconds < MODULE_SECONDS
 
 
@@ -337,7 +331,9 @@ def comes_to_life(late: Late) -> None:
     served_at_once(late, "the DHCP server answers", found)
 
     plugged = {str(late.unplugged.address4.ip)}
-    found = delays(late, lambda: late.plug_in(late.unplugged), plugged.intersection, 1, plugged)
+    found = delays(
+        late, lambda: late.server.place.connect(late.unplugged), plugged.intersection, 1, plugged
+    )
     served_at_once(late, "the cable is plugged in", found)
 
     words = [says(port) for port in late.ports]

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
+import statistics
 import subprocess
 import time
 import uuid
@@ -30,20 +32,39 @@ from imagebuild.progress import Progress
 from ..daemons.dhcp import trixie as servers
 from ..daemons.routers import Advertisement, Prefix
 from .dhcp import DhcpServer
+from .results import Measured
 from .router import Router
 from .story import ON, Server
 
 pytestmark = pytest.mark.boot
 
-WITHIN_SECONDS = 5.0
+# From what the manager has noticed to our rules, for most of what happens; a single
+# one may be later on a machine that has other things to do.
+WITHIN_SECONDS = 2.0
+AT_MOST_SECONDS = 8.0
+REPEAT = int(os.environ.get("SOURCE_ROUTING_REPEAT", "1"))
 # From the event until the manager has taken notice: not ours to hasten.
 MANAGER_SECONDS = 20.0
 OTHER_ROUTER = "fe80::2:2"
+PREFERRED_ROUTER = "fe80::3:3"
 OTHER_PREFIX = "2001:db8:99::/64"
 WORLDS = {
     "ifupdown": recipe.Recipe("bookworm", "ifupdown"),
     "networkd": recipe.Recipe("trixie", "networkd", kernel=False),
     "network-manager": recipe.Recipe("trixie", "network-manager", kernel=False),
+}
+
+_PRIVACY = "IPv6PrivacyExtensions=yes"
+TEMPORARY_ADDRESSES = {
+    "ifupdown": "sysctl -q net.ipv6.conf.{nic}.use_tempaddr=2",
+    "networkd": (
+        "for file in /etc/systemd/network/*{nic}.network; do mkdir -p $file.d; "
+        f"printf '[Network]\\n{_PRIVACY}\\n' >$file.d/60-lab.conf; done; networkctl reload"
+    ),
+    "network-manager": (
+        "id=$(nmcli -g GENERAL.CON-UUID device show {nic}); "
+        "nmcli connection modify $id ipv6.ip6-privacy 2 && nmcli device reapply {nic}"
+    ),
 }
 
 
@@ -66,7 +87,7 @@ class Place:
     server: Server
     router: Router
     dhcp: DhcpServer
-    report: dict[str, str] = field(default_factory=dict)
+    report: dict[str, list[float]] = field(default_factory=dict)  # seconds
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -134,18 +155,29 @@ class Place:
 
     def heals(self, event: str, condition: Callable[[], object]) -> None:
         """By itself, in time; and everything that must hold after any event."""
-        seconds = _within(WITHIN_SECONDS, lambda: condition() and not self.check(), self)
-        self.report[event] = f"{seconds:.1f} s"
-        print(f"{self.name}: {event}: over after {seconds:.1f} s")
+        self.is_over(event, condition)
         assert self.silent() == [], self.story()
         assert self.duplicates() == []
         there = self.shell("ip -6 address show scope global")
         assert self.ruled() <= set(re.findall(r"inet6 (\S+)/", there)), self.story()
 
+    def is_over(self, event: str, condition: Callable[[], object]) -> None:
+        seconds = _within(AT_MOST_SECONDS, condition, self)
+        self.report.setdefault(event, []).append(seconds)
+        _within(AT_MOST_SECONDS, lambda: not self.check(), self)
+        print(f"{self.name}: {event}: over after {seconds:.1f} s")
+
     def story(self) -> str:
         commands = "ip -6 address; ip -6 route show table all; ip -N -6 rule; ip -4 rule"
         journal = "journalctl -b --no-pager -o short-precise | grep source-routing | tail -60"
         return self.shell(f"{commands}; {journal}") + self.check()
+
+    def recorded(self, record_property: Callable[[str, object], None]) -> None:
+        for event, seconds in self.report.items():
+            record_property(*Measured(self.name, event, seconds).recorded())
+        every = [second for seconds in self.report.values() for second in seconds]
+        self.report.clear()
+        assert statistics.median(every or [0.0]) < WITHIN_SECONDS, every
 
     def usual(self, *changed: Advertisement) -> None:
         """Let the router say what it always says, but for what has changed."""
@@ -241,14 +273,14 @@ def test_all_is_well_within_seconds_after_whatever_the_network_says(
     failures = {}
     for event in (*ROUTER_EVENTS, *LEASE_EVENTS.get(place.name, ())):
         try:
-            event(place)
+            for _time in range(REPEAT if event in COME_AND_GO else 1):
+                event(place)
         except AssertionError as error:
             failures[event.__name__] = str(error)
             place.usual()
             time.sleep(3)
-    for name, told in place.report.items():
-        record_property(name, told)
     assert failures == {}, "\n".join(failures.values())
+    place.recorded(record_property)
 
 
 def a_new_prefix_comes(place: Place) -> None:
@@ -273,16 +305,54 @@ def a_router_says_goodbye_and_comes_back(place: Place) -> None:
     second = place.ports[1]
     place.usual(says(second, lifetime=0))
     place.happens(lambda: f"dev {second.name}" not in place.defaults())
-    seconds = _within(
-        WITHIN_SECONDS,
-        lambda: not set(place.usable(second.name)) & place.ruled() and not place.check(),
-        place,
+    place.is_over(
+        "router lifetime 0",
+        lambda: not set(place.usable(second.name)) & place.ruled(),
     )
-    place.report["router lifetime 0"] = f"{seconds:.1f} s"
-    print(f"{place.name}: router lifetime 0: over after {seconds:.1f} s")
     place.usual()
     place.happens(lambda: f"dev {second.name}" in place.defaults())
     place.heals("the router is back", lambda: set(place.usable()) <= place.ruled())
+
+
+def another_router_is_preferred_and_says_goodbye(place: Place) -> None:
+    """Two routers on one link."""
+    second = place.ports[1]
+    first_router = place.gateway(second.name)
+    # radvd would speak from either address.
+    place.usual(says(second, more=f"AdvRASrcAddress {{ {first_router}; }};\n"))
+    place.router.another_says(second.tap, PREFERRED_ROUTER, 600, "high")
+    place.happens(lambda: f"via {PREFERRED_ROUTER} dev {second.name}" in place.defaults())
+    place.heals(
+        "a second router is preferred", lambda: place.gateway(second.name) == PREFERRED_ROUTER
+    )
+    place.router.another_says(second.tap, PREFERRED_ROUTER, 0, "high")
+    place.happens(lambda: PREFERRED_ROUTER not in place.defaults())
+    place.heals(
+        "the second router says goodbye", lambda: place.gateway(second.name) == first_router
+    )
+    router = place.server.place.router
+    router.run(["ip", "address", "del", f"{PREFERRED_ROUTER}/64", "dev", second.tap])
+
+
+def temporary_addresses_come_and_go(place: Place) -> None:
+    """Privacy extensions (RFC 8981): each address has its rule for as long as it is there."""
+    second = place.ports[1]
+    place.shell(TEMPORARY_ADDRESSES[place.name].format(nic=second.name))
+    place.usual()
+    place.happens(lambda: _temporary(place))
+    place.heals("temporary addresses", lambda: set(place.usable()) <= place.ruled())
+    (gone, *_more) = _temporary(place)
+    place.shell(f"ip address del {gone}/64 dev {second.name}")
+    place.heals(
+        "a temporary address is over",
+        lambda: gone not in place.ruled() and set(place.usable()) <= place.ruled(),
+    )
+
+
+def _temporary(place: Place) -> list[str]:
+    told = place.shell("ip -6 -o address show temporary")
+    usable = place.usable()
+    return [ip for ip in re.findall(r"inet6 (\S+)/", told) if ip in usable]
 
 
 def another_router_replaces_the_first_nics(place: Place) -> None:
@@ -329,7 +399,6 @@ def a_lease_is_renewed(place: Place) -> None:
         (lost,) = re.findall(r"(\d+)% packet loss", meter.communicate(timeout=60)[0])
     assert [line for line in told.splitlines() if "proto 83" in line] == []
     assert lost == "0"
-    place.report["a lease is renewed"] = "nothing lost"
     place.heals("a renewed lease", lambda: True)
 
 
@@ -367,9 +436,7 @@ def a_lease_is_lost_and_another_one_comes(place: Place) -> None:
     place.dhcp.start([first])
     place.shell(f"networkctl reconfigure {second.name}")
     place.happens(lambda: f" {ip}/" not in place.leased())
-    seconds = _within(WITHIN_SECONDS, lambda: f"from {ip} " not in place.shell("ip rule"), place)
-    place.report["a lost lease"] = f"{seconds:.1f} s"
-    print(f"{place.name}: a lost lease: over after {seconds:.1f} s")
+    place.is_over("a lost lease", lambda: f"from {ip} " not in place.shell("ip rule"))
     place.dhcp.start([first, second])
     place.happens(lambda: f" {ip}/" in place.leased())
     place.heals("a lease again", lambda: f"from {ip} " in place.shell("ip rule"))
@@ -379,8 +446,16 @@ ROUTER_EVENTS = (
     a_new_prefix_comes,
     a_prefix_is_deprecated,
     a_router_says_goodbye_and_comes_back,
+    another_router_is_preferred_and_says_goodbye,
+    temporary_addresses_come_and_go,
     another_router_replaces_the_first_nics,
     another_router_replaces_the_second_nics,
+    routers_are_preferred_now_here_now_there,
+)
+# These leave all as they found it, so that they can be made to happen again.
+COME_AND_GO = (
+    a_router_says_goodbye_and_comes_back,
+    another_router_is_preferred_and_says_goodbye,
     routers_are_preferred_now_here_now_there,
 )
 # The other managers' clients have tests of their own.

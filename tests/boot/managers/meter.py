@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from imagebuild.lab import Lab
 
 INTERVAL_SECONDS = 0.02
+HALF = 1 << 15  # of the numbers that an echo request can have
 _REPLY = re.compile(r"bytes from .*icmp_seq=(\d+)")
 
 
@@ -21,7 +23,7 @@ class Reply(NamedTuple):
 
 
 class Outage(NamedTuple):
-    """What one address's stream has missed between its first and its last reply."""
+    """What one address's stream has missed from one reply to its last one."""
 
     lost: int  # packets
     seconds: float  # the longest time without a reply
@@ -32,7 +34,7 @@ class Streams:
 
     with Streams(lab, ["10.13.96.161"]) as streams:
         ...
-    assert streams.outages["10.13.96.161"].lost == 0
+    assert streams.outages()["10.13.96.161"].lost == 0
     """
 
     def __init__(self, lab: Lab, addresses: Iterable[str]):
@@ -41,7 +43,6 @@ class Streams:
         self._replies: dict[str, list[Reply]] = {}
         self._processes: list[subprocess.Popen[str]] = []
         self._readers: list[threading.Thread] = []
-        self.outages: dict[str, Outage] = {}
 
     def __enter__(self) -> Streams:  # noqa: PYI034 - Self is not in Python 3.9
         self.follow(self._followed)
@@ -54,7 +55,6 @@ class Streams:
             reader.join(timeout=20)
         for process in self._processes:
             process.wait()
-        self.outages = {address: _outage(self._replies[address]) for address in self._followed}
 
     def follow(self, addresses: Iterable[str]) -> None:
         """From now on these count and no others; a new one gets a stream."""
@@ -71,6 +71,13 @@ class Streams:
             self._processes.append(process)
             self._readers.append(reader)
             reader.start()
+
+    def outages(self, since: float = 0.0) -> dict[str, Outage]:
+        """Of each address that counts, from its last reply before `since` on.
+
+        By the monotonic clock.
+        """
+        return {address: _outage(self._replies[address], since) for address in self._followed}
 
     def answering_since(self, moment: float) -> bool:
         """Whether every address has answered after `moment`, by the monotonic clock."""
@@ -90,14 +97,20 @@ class Streams:
 
     def _read(self, address: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
+        number = 0
         for line in process.stdout:
             if match := _REPLY.search(line):
-                self._replies[address].append(Reply(int(match.group(1)), time.monotonic()))
+                # 16 bits on the wire: the reply is one of those about the last one.
+                step = (int(match.group(1)) - number + HALF) % (2 * HALF) - HALF
+                number += step
+                self._replies[address].append(Reply(number, time.monotonic()))
 
 
-def _outage(replies: list[Reply]) -> Outage:
-    if not replies:
+def _outage(replies: list[Reply], since: float) -> Outage:
+    moments = [reply.moment for reply in replies]
+    seen = replies[max(0, bisect.bisect_left(moments, since) - 1) :]
+    if not seen:
         return Outage(0, float("inf"))
-    numbers = {reply.number for reply in replies}
-    gaps = (after.moment - before.moment for before, after in zip(replies, replies[1:]))
+    numbers = {reply.number for reply in seen}
+    gaps = (after.moment - before.moment for before, after in zip(seen, seen[1:]))
     return Outage(max(numbers) - min(numbers) + 1 - len(numbers), max(gaps, default=0.0))

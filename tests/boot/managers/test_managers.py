@@ -11,13 +11,16 @@ import dataclasses
 import functools
 import os
 import re
+import statistics
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from imagebuild import bake, lab, nspawn
@@ -27,14 +30,17 @@ from imagebuild.progress import Progress
 
 from ...daemons.roots import root_tree
 from ..dhcp import DhcpServer
+from ..results import Measured
 from ..story import OFF, ON, Server, hot_port
 from .meter import INTERVAL_SECONDS, Streams
-from .results import Measured
-from .worlds import BRIDGE, COLD, VPN, WORLDS, World
+from .worlds import COLD, HARMLESS, WORLDS, World
 
 pytestmark = pytest.mark.boot
 
-WITHIN_SECONDS = 5.0
+# Most of what happens is over in that time; a single thing may take longer on a
+# machine that has other things to do.
+HEALED_SECONDS = 2.0
+WITHIN_SECONDS = 8.0
 # How long a manager may take to have its addresses again: networkd 252 first asks
 # for the lease it has given back.
 LEASED_SECONDS = 20.0
@@ -69,8 +75,11 @@ class Place:
         return found
 
     def silent(self) -> list[str]:
-        place = self.server.place
-        return [address for address in self.addresses() if not place.answers(address)]
+        """Who does not answer; all are asked at once."""
+        addresses = self.addresses()
+        with ThreadPoolExecutor(len(addresses)) as asking:
+            answers = list(asking.map(self.server.place.answers, addresses))
+        return [address for address, answer in zip(addresses, answers) if not answer]
 
     def has_its_addresses(self) -> None:
         """Waits for a manager that configures its NICs anew and asks for leases again."""
@@ -84,10 +93,13 @@ class Place:
             time.sleep(0.1)
 
     def heals(self, streams: Streams) -> float:
-        """Seconds until all is well; fails `WITHIN_SECONDS` after the addresses are there."""
-        begun = time.monotonic()
+        """Seconds until all is well since the addresses are there and may be used.
+
+        Fails after `WITHIN_SECONDS`.
+        """
         self.has_its_addresses()
-        until = time.monotonic() + WITHIN_SECONDS
+        begun = time.monotonic()
+        until = begun + WITHIN_SECONDS
         while True:
             asked = time.monotonic()
             done = self.guest.run(["source-routing", "check"])
@@ -95,7 +107,16 @@ class Place:
                 return asked - begun
             if asked > until:
                 silent = streams.silent_since(asked)
-                raise AssertionError(f"silent: {silent}; {done.stdout}{done.stderr}")
+                raise AssertionError(
+                    f"silent: {silent}; {done.stdout}{done.stderr}\n{self.story()}"
+                )
+
+    def story(self) -> str:
+        """What is there, and what we and the network manager have told last."""
+        return self.shell(
+            "date +%T.%N; ps -eo etimes,args | grep [s]ource-routing || :; ip -o address; "
+            "journalctl -b --no-pager -o short-precise | grep -v cloud-init | tail -50"
+        )
 
     def becomes_well(self) -> float:
         """Seconds until `check` is content; fails after `WITHIN_SECONDS`."""
@@ -251,36 +272,53 @@ def test_all_is_well_within_seconds_after_whatever_happens(
 ) -> None:
     """One thing after the other: each finds what the one before has left."""
     failures: dict[str, str] = {}
-    for name, happen in happenings(served).items():
-        try:
-            costs = [happened(served, happen) for _time in range(REPEAT)]
-        except AssertionError as error:
-            failures[name] = str(error)
-            continue
-        record_property(*Measured(served.world.name, name, *zip(*costs)).recorded())
-        lost = max(cost[2] for cost in costs)
-        harmless = (BRIDGE, VPN)
-        script = served.world.happenings.get(name, "")
-        if ("{nic}" in script or script in harmless) and lost > served.world.may_lose:
-            failures[name] = f"the other NICs lost {lost} packets"
-        if script in harmless and max(cost[1] for cost in costs) > 0.5:
-            failures[name] = "it was noticed"
+    healed: list[float] = []
+    with Streams(served.server.place, served.addresses()) as streams:
+        for name, happen in happenings(served).items():
+            try:
+                costs = [happened(served, streams, happen) for _time in range(REPEAT)]
+            except AssertionError as error:
+                failures[name] = str(error)
+                continue
+            record_property(*Measured(served.world.name, name, *zip(*costs)).recorded())
+            healed += [cost.healed for cost in costs]
+            lost = max(cost.lost_elsewhere for cost in costs)
+            if _is_only_the_nics(served, name) and lost > served.world.may_lose:
+                failures[name] = f"the other NICs lost {lost} packets"
+            if name in HARMLESS and max(cost.silence for cost in costs) > 0.5:
+                failures[name] = "it was noticed"
     assert failures == {}
+    assert statistics.median(healed) < HEALED_SECONDS, healed
+
+
+def _is_only_the_nics(served: Place, name: str) -> bool:
+    """Whether what happens is no other NIC's concern."""
+    script = served.world.happenings.get(name, "{nic}")
+    return name in HARMLESS or "{nic}" in script
+
+
+class Cost(NamedTuple):
+    """What something that happened to a NIC has cost its server."""
+
+    healed: float  # seconds, since all addresses are there again
+    silence: float  # seconds, the longest without a reply of any address
+    lost_elsewhere: int  # packets, by other NICs
 
 
 def happened(
-    served: Place, happen: Callable[[], object], nic: str = TOUCHED
-) -> tuple[float, float, int]:
-    """Seconds to heal, the longest silence, packets lost by other NICs than `nic`."""
-    with Streams(served.server.place, served.addresses()) as streams:
-        time.sleep(3 * INTERVAL_SECONDS)
-        happen()
-        streams.follow(served.addresses())
-        seconds = served.heals(streams)
+    served: Place, streams: Streams, happen: Callable[[str], object], nic: str = TOUCHED
+) -> Cost:
+    time.sleep(3 * INTERVAL_SECONDS)
+    begun = time.monotonic()
+    happen(nic)
+    streams.follow(served.addresses())
+    seconds = served.heals(streams)
+    outages = streams.outages(since=begun)
     assert served.duplicates() == []
     # What is planned anew once things have settled may have networkd configure its
     # NICs anew, and that may cost a ping.
-    assert within(WITHIN_SECONDS, lambda: served.silent() == []), served.silent()
+    moment = time.monotonic()
+    assert within(WITHIN_SECONDS, lambda: streams.answering_since(moment)), served.silent()
     assert served.rules() == set(served.addresses())
     others = {
         str(address.ip)
@@ -288,10 +326,10 @@ def happened(
         for address in (port.address4, port.address6)
         if port.name != nic
     }
-    return (
+    return Cost(
         seconds,
-        max(outage.seconds for outage in streams.outages.values()),
-        sum(outage.lost for ip, outage in streams.outages.items() if ip in others),
+        max(outage.seconds for outage in outages.values()),
+        sum(outage.lost for ip, outage in outages.items() if ip in others),
     )
 
 
@@ -306,8 +344,9 @@ def test_a_reload_that_changes_nothing_loses_no_packet(
         time.sleep(0.5)
         served.shell(served.world.reload)
         time.sleep(3)
-    lost = {address: outage.lost for address, outage in streams.outages.items()}
-    silence = max(outage.seconds for outage in streams.outages.values())
+    outages = streams.outages()
+    lost = {address: outage.lost for address, outage in outages.items()}
+    silence = max(outage.seconds for outage in outages.values())
     name = "files are read again, nothing has changed"
     record_property(
         *Measured(served.world.name, name, [0.0], [silence], [sum(lost.values())]).recorded()
@@ -331,7 +370,7 @@ class TestAPortOfARunningServer:
             time.sleep(3 * INTERVAL_SECONDS)
             served.server.place.pull(port)
             assert within(WITHIN_SECONDS, lambda: served.traces(port) == []), served.traces(port)
-        assert {ip: outage.lost for ip, outage in streams.outages.items()} == dict.fromkeys(
+        assert {ip: outage.lost for ip, outage in streams.outages().items()} == dict.fromkeys(
             served.addresses(), 0
         )
         served.is_well()
@@ -379,6 +418,35 @@ def test_all_is_well_after_a_reboot(served: Place) -> None:
     assert served.server.boot.status["status"] == "done"
 
 
+def test_a_server_that_is_made_from_a_snapshot_of_it_is_right_at_once(served: Place) -> None:
+    """Another instance: all ports have another MAC and address, and one another subnet."""
+    old = served.addresses()
+    *others, last = served.server.place.ports
+    elsewhere = dataclasses.replace(hot_port(4), name=last.name, routes4=("203.0.113.0/24",))
+    ports = (*map(sibling, others), elsewhere)
+    drive = ConfigDrive(ports, ON, dhcp=served.world.dhcp)
+    if served.dhcp is not None:
+        served.dhcp.start(ports)
+    served.guest.reboot(drive)
+    served.server.boot = wait_for_boot(served.guest)
+    served.has_its_addresses()
+    served.is_well()
+    assert served.server.boot.status["status"] == "done"
+    assert served.rules() == set(served.addresses())
+    left = "grep -rlF {nic} /etc/source-routing /etc/systemd/network /etc/network 2>/dev/null || :"
+    assert {ip: told for ip in old if (told := served.shell(left, f"{ip}/"))} == {}
+
+
+def sibling(port: lab.Port) -> lab.Port:
+    """Another port of the same subnets."""
+    return dataclasses.replace(
+        port,
+        mac=f"{port.mac[:-2]}{int(port.mac[-2:], 16) ^ 1:02x}",
+        address4=IPv4Interface((int(port.address4) ^ 16, port.address4.network.prefixlen)),
+        address6=IPv6Interface((int(port.address6) ^ 16, port.address6.network.prefixlen)),
+    )
+
+
 def test_nothing_is_left_when_it_is_removed(served: Place, image: Path) -> None:
     served.shell("source-routing remove")
     time.sleep(3)  # the manager has been told, and might bring something back
@@ -404,31 +472,37 @@ def _restore(served: Place) -> None:
     served.is_well()
 
 
-def happenings(served: Place) -> dict[str, Callable[[], object]]:
-    """What can happen to a server of this world, in order, by name."""
-    told: dict[str, Callable[[], object]] = {
+def happenings(served: Place) -> dict[str, Callable[[str], object]]:
+    """What can happen to a NIC of this world, in order, by name."""
+    told: dict[str, Callable[[str], object]] = {
         name: functools.partial(served.shell, script)
         for name, script in served.world.happenings.items()
     }
+    told["the cable is pulled and put back"] = functools.partial(_cable, served)
     if served.dhcp is not None:
-        leased = served.server.place.ports[1].address4
-        other = type(leased)((leased.ip + 7, leased.network.prefixlen))
-        swap = functools.partial(_lease, served, (leased, other))
-        told["the lease is for another address"] = swap
-        told["the lease is for the first one again"] = swap
+        told["the lease is for another address"] = functools.partial(other_lease, served)
+        told["the lease is for the first one again"] = functools.partial(other_lease, served)
     return told
 
 
-def _lease(served: Place, addresses: Sequence[IPv4Interface]) -> None:
-    """Let the next renewal bring the one of two that is not there, and the cloud know of it."""
+def _cable(served: Place, nic: str) -> None:
+    place = served.server.place
+    (port,) = (port for port in place.ports if port.name == nic)
+    place.disconnect(port)
+    time.sleep(1)
+    place.connect(port)
+
+
+def other_lease(served: Place, nic: str) -> None:
+    """Let the next renewal bring the other one of two addresses, and the cloud know of it."""
     assert served.dhcp is not None
     place = served.server.place
-    first, second, *others = place.ports
-    (address,) = (one for one in addresses if one != second.address4)
-    moved = dataclasses.replace(second, address4=address)
-    served.dhcp.start([first, moved, *others])
-    place.router.run(["nft", "delete", "table", "netdev", f"guard_{second.name}"])
+    (port,) = (port for port in place.ports if port.name == nic)
+    other = IPv4Interface((int(port.address4) ^ 8, port.address4.network.prefixlen))
+    moved = dataclasses.replace(port, address4=other)
+    place.ports = tuple(moved if one is port else one for one in place.ports)
+    served.dhcp.start(place.ports)
+    place.router.run(["nft", "delete", "table", "netdev", f"guard_{nic}"])
     place.router.run(["nft", "-f", "-"], stdin=lab.anti_spoofing(moved))
-    place.ports = (first, moved, *others)
-    served.shell(served.world.renew)
+    served.shell(served.world.renew, nic)
     served.has_its_addresses()

@@ -27,8 +27,18 @@ UDEV_FILE = {
     "exit 0\n"
 }
 
+RENAME = (
+    "ip link set {nic} down; ip link set {nic} name other9; ip link set other9 up; sleep 1; "
+    "ip link set other9 down; ip link set other9 name {nic}; ip link set {nic} up"
+)
+# Without it the kernel forgets IPv6 addresses, and ifupdown does not look.
+KEEP_ADDRESSES = "sysctl -q net.ipv6.conf.{nic}.keep_addr_on_down=1; "
+RENAMED = "somebody renames the NIC and gives its name back"
+
+# Else systemd refuses the sixth of a row in ten seconds.
+RESTART = "systemctl reset-failed {0}; systemctl restart {0}"
 NETWORKD = {
-    "networkd is restarted": "systemctl restart systemd-networkd",
+    "networkd is restarted": RESTART.format("systemd-networkd"),
     "networkd reads its files again": "networkctl reload",
     "networkd reads files of ours that have changed": (
         "touch /etc/systemd/network/*.network.d/50-source-routing.conf; networkctl reload"
@@ -37,7 +47,7 @@ NETWORKD = {
     "the link flaps": FLAP,
 }
 NETWORK_MANAGER = {
-    "NetworkManager is restarted": "systemctl restart NetworkManager",
+    "NetworkManager is restarted": RESTART.format("NetworkManager"),
     "the connections are read again": "nmcli connection reload",
     "the device is reapplied": "nmcli device reapply {nic}",
     "the connection goes down and up": (
@@ -51,9 +61,9 @@ NETWORK_MANAGER = {
 RENEW_NETWORKD = "networkctl reconfigure {nic}"
 IFUPDOWN = {
     "the NIC goes down and up": "ifdown {nic}; ifup {nic}",
-    "networking is restarted": "systemctl restart networking",
-    # Without the sysctl the kernel forgets IPv6 addresses, and ifupdown does not look.
-    "the link flaps": f"sysctl -q net.ipv6.conf.{{nic}}.keep_addr_on_down=1; {FLAP}",
+    "networking is restarted": RESTART.format("networking"),
+    "the link flaps": KEEP_ADDRESSES + FLAP,
+    RENAMED: KEEP_ADDRESSES + RENAME,
 }
 RENEW_MANAGER = "nmcli connection up $(nmcli -g GENERAL.CON-UUID device show {nic})"
 NETPLAN = {
@@ -78,16 +88,21 @@ MOVE_ADDRESS = (
     "read -r _ _ _ address _ <<END\n$(ip -o -4 address show dev {nic} scope global)\nEND\n"
     "ip address del $address dev {nic}; sleep 1; ip address replace $address dev {nic}"
 )
+# What nobody may notice: of the server's own NICs none is concerned.
+HARMLESS = {
+    "a bridge for containers comes and goes": BRIDGE,
+    "a VPN takes the default and gives it back": VPN,
+}
 FOREIGN = {
     # These first: networkd deletes rules that it has not made its own when it reads
     # files that have changed, and what was flushed and restored is not its own.
-    "a bridge for containers comes and goes": BRIDGE,
-    "a VPN takes the default and gives it back": VPN,
+    **HARMLESS,
     "somebody flushes our rules": FLUSH_RULES,
     "somebody flushes the NIC's table": (
-        "ip -4 route flush table {nic}; ip -6 route flush table {nic}"
+        "ip -4 route flush table {nic}; ip -6 route flush table {nic} 2>/dev/null || :"
     ),
     "somebody resets the NIC's group": "ip link set dev {nic} group default",
+    RENAMED: RENAME,
 }
 
 # How somebody configures a NIC that was plugged into the running server: its own
@@ -98,7 +113,9 @@ HOT_IFUPDOWN = (
 )
 HOT_NETWORKD = (
     "printf '[Match]\nName={nic}\n[Network]\nAddress={address}\n[Route]\nGateway={gateway}\n"
-    "Metric=900\n' >/etc/systemd/network/60-hot.network; networkctl reload"
+    "Metric=900\n' >/etc/systemd/network/60-hot.network; "
+    # 257 refuses while it is at it for somebody else.
+    "until networkctl reload; do sleep 0.2; done"
 )
 HOT_NETPLAN = (
     "printf 'network: {{version: 2, ethernets: {{{nic}: {{addresses: [{address}], "
@@ -143,7 +160,10 @@ class World:
     def happenings(self) -> Mapping[str, str]:
         """What happens to it: where all is static and released, also by other hands."""
         foreign = {} if self.dhcp or self.suite == "sid" else FOREIGN
-        return {**self.events, **foreign}
+        return {
+            **self.events,
+            **{name: foreign[name] for name in foreign if name not in self.events},
+        }
 
     @property
     def name(self) -> str:
@@ -213,9 +233,9 @@ _WORLDS = (
             HOT_NETPLAN,
             dhcp=dhcp,
             nics=nics,
-            # networkd 252, when it configures one NIC anew, may delete rules of another
-            # that it has not made its own yet; they are back within a second.
-            may_lose=50 if suite == "bookworm" else 0,
+            # networkd 252 takes the rules that all NICs share away with one that goes
+            # down, and sets them again.
+            may_lose=5 if suite == "bookworm" else 0,
             overlay=UDEV_FILE,
         )
         for suite, dhcp, nics in (
