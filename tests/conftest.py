@@ -18,6 +18,8 @@ from lab.netns import reap  # noqa: E402
 
 # The quick ones first: a fault in the planner should not wait for a booted image.
 ORDER = ("kernel", "daemon", "boot")
+# What `tests/run` runs beside other tests, by folder.
+LANES = {"images": pytest.mark.heavy, "boot/managers": pytest.mark.managers}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,8 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=rank)
     for item in items:
-        if TESTS / "images" in item.path.parents:
-            item.add_marker(pytest.mark.heavy)
+        for folder, mark in LANES.items():
+            if TESTS / folder in item.path.parents:
+                item.add_marker(mark)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
