@@ -135,6 +135,19 @@ def test_a_prefix_that_a_router_tells_of_is_planned_anew(box):
     assert event(box).applies == ["apply"], "one that is set is no router's any more"
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_nic_that_an_apply_has_seen_in_the_middle_of_a_flap_is_planned_again(box, shell):
+    """It was there before and it is there after, as it was, but it was down meanwhile."""
+    event(box, shell)
+    file = "etc/source-routing/nics/ens3"
+    box.mock("source-routing", f"rm -f /{file} {box.root}/{file}; echo 18 changes.")
+    box.answer("-static", "10.0.0.0/8 via 198.51.100.7 dev ens9\n")
+    assert event(box, shell).applies == ["apply"]
+    box.mock("source-routing", "echo 'Nothing to change: all is as planned.'")
+    assert event(box, shell).applies == ["apply --interface ens3"]
+    assert event(box, shell).applies == [], "once"
+
+
 def test_a_network_behind_a_gateway_that_goes_with_its_link_is_planned_anew(box):
     box.answer("-static", "10.0.0.0/8 via 198.51.100.7 dev ens3 metric 100\n")
     assert event(box).applies == ["apply"]
