@@ -40,6 +40,8 @@ REMOTE4, REMOTE_GATEWAY4 = IPv4Interface("64.31.0.51/24"), IPv4Interface("64.31.
 REMOTE6 = IPv6Interface("2001:db8:ffff::51/64")
 REMOTE_GATEWAY6 = IPv6Interface("2001:db8:ffff::1/64")
 
+MOST_PORTS = 28
+
 
 @dataclass(frozen=True)
 class Port:
@@ -73,13 +75,15 @@ def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
     """`count` NICs; the first two are the public and the private one of a classic server."""
     chance = random.Random(seed) if seed is not None else random.SystemRandom()
     addresses = ["162.253.43.134/24", "10.13.96.161/19", "172.20.7.11/22", "192.168.77.5/24"]
+    # As many as a machine's PCI bus has room for; who has so many has them alike.
+    addresses += [f"10.{128 + number}.0.5/24" for number in range(MOST_PORTS - len(addresses))]
     if not 1 <= count <= len(addresses):
         raise BuildError(f"a lab has 1 to {len(addresses)} NICs, not {count}")
     # What the metadata tells: the classic pair as on the server that gave the idea.
     # Beyond that as Neutron does, which names a default route for every port whose
     # subnet has a gateway, and host routes for one that has those.
-    defaults = (True, False, True, False)
-    routes = ((), ("10.0.0.0/8",), (), ("198.18.0.0/15",))
+    defaults = {1: False, 3: False}
+    routes = {1: ("10.0.0.0/8",), 3: ("198.18.0.0/15",)}
     result = []
     for number, text in enumerate(addresses[:count]):
         address4 = IPv4Interface(text)
@@ -93,8 +97,8 @@ def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
                 gateway4=address4.network.network_address + 1,
                 address6=IPv6Interface(f"{prefix6}:134/64"),
                 gateway6=ipaddress.IPv6Address(f"{prefix6}:1"),
-                default=defaults[number],
-                routes4=routes[number],
+                default=defaults.get(number, True),
+                routes4=routes.get(number, ()),
             )
         )
     return tuple(result)

@@ -151,9 +151,18 @@ def test_what_changes_when_it_is_about_to_end_starts_it_again(box, shell, late, 
     )
 
 
-def test_what_never_rests_is_not_started_again_by_itself(box):
+def test_what_never_rests_is_looked_at_again_after_pauses_that_grow(box):
     box.mock("source-routing", f"/bin/sleep 0.02; : >{LINK}; {NOTHING}")
-    assert not started_again(box, f"dash {SCRIPT_PATH}; dash {SCRIPT_PATH} again")
+    box.mock("systemd-run")
+    command = f"dash {SCRIPT_PATH}; dash {SCRIPT_PATH} again"
+    for pause in (2, 4, 8, 16, 32, 60, 60):
+        (box.box / "calls").write_text("")
+        assert not started_again(box, command), "not at once"
+        assert f"--on-active={pause} systemctl" in (box.box / "calls").read_text()
+    box.mock("source-routing", NOTHING)
+    (box.box / "calls").write_text("")
+    assert not started_again(box, command)
+    assert "systemd-run" not in (box.box / "calls").read_text()
 
 
 def test_nor_is_what_fails(box):

@@ -45,6 +45,7 @@ SEED = int(os.environ.get("SOURCE_ROUTING_SOAK_SEED", "0")) or random.SystemRand
 SOAKED = os.environ.get("SOURCE_ROUTING_SOAK_WORLDS", "bookworm-ifupdown").split()
 
 
+LISTENS = (".socket", ".path")
 # What happens at random, on as many NICs as a lab has.
 NICS = 4
 
@@ -177,10 +178,11 @@ def test_a_port_that_goes_or_comes_back_while_the_server_is_off_is_right_at_once
 def test_what_gives_no_event_is_found_by_the_timer_once_that_is_enabled(served: Place) -> None:
     asked = served.guest.run(["systemctl", "is-enabled", "source-routing.timer"])
     assert asked.stdout.strip() == "disabled"
-    told = served.shell("systemctl list-units --plain --no-legend 'source-routing*.socket'")
-    sockets = " ".join(line.split()[0] for line in told.splitlines())
+    told = served.shell("systemctl list-units --plain --no-legend 'source-routing*'")
+    listening = [name for line in told.splitlines() if (name := line.split()[0]).endswith(LISTENS)]
+    sockets = " ".join(listening)
     # Nobody is told any more, and who was told has ended.
-    services = sockets.replace(".socket", ".service")
+    services = " ".join(f"{name.rpartition('.')[0]}.service" for name in listening)
     served.shell(f"systemctl stop {sockets} {services}")
     served.shell(FLUSH_RULES)
     assert served.rules() == set()
