@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from cc_source_routing.render import common, network_manager
-from cc_source_routing.render.link_events import SCRIPT_PATH
+from cc_source_routing.render.link_events import MANY_NICS, SCRIPT_PATH
 
 from ..unit.cases import plan_of
 from .sandbox import SHELLS, Run, Sandbox
@@ -146,6 +148,17 @@ def test_a_nic_that_an_apply_has_seen_in_the_middle_of_a_flap_is_planned_again(b
     box.mock("source-routing", "echo 'Nothing to change: all is as planned.'")
     assert event(box, shell).applies == ["apply --interface ens3"]
     assert event(box, shell).applies == [], "once"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_many_nics_are_one_apply(box, shell):
+    nics = box.root / "etc/source-routing/nics"
+    for number in range(MANY_NICS):
+        shutil.copy(nics / "ens4", nics / f"ens{10 + number}")
+    run = event(box, shell)
+    assert (run.code, replays(run), run.applies) == (0, [], ["apply"])
+    event(box, shell)
+    assert event(box, shell).applies == [], "believed after two that end the same"
 
 
 def test_a_network_behind_a_gateway_that_goes_with_its_link_is_planned_anew(box):
