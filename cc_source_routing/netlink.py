@@ -15,7 +15,18 @@ import socket
 import time
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -61,6 +72,14 @@ SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 12
 ACKNOWLEDGEMENT = 1024  # bytes of the receive buffer, with the kernel's own overhead
 ANSWER_SECONDS = 10.0
 DUMP_ATTEMPTS = 5
+
+
+# What the kernel says of an operation whose outcome is there: that is no refusal.
+DONE_ALREADY: Mapping[type, int] = {
+    AddRule: errno.EEXIST,
+    DeleteRule: errno.ENOENT,
+    DeleteRoute: errno.ESRCH,
+}
 
 
 class Lookup(NamedTuple):
@@ -278,6 +297,9 @@ class Kernel:
         except OSError as error:
             raise ApplyError(f"netlink: {error}", error.errno or 0) from error
         for number, code in failures:
+            # A hook's replay beside us did it first: as good, and it is looked at again.
+            if code == DONE_ALREADY.get(type(operations[number])):
+                continue
             told = operations[number].describe()
             raise ApplyError(f"the kernel refused `{told}`: {os.strerror(code)}", code)
 

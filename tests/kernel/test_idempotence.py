@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from lab import Lab, Monitor, SourceRouting, nics_in_own_subnets, pings, snapshot
+from lab.command import REPOSITORY
 
 pytestmark = pytest.mark.kernel
 
@@ -196,3 +198,26 @@ def _foreign_routes(lab: Lab) -> list[str]:
         told = lab.ip("S", "-N", "-j", family, "route", "show", "table", "all")
         found += [json.dumps(route) for route in json.loads(told) if route.get("protocol") != "83"]
     return found
+
+
+TWICE = """
+from ipaddress import ip_network
+from cc_source_routing.diff import AddRule, DeleteRoute, DeleteRule, ReplaceRoute
+from cc_source_routing.model import OUR_PROTOCOL, Route, Rule
+from cc_source_routing.netlink import Kernel
+
+rule = Rule(4, 5030, 501, src=ip_network("10.13.96.161/32"), protocol=OUR_PROTOCOL)
+route = Route(501, ip_network("203.0.113.0/24"), "lo", protocol=OUR_PROTOCOL)
+with Kernel() as kernel:
+    for operation in (AddRule(rule), ReplaceRoute(route), DeleteRule(rule), DeleteRoute(route)):
+        kernel.execute([operation])
+        kernel.execute([operation])
+        print(sum(one.key == rule.key for one in kernel.rules()))
+"""
+
+
+def test_what_a_hook_beside_us_has_done_already_is_no_refusal(lab: Lab):
+    lab.add("S")
+    lab.ip("S", "link", "set", "lo", "up")
+    done = lab.run("S", sys.executable, "-c", TWICE, env={"PYTHONPATH": str(REPOSITORY)})
+    assert done.stdout.split() == ["1", "1", "0", "0"]
