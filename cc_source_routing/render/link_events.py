@@ -22,6 +22,9 @@ SERVICE_UNIT = "source-routing-link.service"
 SOCKET_PATH = f"/etc/systemd/system/{SOCKET_UNIT}"
 SERVICE_PATH = f"/etc/systemd/system/{SERVICE_UNIT}"
 SCRIPT_PATH = "/etc/source-routing/link-event"
+AGAIN_UNIT = "source-routing-link-again.service"
+AGAIN_PATH = f"/etc/systemd/system/{AGAIN_UNIT}"
+BUFFER = "32M"  # bytes; 28 NICs with a route to each other are 1600 messages of 2 KB
 
 # linux/rtnetlink.h
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
@@ -65,9 +68,10 @@ def link_event_files(manager: str) -> Tuple[ConfigFile, ...]:
         ),
         ConfigFile(
             SOCKET_PATH,
-            render_template("link-event.socket.j2", groups=GROUPS),
+            render_template("link-event.socket.j2", groups=GROUPS, again=AGAIN_UNIT, buffer=BUFFER),
         ),
         ConfigFile(SERVICE_PATH, render_template("link-event.service.j2", script=SCRIPT_PATH)),
+        ConfigFile(AGAIN_PATH, render_template("listen-again.service.j2", socket=SOCKET_UNIT)),
         # Once at each boot too: what happened while the server was off gives no event.
         ConfigFile(
             _wants_path(manager),
@@ -77,7 +81,9 @@ def link_event_files(manager: str) -> Tuple[ConfigFile, ...]:
 
 
 def owned_link_events(root: Path, manager: str) -> Tuple[str, ...]:
-    return existing(root, (SCRIPT_PATH, SOCKET_PATH, SERVICE_PATH, _wants_path(manager)))
+    return existing(
+        root, (SCRIPT_PATH, SOCKET_PATH, SERVICE_PATH, AGAIN_PATH, _wants_path(manager))
+    )
 
 
 def listening(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:

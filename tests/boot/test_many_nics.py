@@ -32,7 +32,7 @@ FLAP_ALL = (
 )
 
 
-@pytest.fixture(scope="module", params=["trixie-networkd"])
+@pytest.fixture(scope="module", params=["trixie-networkd", "trixie-network-manager"])
 def served(request: pytest.FixtureRequest, scratch: Path, progress: Progress) -> Iterator[Place]:
     world = WORLDS[request.param]
     world = dataclasses.replace(world, nics=MOST_PORTS, overlay={**world.overlay, **NOTED})
