@@ -46,6 +46,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     demand(missing)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A container has this machine's kernel: what needs another is not asked of it."""
+    others = [item for item in items if item.get_closest_marker("own_kernel")]
+    left_out = [item for item in others if not item.get_closest_marker("machine")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 _reports = pytest.StashKey[list]()
 
 

@@ -141,8 +141,8 @@ class TestWithTheStanza:
         code, said = served.check()
         assert code == 0, said
 
+    @pytest.mark.own_kernel
     def test_bonds_and_vlans_are_served_as_they_come_fail_over_and_go(self, served: Server) -> None:
-        needs_a_kernel_of_its_own(served)
         does(served, devices.PEER)
         does(served, devices.ADD_BOND)
         assert eventually(served, devices.asks(devices.BOND_ADDRESS)), routing(served)
@@ -164,8 +164,8 @@ class TestWithTheStanza:
         code, said = served.check()
         assert code == 0, said
 
+    @pytest.mark.own_kernel
     def test_a_vpn_that_takes_all_traffic_takes_no_replies(self, served: Server) -> None:
-        needs_a_kernel_of_its_own(served)
         does(served, devices.ADD_VPN)
         assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)
         does(served, devices.REMOVE_VPN)
@@ -179,11 +179,6 @@ class TestWithTheStanza:
         assert served.boot.status["status"] == "done"
         code, said = served.check()
         assert code == 0, said
-
-
-def needs_a_kernel_of_its_own(server: Server) -> None:
-    if isinstance(server.guest, nspawn.ContainerGuest):
-        pytest.skip("this machine's kernel may have no bonds: the virtual machines are asked")
 
 
 def does(server: Server, script: str) -> str:
