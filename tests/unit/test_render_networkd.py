@@ -63,6 +63,7 @@ def test_an_empty_plan_keeps_the_watch_for_a_nic_that_comes_later():
         "/etc/systemd/system/systemd-networkd.service.d/50-source-routing.conf",
         "/etc/source-routing/router-event",
         "/etc/systemd/system/source-routing-router.socket",
+        "/etc/systemd/system/source-routing-router-again.service",
         "/etc/systemd/system/source-routing-router.service",
     ]
 
