@@ -16,20 +16,23 @@ from typing import Iterable, Tuple
 from ..model import OUR_GROUP, OUR_PROTOCOL, ConfigFile
 from .common import render_template
 from .hooks import HOOK_PATH, existing
+from .listening import (
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV4_ROUTE,
+    RTMGRP_IPV4_RULE,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_IPV6_ROUTE,
+    RTMGRP_IPV6_RULE,
+    RTMGRP_LINK,
+    listening_files,
+    listening_paths,
+)
 
 SOCKET_UNIT = "source-routing-link.socket"
 SERVICE_UNIT = "source-routing-link.service"
-SOCKET_PATH = f"/etc/systemd/system/{SOCKET_UNIT}"
+SOCKET_PATH, AGAIN_PATH = listening_paths(SOCKET_UNIT)
 SERVICE_PATH = f"/etc/systemd/system/{SERVICE_UNIT}"
 SCRIPT_PATH = "/etc/source-routing/link-event"
-AGAIN_UNIT = "source-routing-link-again.service"
-AGAIN_PATH = f"/etc/systemd/system/{AGAIN_UNIT}"
-BUFFER = "32M"  # bytes; 28 NICs with a route to each other are 1600 messages of 2 KB
-
-# linux/rtnetlink.h
-RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
-RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE = 0x40, 0x400
-RTMGRP_IPV4_RULE, RTMGRP_IPV6_RULE = 0x80, 1 << (19 - 1)  # RTNLGRP_IPV6_RULE is 19
 GROUPS = (
     RTMGRP_LINK
     | RTMGRP_IPV4_IFADDR
@@ -66,12 +69,8 @@ def link_event_files(manager: str) -> Tuple[ConfigFile, ...]:
             ),
             0o755,
         ),
-        ConfigFile(
-            SOCKET_PATH,
-            render_template("link-event.socket.j2", groups=GROUPS, again=AGAIN_UNIT, buffer=BUFFER),
-        ),
+        *listening_files(SOCKET_UNIT, GROUPS, "links and addresses"),
         ConfigFile(SERVICE_PATH, render_template("link-event.service.j2", script=SCRIPT_PATH)),
-        ConfigFile(AGAIN_PATH, render_template("listen-again.service.j2", socket=SOCKET_UNIT)),
         # Once at each boot too: what happened while the server was off gives no event.
         ConfigFile(
             _wants_path(manager),

@@ -14,23 +14,22 @@ from typing import Tuple
 
 from ..model import OUR_GROUP, OUR_PROTOCOL, OUR_PROTOCOL_NAME, ConfigFile
 from .common import render_template
-from .link_events import (
-    BUFFER,
+from .listening import (
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV4_RULE,
     RTMGRP_IPV6_IFADDR,
     RTMGRP_IPV6_ROUTE,
     RTMGRP_IPV6_RULE,
     RTMGRP_LINK,
+    listening_files,
+    listening_paths,
 )
 
 SOCKET_UNIT = "source-routing-router.socket"
 SERVICE_UNIT = "source-routing-router.service"
-SOCKET_PATH = f"/etc/systemd/system/{SOCKET_UNIT}"
+SOCKET_PATH, AGAIN_PATH = listening_paths(SOCKET_UNIT)
 SERVICE_PATH = f"/etc/systemd/system/{SERVICE_UNIT}"
 SCRIPT_PATH = "/etc/source-routing/router-event"
-AGAIN_UNIT = "source-routing-router-again.service"
-AGAIN_PATH = f"/etc/systemd/system/{AGAIN_UNIT}"
 PATHS = (SCRIPT_PATH, SOCKET_PATH, SERVICE_PATH, AGAIN_PATH)
 GROUPS = (
     RTMGRP_LINK
@@ -53,12 +52,6 @@ def router_event_files(service: str) -> Tuple[ConfigFile, ...]:
     )
     return (
         ConfigFile(SCRIPT_PATH, script, 0o755),
-        ConfigFile(
-            SOCKET_PATH,
-            render_template(
-                "router-event.socket.j2", groups=GROUPS, again=AGAIN_UNIT, buffer=BUFFER
-            ),
-        ),
-        ConfigFile(AGAIN_PATH, render_template("listen-again.service.j2", socket=SOCKET_UNIT)),
+        *listening_files(SOCKET_UNIT, GROUPS, "routers, routes and rules"),
         ConfigFile(SERVICE_PATH, render_template("router-event.service.j2", script=SCRIPT_PATH)),
     )
