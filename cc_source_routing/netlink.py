@@ -15,18 +15,7 @@ import socket
 import time
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -75,7 +64,7 @@ DUMP_ATTEMPTS = 5
 
 
 # What the kernel says of an operation whose outcome is there: that is no refusal.
-DONE_ALREADY: Mapping[type, int] = {
+DONE_ALREADY: Dict[type, int] = {
     AddRule: errno.EEXIST,
     DeleteRule: errno.ENOENT,
     DeleteRoute: errno.ESRCH,
