@@ -115,6 +115,11 @@ class Sandbox:
         """A program of that name that notes how it is called, and then does `more`."""
         self._script(self.box / "bin" / name, _RECORDER.format(name=name, box=self.box, more=more))
 
+    def stand_in(self, program: str, script: str) -> str:
+        """The line for `run` that puts `script` over one of the machine's own programs."""
+        self._script(self.box / program, script)
+        return f'mount --bind {self.box}/{program} "$(realpath "$(command -v {program})")"\n'
+
     def answer(self, family: int | str, printed: str, complaint: str = "") -> None:
         """What the `ip` of one family (or of none) prints, and what it complains of if it fails."""
         (self.box / f"answer{family}").write_text(printed)
@@ -132,9 +137,8 @@ class Sandbox:
     ) -> Run:
         """Run the hook at `path` once, as `shell PATH`, with a recorder for ip."""
         links = "\n".join(f"ip link add {nic} type bridge" for nic in nics)
-        self._script(self.box / "ip", _MOCK_IP.format(box=self.box))
-        mask = f'mount --bind {self.box}/ip "$(realpath "$(command -v ip)")"'
-        mock = f"mount -t sysfs sysfs /sys\n{links}\n{mask}\n"
+        mask = self.stand_in("ip", _MOCK_IP.format(box=self.box))
+        mock = f"mount -t sysfs sysfs /sys\n{links}\n{mask}"
         return self.run(f"{shell} {path}", mock, env)
 
     def source(self, path: str, shell: str = "bash", before: str = "", **env: str) -> Run:

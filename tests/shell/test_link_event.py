@@ -64,7 +64,6 @@ def event(
     idle: str = "ens4",
 ) -> Run:
     """The script on a host with `links` and with others that are there, but down."""
-    box._script(box.box / "ip", IP.format(box=box.box))
     box._script(box.box / "caller", f"#!/bin/sh\nexec 3</dev/null\nexec {shell} {SCRIPT_PATH}\n")
     prepare = "mount -t sysfs sysfs /sys\n"
     for link in links.split():
@@ -74,7 +73,7 @@ def event(
         )
     for link in idle.split():
         prepare += f"ip link add {link} type veth peer name peer-{link}\n"
-    prepare += f'mount --bind {box.box}/ip "$(realpath "$(command -v ip)")"\n'
+    prepare += box.stand_in("ip", IP.format(box=box.box))
     return box.run(str(box.box / "caller"), prepare)
 
 

@@ -43,13 +43,9 @@ def run(
     prepare: str = "",
     command: str = "",
 ):
-    box._script(
-        box.box / "ip", f'#!/bin/sh\necho "ip $*" >>{box.box}/calls\ncat {box.box}/answer\n'
-    )
-    mask = f'mount --bind {box.box}/ip "$(realpath "$(command -v ip)")"\n'
-    if (box.box / "systemctl").exists():
-        mask += f'mount --bind {box.box}/systemctl "$(realpath "$(command -v systemctl)")"\n'
-    return box.run(command or f"{shell} {SCRIPT_PATH}", PREPARE % state + prepare + mask)
+    ip = f'#!/bin/sh\necho "ip $*" >>{box.box}/calls\ncat {box.box}/answer\n'
+    prepare += box.stand_in("ip", ip)
+    return box.run(command or f"{shell} {SCRIPT_PATH}", PREPARE % state + prepare)
 
 
 def sleeps(box: Sandbox) -> list[str]:
@@ -176,8 +172,8 @@ def test_nor_anything_where_there_is_no_room_to_note_what_was_served(box):
 
 
 def started_again(box: Sandbox, commands: str) -> bool:
-    box._script(box.box / "systemctl", f'#!/bin/sh\necho "systemctl $*" >>{box.box}/calls\n')
-    run(box, command=f"dash -c '{commands}'")
+    noted = box.stand_in("systemctl", f'#!/bin/sh\necho "systemctl $*" >>{box.box}/calls\n')
+    run(box, prepare=noted, command=f"dash -c '{commands}'")
     calls = (box.box / "calls").read_text().splitlines()
     return f"systemctl --no-block start {SERVICE_UNIT}" in calls
 
