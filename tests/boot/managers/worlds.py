@@ -94,8 +94,6 @@ HARMLESS = {
     "a VPN takes the default and gives it back": VPN,
 }
 FOREIGN = {
-    # These first: networkd deletes rules that it has not made its own when it reads
-    # files that have changed, and what was flushed and restored is not its own.
     **HARMLESS,
     "somebody flushes our rules": FLUSH_RULES,
     "somebody flushes the NIC's table": (
@@ -160,10 +158,8 @@ class World:
     def happenings(self) -> Mapping[str, str]:
         """What happens to it: where all is static and released, also by other hands."""
         foreign = {} if self.dhcp or self.suite == "sid" else FOREIGN
-        return {
-            **self.events,
-            **{name: foreign[name] for name in foreign if name not in self.events},
-        }
+        # The world's own word counts where both have one.
+        return {**self.events, **foreign, **self.events}
 
     @property
     def name(self) -> str:
