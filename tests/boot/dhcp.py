@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from imagebuild.lab import Lab, Port
 
-# $1 is the root.  Private mounts, so that nothing of it is left anywhere.
-_ENTER = """
-set -eu
-root=$1
-shift
-mount --bind "$root" "$root"
-mount -t tmpfs tmpfs "$root/run"
-mount --bind /dev "$root/dev"
-exec chroot "$root" "$@"
-"""
+from .daemon import Daemon
 
 
-class DhcpServer:
+class DhcpServer(Daemon):
     """Leases each port its address, for two minutes."""
 
+    settling = 0.5
+
     def __init__(self, lab: Lab, tree: Path, scratch: Path):
-        self._lab, self._tree, self._log = lab, tree, scratch / "dnsmasq.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(lab, scratch / "dnsmasq.log", tree)
         self.start(lab.ports)
 
     def start(self, ports: Sequence[Port], *more: str) -> None:
@@ -34,7 +24,6 @@ class DhcpServer:
 
         `more` are options of dnsmasq(8); each port's name is a tag.
         """
-        self.stop()
         argv = [
             *("dnsmasq", "--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null"),
             *("--port=0", "--user=root", "--pid-file", "--bind-dynamic", "--no-ping"),
@@ -48,25 +37,10 @@ class DhcpServer:
                 f"--dhcp-host={port.mac},{port.address4.ip}",
                 f"--dhcp-option=tag:{port.name},option:router,{port.gateway4}",
             ]
-        self._run((*argv, *more))
-
-    def _run(self, server: Sequence[str]) -> None:
-        argv = [
-            *self._lab.router.prefix(),
-            *("setpriv", "--pdeathsig", "KILL"),
-            *("unshare", "--mount", "--propagation", "private"),
-            *("sh", "-c", _ENTER, "enter", str(self._tree)),
-            *server,
-        ]
-        with open(self._log, "ab") as log:
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        time.sleep(0.5)
-        if self._process.poll() is not None:
-            raise RuntimeError(f"the DHCP server does not run: {self.log()}")
+        self.run((*argv, *more))
 
     def start_briefly(self, port: Port, seconds: int) -> None:
         """Run udhcpd instead, which leases for less than two minutes; for one port."""
-        self.stop()
         conf = (
             f"start {port.address4.ip}\nend {port.address4.ip}\ninterface {port.tap}\n"
             f"static_lease {port.mac} {port.address4.ip}\noption lease {seconds}\nmin_lease 2\n"
@@ -75,14 +49,4 @@ class DhcpServer:
         )
         script = 'printf %s "$1" >/run/udhcpd.conf; touch /run/udhcpd.leases; '
         script += "exec udhcpd -f /run/udhcpd.conf"
-        self._run(("sh", "-c", script, "udhcpd", conf))
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def log(self) -> str:
-        """The end of what it has told."""
-        return self._log.read_text(errors="replace")[-2000:]
+        self.run(("sh", "-c", script, "udhcpd", conf))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
+from pathlib import Path
 
 from imagebuild.configdrive import ConfigDrive
 from imagebuild.lab import Lab
+
+from .daemon import Daemon
 
 ADDRESS = "169.254.169.254"
 # For an image; cloud-init then looks for no other source, and asks at once.
@@ -39,29 +40,14 @@ class ByService(ConfigDrive):
         pass
 
 
-class MetadataService:
+class MetadataService(Daemon):
     """Serves one server's documents from the router of its lab."""
 
-    def __init__(self, lab: Lab):
-        self._lab = lab
-        self._process: subprocess.Popen[str] | None = None
+    def __init__(self, lab: Lab, scratch: Path):
+        super().__init__(lab, scratch / "metadata.log")
         lab.router.run(["ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo"])
 
     def tells(self, drive: ConfigDrive) -> None:
         """(Re)start it with what `drive` would hold."""
-        self.stop()
-        argv = [*self._lab.router.prefix(), "setpriv", "--pdeathsig", "KILL"]
-        argv += [sys.executable, "-c", _SERVER, ADDRESS]
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
-        assert self._process.stdin is not None
-        json.dump({"openstack": "latest\n", **drive.files()}, self._process.stdin)
-        self._process.stdin.close()
-        time.sleep(0.3)
-        if self._process.poll() is not None:
-            raise RuntimeError("the metadata service does not run")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        documents = json.dumps({"openstack": "latest\n", **drive.files()})
+        self.run((sys.executable, "-c", _SERVER, ADDRESS), documents)

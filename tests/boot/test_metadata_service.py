@@ -71,7 +71,7 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Told]:
         # cloud-init asks for an address first, to be able to ask for the rest.
         dhcp = DhcpServer(place, root_tree("dhcp"), home)
         stack.callback(dhcp.stop)
-        service = MetadataService(place)
+        service = MetadataService(place, home)
         stack.callback(service.stop)
         drive = ByService(place.ports, ON)
         service.tells(drive)
