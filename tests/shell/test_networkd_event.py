@@ -161,6 +161,16 @@ def test_what_never_rests_is_looked_at_again_after_pauses_that_grow(box):
     assert "systemd-run" not in (box.box / "calls").read_text()
 
 
+def test_what_never_rests_is_left_alone_where_there_is_no_room_to_note_the_pause(box):
+    box.mock("systemd-run")
+    script = f"dash {SCRIPT_PATH}"
+    assert not started_again(box, f"{script}; {script} again")
+    box.mock("source-routing", f"/bin/sleep 0.02; : >{LINK}; {NOTHING}")
+    full = "ln -s /dev/full /run/source-routing/networkd-restless"
+    assert not started_again(box, f"{full}; {script}; {script} again")
+    assert "systemd-run" not in (box.box / "calls").read_text()
+
+
 def test_nor_is_what_fails(box):
     box.mock("source-routing", f"echo >>{LINK}; exit 1")
     assert not started_again(box, f"dash {SCRIPT_PATH}; dash {SCRIPT_PATH} again")
