@@ -10,8 +10,8 @@ from ipaddress import IPv4Address
 # Behind the routers of bond and VLAN; no other way leads there than theirs.
 CLIENT = IPv4Address("203.0.113.9")
 
-BOND, BOND_ADDRESS = "bond7", IPv4Address("198.51.100.9")
-VLAN, VLAN_ADDRESS = "bond7.7", IPv4Address("192.0.2.9")
+BOND, BOND_ADDRESS, BOND_ROUTER = "bond7", IPv4Address("198.51.100.9"), "198.51.100.1"
+VLAN, VLAN_ADDRESS, VLAN_ROUTER = "bond7.7", IPv4Address("192.0.2.9"), "192.0.2.1"
 
 PEER = f"""
 set -e
@@ -25,10 +25,10 @@ for number in 0 1; do
     ip -n peer link set far$number master br0 up
 done
 ip -n peer link set br0 up
-ip -n peer address add 198.51.100.1/24 dev br0
+ip -n peer address add {BOND_ROUTER}/24 dev br0
 ip -n peer link add link br0 name br0.7 type vlan id 7
 ip -n peer link set br0.7 up
-ip -n peer address add 192.0.2.1/24 dev br0.7
+ip -n peer address add {VLAN_ROUTER}/24 dev br0.7
 """
 ADD_BOND = f"""
 set -e
@@ -40,14 +40,14 @@ for number in 0 1; do
 done
 ip link set {BOND} up
 ip address add {BOND_ADDRESS}/24 dev {BOND}
-ip route add default via 198.51.100.1 dev {BOND} metric 900
+ip route add default via {BOND_ROUTER} dev {BOND} metric 900
 """
 ADD_VLAN = f"""
 set -e
 ip link add link {BOND} name {VLAN} type vlan id 7
 ip link set {VLAN} up
 ip address add {VLAN_ADDRESS}/24 dev {VLAN}
-ip route add default via 192.0.2.1 dev {VLAN} metric 901
+ip route add default via {VLAN_ROUTER} dev {VLAN} metric 901
 """
 ACTIVE = f"cat /sys/class/net/{BOND}/bonding/active_slave"
 FAIL_OVER = f"ip link set $({ACTIVE}) down"
@@ -65,6 +65,18 @@ for half in 0.0.0.0/1 128.0.0.0/1; do ip route add $half dev wg7; done
 REMOVE_VPN = "ip link del wg7"
 
 
+def answers_by(device: str, address: IPv4Address, router: str) -> str:
+    """Succeeds when replies from `address` to the client would take the way by `device`.
+
+    Asked before that, the machine would answer by its first NIC, as a spoofer.
+    """
+    return f"ip route get {CLIENT} from {address} | grep -F 'via {router} dev {device} '"
+
+
 def asks(address: IPv4Address) -> str:
     """Succeeds when the client gets its answers from an address of the machine."""
     return f"ip netns exec peer ping -q -n -c2 -i0.3 -W2 -I {CLIENT} {address}"
+
+
+BOND_ANSWERS = answers_by(BOND, BOND_ADDRESS, BOND_ROUTER)
+VLAN_ANSWERS = answers_by(VLAN, VLAN_ADDRESS, VLAN_ROUTER)

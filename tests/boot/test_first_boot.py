@@ -145,6 +145,7 @@ class TestWithTheStanza:
     def test_bonds_and_vlans_are_served_as_they_come_fail_over_and_go(self, served: Server) -> None:
         does(served, devices.PEER)
         does(served, devices.ADD_BOND)
+        assert eventually(served, devices.BOND_ANSWERS), routing(served)
         assert eventually(served, devices.asks(devices.BOND_ADDRESS)), routing(served)
         before = routing(served)
         active = does(served, devices.ACTIVE)
@@ -153,6 +154,7 @@ class TestWithTheStanza:
         assert eventually(served, devices.asks(devices.BOND_ADDRESS)), routing(served)
         assert routing(served) == before
         does(served, devices.ADD_VLAN)
+        assert eventually(served, devices.VLAN_ANSWERS), routing(served)
         assert eventually(served, devices.asks(devices.VLAN_ADDRESS)), routing(served)
         assert served.check()[0] == 0
         does(served, devices.REMOVE_VLAN)
@@ -163,6 +165,7 @@ class TestWithTheStanza:
         assert eventually(served, f"! grep -rlw {devices.BOND} /etc/source-routing /etc/iproute2")
         code, said = served.check()
         assert code == 0, said
+        assert not any(served.place.spoofed(port) for port in served.place.ports)
 
     @pytest.mark.own_kernel
     def test_a_vpn_that_takes_all_traffic_takes_no_replies(self, served: Server) -> None:
@@ -170,6 +173,7 @@ class TestWithTheStanza:
         assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)
         does(served, devices.REMOVE_VPN)
         assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)
+        assert not any(served.place.spoofed(port) for port in served.place.ports)
 
     def test_after_a_reboot_every_address_answers_again(self, served: Server) -> None:
         served.reboot()
