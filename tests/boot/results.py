@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tabulate import tabulate
 
+# How often each thing happens; the figures are then median and maximum.
+REPEAT = int(os.environ.get("SOURCE_ROUTING_REPEAT", "1"))
 KEY = "manager event"  # under which a test records a `Measured`
 
 LEGEND = """\
@@ -50,7 +53,12 @@ def measured(properties: Iterable[tuple[str, object]]) -> list[Measured]:
 
 
 def table(found: Iterable[Measured]) -> str:
-    """A line each server and event, in the order in which they happened."""
-    rows = [(one.world, one.event, *one.cells()) for one in found]
+    """A line each server and event, in the order in which they happened first."""
+    lines: dict[tuple[str, str], Measured] = {}
+    for one in found:
+        before = lines.get(one[:2], Measured(*one[:2], ()))
+        more = ([*had, *has] for had, has in zip(before[2:], one[2:]))
+        lines[one[:2]] = Measured(*one[:2], *more)
+    rows = [(one.world, one.event, *one.cells()) for one in lines.values()]
     headers = ("server", "event", "times", "healed", "silent", "lost elsewhere")
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)

@@ -19,11 +19,10 @@ import pytest
 from imagebuild import bake
 from imagebuild.progress import Progress
 
-from ..results import Measured
+from ..results import REPEAT, Measured
 from ..story import ON, hot_port
 from .meter import Streams
 from .test_managers import (
-    REPEAT,
     WITHIN_SECONDS,
     Cost,
     Place,
