@@ -8,7 +8,9 @@ be equal a rule has to have its protocol, ``static`` (`as_declared`).
 Where the shared rules (the two lookups of main) go: into the drop-in of every
 NIC.  A rule in a .network file belongs to its link and goes when that link
 loses its carrier or configuration; networkd takes equal rules of several files
-for one and keeps it as long as one of the links wants it.
+for one and keeps it as long as one of the links wants it.  The rules of a NIC
+that has no such file, since somebody else configures it, stand there with them:
+networkd would delete them, too, whenever it configures a link anew.
 
 A file that may match several devices (``Name=en*``) holds only rules there:
 they belong to no device, while a route would be given to each of them.
@@ -94,6 +96,9 @@ class Facts:
     # Drop-ins of an earlier run: (path, content, the NICs that its header names).
     earlier: Tuple[Tuple[str, str, Tuple[str, ...]], ...] = ()
 
+    def file(self, nic: str) -> Optional[NetworkFile]:
+        return next((file for name, file in self.files if name == nic), None)
+
     def has(self, release: int) -> bool:
         """Whether networkd knows what came with `release`; an unknown one is a recent one."""
         return self.version is None or self.version >= release
@@ -152,14 +157,13 @@ def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> Tuple[str
     """What of the plan the drop-ins cannot hold; `others` may manage NICs as well."""
     told = []
     event_path = "`source-routing apply` after each of its events keeps the rest"
-    files = dict(facts.files)
     if plan.nics and not facts.has(SINCE_SUPPRESS_INTERFACE_GROUP):
         told.append(
             f"systemd {facts.version} is older than {SINCE_SUPPRESS_INTERFACE_GROUP}: networkd "
             f"cannot declare all rules; {event_path}"
         )
     for nic in plan.nics:
-        file = files.get(nic.name)
+        file = facts.file(nic.name)
         if file is None:
             if others:
                 continue
@@ -256,6 +260,7 @@ def _drop_in(plan: RoutingPlan, facts: Facts, nics: List[PlannedNic], shared: bo
     if not shared and facts.has(SINCE_GROUP):
         sections.append(("Link", (("Group", str(plan.group)),)))
     rules = (*plan.shared_rules, *(rule for nic in nics for rule in nic.rules))
+    rules += tuple(rule for nic in _strangers(plan, facts) for rule in nic.rules)
     sections += [
         ("RoutingPolicyRule", _rule(rule)) for rule in rules if _is_expressible(rule, facts)
     ]
@@ -266,6 +271,11 @@ def _drop_in(plan: RoutingPlan, facts: Facts, nics: List[PlannedNic], shared: bo
         for name, settings in sections
     )
     return HEADER.format(" ".join(nic.name for nic in nics)) + told
+
+
+def _strangers(plan: RoutingPlan, facts: Facts) -> Iterable[PlannedNic]:
+    """NICs that networkd does not configure."""
+    return (nic for nic in plan.nics if facts.file(nic.name) is None and interface_name(nic.name))
 
 
 def _is_expressible(rule: Rule, facts: Facts) -> bool:

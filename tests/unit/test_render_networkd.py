@@ -118,6 +118,21 @@ def test_the_shared_rules_stand_in_the_file_of_every_nic():
         assert drop_in("networkd-dual-stack", nic).count("SuppressInterfaceGroup=21330") == 2
 
 
+def test_so_do_the_rules_of_a_nic_that_networkd_does_not_configure():
+    """It deletes rules that are in no file of its own, whosever NIC they are for."""
+    plan = plan_of("networkd-1-the-seed")
+    facts = facts_of("networkd-1-the-seed", plan)
+    (first, second) = plan.nics
+    facts = replace(facts, files=tuple(pair for pair in facts.files if pair[0] == first.name))
+    (file,) = networkd.drop_ins(plan, facts)
+    assert file.content.startswith(f"# Written by source-routing for {first.name};")
+    assert all(f"From={rule.src}" in file.content for rule in second.rules if rule.src)
+    assert f"OutgoingInterface={second.name}\n" in file.content
+    assert f"Table={second.table}\n" not in file.content.partition("[Route]")[2]
+    hostile = replace(plan, nics=(first, replace(second, name="a b")))
+    assert "From=10.13." not in networkd.drop_ins(hostile, facts)[0].content
+
+
 def test_a_file_for_all_nics_gets_rules_but_neither_routes_nor_a_group():
     plan = plan_of("networkd-one-file-for-all")
     facts = facts_of("networkd-one-file-for-all", plan)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import re
 import statistics
 import time
@@ -30,10 +29,10 @@ from imagebuild.progress import Progress
 
 from ...daemons.roots import root_tree
 from ..dhcp import DhcpServer
-from ..results import Measured
+from ..results import REPEAT, Measured
 from ..story import OFF, ON, Server, hot_port
 from .meter import INTERVAL_SECONDS, Streams
-from .worlds import COLD, HARMLESS, WORLDS, World
+from .worlds import BY_HAND, COLD, HARMLESS, WORLDS, World
 
 pytestmark = pytest.mark.boot
 
@@ -44,9 +43,8 @@ WITHIN_SECONDS = 8.0
 # How long a manager may take to have its addresses again: networkd 252 first asks
 # for the lease it has given back.
 LEASED_SECONDS = 20.0
+RULES = "/run/lab-rules"  # what `ip monitor` tells
 TOUCHED = "ens4"  # the NIC to which things happen
-# How often each thing happens; the figures are then median and maximum.
-REPEAT = int(os.environ.get("SOURCE_ROUTING_REPEAT", "1"))
 
 
 @dataclass
@@ -384,6 +382,26 @@ class TestAPortOfARunningServer:
         served.server.place.pull(port)
         assert within(WITHIN_SECONDS, lambda: served.traces(port) == []), served.traces(port)
         served.shell(COLD)
+        served.is_well()
+
+    def test_one_that_somebody_sets_up_by_hand_keeps_its_rules_whatever_the_manager_does(
+        self, served: Place
+    ) -> None:
+        port = hot_port(3)
+        address = str(port.address4.ip)
+        served.server.place.plug(port, network(served))
+        served.shell(BY_HAND.format(nic=port.name, address=port.address4, gateway=port.gateway4))
+        assert served.serves(port)
+        served.is_well()
+        told = served.shell(
+            f"timeout 10 ip -N -o monitor rule >{RULES} & sleep 0.5; "
+            f"{served.world.renew}; sleep 3; cat {RULES}"
+        )
+        assert [line for line in told.splitlines() if f" {address} " in line] == []
+        assert served.serves(port)
+        served.server.place.pull(port)
+        assert within(WITHIN_SECONDS, lambda: served.traces(port) == []), served.traces(port)
+        served.has_its_addresses()
         served.is_well()
 
 

@@ -128,6 +128,12 @@ HOT_NETWORK_MANAGER = (
     # It has begun to configure the NIC with DHCP by itself.
     "nmcli connection up hot"
 )
+# Or without it: NetworkManager is told to keep out, the others do not care.
+BY_HAND = (
+    "! command -v nmcli >/dev/null || nmcli device set {nic} managed no || :; "
+    "ip link set {nic} up; ip address replace {address} dev {nic}; "
+    "ip route add default via {gateway} dev {nic} metric 900"
+)
 # For the next boot, which would wait for it.
 COLD = (
     "rm -f /etc/network/interfaces.d/60-hot /etc/systemd/network/60-hot.network "
