@@ -16,6 +16,8 @@ for _path in (TESTS.parent, TESTS):
 from lab import Lab, demand, missing_for_lab  # noqa: E402
 from lab.netns import reap  # noqa: E402
 
+from . import results  # noqa: E402
+
 # The quick ones first: a fault in the planner should not wait for a booted image.
 ORDER = ("kernel", "daemon", "boot")
 # What `tests/run` runs beside other tests, by folder.
@@ -35,9 +37,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What tells of times happens as often as they are asked for."""
+    if results.REPEAT > 1 and metafunc.definition.get_closest_marker("repeats"):
+        metafunc.fixturenames.append("_time")
+        metafunc.parametrize("_time", range(results.REPEAT))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("kernel"):
         demand(missing_for_lab())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    found = [
+        one
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, ())
+        for one in results.measured(getattr(report, "user_properties", ()))
+    ]
+    if found:
+        terminalreporter.section("what events have cost servers")
+        terminalreporter.write_line(results.LEGEND)
+        terminalreporter.write_line(results.table(found))
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from imagebuild.progress import Progress  # noqa: E402
 
 from lab import demand  # noqa: E402  # isort: skip
 
-from . import results, times  # noqa: E402
+from . import times  # noqa: E402
 
 BUILDERS = {**roottree.PROGRAMS, **disk.PROGRAMS}
 BOOTERS = {**lab.PROGRAMS, **nspawn.PROGRAMS, **qemu.PROGRAMS, **configdrive.PROGRAMS}
@@ -70,16 +70,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    found = [
-        one
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.stats.get(outcome, ())
-        for one in results.measured(getattr(report, "user_properties", ()))
-    ]
-    if found:
-        terminalreporter.section("what events have cost servers")
-        terminalreporter.write_line(results.LEGEND)
-        terminalreporter.write_line(results.table(found))
     if times.NOTED:
         terminalreporter.section("how long boots took, in seconds")
         terminalreporter.write_line(times.table(times.NOTED))

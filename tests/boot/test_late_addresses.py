@@ -28,11 +28,11 @@ from imagebuild.lab import Port
 from imagebuild.progress import Progress
 
 from ..daemons.roots import root_tree
+from ..results import Measured
 from .dhcp import DhcpServer
 from .managers import worlds
 from .managers.meter import Streams
 from .managers.worlds import World
-from .results import Measured
 from .router import Router
 from .story import ON, Server
 from .test_router_advertisements import TellingNothing, guard, says
@@ -296,12 +296,12 @@ def test_what_comes_after_the_first_boot_is_served_at_once(late: Late) -> None:
     comes_to_life(late)
 
 
-def test_a_later_boot_waits_for_no_address(late: Late) -> None:
+@pytest.mark.repeats
+def test_a_later_boot_waits_for_no_address_and_what_comes_then_is_served_at_once(
+    late: Late,
+) -> None:
     late.reboot()
     boots_without_a_network(late)
-
-
-def test_what_comes_after_a_later_boot_is_served_at_once(late: Late) -> None:
     comes_to_life(late)
 
 

@@ -11,9 +11,9 @@ from imagebuild import bake
 from imagebuild.lab import MOST_PORTS
 from imagebuild.progress import Progress
 
+from ..results import Measured
 from .managers.test_managers import Place, boot
 from .managers.worlds import WORLDS
-from .results import Measured
 from .story import ON
 
 pytestmark = pytest.mark.boot

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from lab import Lab
 
+from ..results import Measured
 from .dhcp import CLIENTS, OTHER_ROUTERS, USUAL, Terms, World
 from .machine import wait_until
 
-pytestmark = pytest.mark.daemon
+pytestmark = [pytest.mark.daemon, pytest.mark.repeats]
 
 OTHER_ADDRESS = "10.13.96.200"
 
@@ -41,7 +42,7 @@ def _recorded(world: World, record_property: Callable[[str, object], None]) -> I
     world.healed.clear()
     yield
     for event, seconds in world.healed.items():
-        record_property(f"{world.client.name}: {event}", f"{seconds:.2f} s")
+        record_property(*Measured(world.client.name, event, [seconds]).recorded())
 
 
 def usual(world: World, nic: str) -> bool:

@@ -28,8 +28,8 @@ from imagebuild.guest import wait_for_boot
 from imagebuild.progress import Progress
 
 from ...daemons.roots import root_tree
+from ...results import REPEAT, Measured
 from ..dhcp import DhcpServer
-from ..results import REPEAT, Measured
 from ..story import OFF, ON, Server, hot_port
 from .meter import INTERVAL_SECONDS, Streams
 from .worlds import BY_HAND, COLD, HARMLESS, WORLDS, World

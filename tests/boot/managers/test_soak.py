@@ -19,7 +19,7 @@ import pytest
 from imagebuild import bake
 from imagebuild.progress import Progress
 
-from ..results import REPEAT, Measured
+from ...results import REPEAT, Measured
 from ..story import ON, hot_port
 from .meter import Streams
 from .test_managers import (
@@ -55,13 +55,17 @@ class Size(NamedTuple):
     files: int
     kilobytes: int  # of files
     processes: int  # of ours
-    units: int  # that systemd has loaded
     memory: int  # kilobytes of systemd and of network managers
+    units: frozenset[str]  # that systemd has loaded
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{value} {name}" for name, value in zip(self._fields, self[:-1]))
+        return f"{numbers}, {len(self.units)} units"
 
 
 # Nothing of ours is in memory between two events.  What is left are those whom we
 # have work to do, and their allocators: so much is no leak of an event each second.
-VARIES = Size(files=0, kilobytes=8, processes=0, units=0, memory=4096)
+VARIES = Size(files=0, kilobytes=8, processes=0, memory=4096, units=frozenset())
 
 
 @pytest.fixture(scope="module", params=SOAKED)
@@ -205,11 +209,15 @@ def grown(served: Place, before: Size) -> list[str]:
 
 
 def _more(after: Size, before: Size) -> list[str]:
-    return [
+    more = [
         f"{name}: {now} instead of {then}"
-        for name, now, then, varies in zip(Size._fields, after, before, VARIES)
+        for name, now, then, varies in zip(Size._fields, after[:-1], before[:-1], VARIES)
         if now > then + varies
     ]
+    # One goes and another one comes of systemd's own.
+    if len(after.units) > len(before.units):
+        more.append(f"units: {sorted(after.units - before.units)}")
+    return more
 
 
 def size(served: Place) -> Size:
@@ -219,6 +227,6 @@ def size(served: Place) -> Size:
     # One for each NIC that networkd has given up may come, and stays.
     files = numbers("find /etc /run/source-routing -xdev -type f ! -name 'revived.*' -printf '%s '")
     (processes,) = numbers("pgrep -fc source-routing || :")
-    units = served.shell("systemctl list-units --all --no-legend --plain").splitlines()
+    units = served.shell("systemctl list-units --all --no-legend --plain | cut -d' ' -f1")
     memory = numbers("ps -C systemd,systemd-networkd,NetworkManager -o rss=")
-    return Size(len(files), sum(files) // 1024, processes, len(units), sum(memory))
+    return Size(len(files), sum(files) // 1024, processes, sum(memory), frozenset(units.split()))
