@@ -349,6 +349,25 @@ def temporary_addresses_come_and_go(place: Place) -> None:
     )
 
 
+def an_address_that_another_host_has_gets_no_rule_until_it_may_be_used(place: Place) -> None:
+    """Duplicate address detection (RFC 4862 5.4)."""
+    second = place.ports[1]
+    ip = str(second.address6.network[0xDAD])
+    router = place.server.place.router
+    router.run(["ip", "address", "replace", f"{ip}/64", "dev", second.tap, "nodad"])
+    place.shell(f"ip address add {ip}/64 dev {second.name}")
+    place.happens(lambda: f" {ip}/" in place.shell("ip -6 -o address show dadfailed"))
+    time.sleep(2)
+    assert ip not in place.ruled()
+    place.shell(f"ip address del {ip}/64 dev {second.name}")
+    router.run(["ip", "address", "del", f"{ip}/64", "dev", second.tap])
+    place.shell(f"ip address add {ip}/64 dev {second.name}")
+    place.happens(lambda: ip in place.usable())
+    place.heals("an address is no duplicate", lambda: ip in place.ruled())
+    place.shell(f"ip address del {ip}/64 dev {second.name}")
+    place.heals("an address is taken away", lambda: ip not in place.ruled())
+
+
 def _temporary(place: Place) -> list[str]:
     told = place.shell("ip -6 -o address show temporary")
     usable = place.usable()
@@ -456,6 +475,7 @@ ROUTER_EVENTS = (
     a_router_says_goodbye_and_comes_back,
     another_router_is_preferred_and_says_goodbye,
     temporary_addresses_come_and_go,
+    an_address_that_another_host_has_gets_no_rule_until_it_may_be_used,
     another_router_replaces_the_first_nics,
     another_router_replaces_the_second_nics,
     routers_are_preferred_now_here_now_there,
