@@ -227,6 +227,10 @@ def size(served: Place) -> Size:
     # One for each NIC that networkd has given up may come, and stays.
     files = numbers("find /etc /run/source-routing -xdev -type f ! -name 'revived.*' -printf '%s '")
     (processes,) = numbers("pgrep -fc source-routing || :")
-    units = served.shell("systemctl list-units --all --no-legend --plain | cut -d' ' -f1")
+    # But for the pause, which there is once or not at all.
+    units = served.shell(
+        "systemctl list-units --all --no-legend --plain | cut -d' ' -f1 | "
+        "grep -v '^source-routing-networkd-again\\.'"
+    )
     memory = numbers("ps -C systemd,systemd-networkd,NetworkManager -o rss=")
     return Size(len(files), sum(files) // 1024, processes, sum(memory), frozenset(units.split()))
