@@ -25,7 +25,9 @@ What networkd cannot express is completed by the event path, which runs
 ``source-routing apply`` whenever networkd has changed a link or a lease
 (`networkd_events`).
 
-A NIC that is only down, or waits for its address, keeps its drop-in (`waiting`).
+A NIC that is only down, or waits for its address, keeps its drop-in (`waiting`), and
+so does one whose file is missing for a moment: without it networkd would be told to
+read files that are not there, and let go of the NIC.
 """
 
 from __future__ import annotations
@@ -232,9 +234,13 @@ def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
     """One drop-in for each .network file of a planned NIC, and those that are kept."""
     by_path: Dict[str, List[PlannedNic]] = {}
     shared = set()
+    missing = set()
     for name, file in facts.files:
         nic = plan.nic(name)
         if nic is None or not interface_name(name):
+            continue
+        if file.missing:
+            missing.add(name)
             continue
         path = f"{file.drop_in_directory}/{DROP_IN}"
         by_path.setdefault(path, []).append(nic)
@@ -244,14 +250,14 @@ def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
         path: ConfigFile(path, _drop_in(plan, facts, nics, path in shared))
         for path, nics in by_path.items()
     }
-    for path, content in _kept(facts, waiting_nics(plan)):
+    for path, content in _kept(facts, waiting_nics(plan) | missing):
         files.setdefault(path, ConfigFile(path, content))
     return tuple(files[path] for path in sorted(files))
 
 
-def _kept(facts: Facts, waiting: FrozenSet[str]) -> Iterable[Tuple[str, str]]:
+def _kept(facts: Facts, away: FrozenSet[str]) -> Iterable[Tuple[str, str]]:
     for path, content, nics in facts.earlier:
-        if nics and waiting.issuperset(nics):
+        if nics and away.issuperset(nics):
             yield path, content
 
 

@@ -38,6 +38,9 @@ class NetworkFile(NamedTuple):
     path: str
     # It may match other NICs too, so that it can hold no routes of this one.
     shared: bool = False
+    # networkd goes by it and it is not there: taken away, or about to be written anew,
+    # as netplan does with all of them whenever systemd reads its units again.
+    missing: bool = False
 
     @property
     def drop_in_directory(self) -> str:
@@ -66,14 +69,15 @@ def network_files(
     for nic in nics:
         index = index_of(nic.name)
         path = in_use.get(index) if index is not None else None
-        # One that has been taken away since is no file to put something beside.
         if path not in matches:
-            path = next((p for p in available if is_match(matches[p], nic)), None)
+            path = next((p for p in available if is_match(matches[p], nic)), path)
         if path is not None:
             found.append((nic.name, path))
     users = [path for _name, path in found]
     return tuple(
         (name, NetworkFile(path, _is_shared(path, users, in_use, matches[path])))
+        if path in matches
+        else (name, NetworkFile(path, missing=True))
         for name, path in found
     )
 

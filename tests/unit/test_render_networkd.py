@@ -210,6 +210,23 @@ def test_a_nic_that_is_down_or_waits_for_its_address_keeps_its_drop_in(tmp_path,
     assert "ens4" in drop_in(case)
 
 
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_nic_whose_file_is_missing_keeps_its_drop_in_until_networkd_notices(tmp_path, noticed):
+    """netplan removes all its files and writes them anew whenever systemd is reloaded."""
+    case = "networkd-1-the-seed"
+    root = written(tmp_path, case)
+    plan = plan_of(case)
+    for nic, index in (("ens3", 2), ("ens4", 3)):
+        path = f"/etc/systemd/network/10-cloud-init-{nic}.network"
+        (root / path[1:]).unlink()
+        if noticed:
+            Root(root).file(f"/run/systemd/netif/links/{index}", "ADMIN_STATE=unmanaged\n")
+    facts = facts_of(case, plan, root)
+    assert bool(networkd.warnings(plan, facts)) is noticed
+    changes = write_files(root, networkd.render(plan, facts), networkd.owned(root))
+    assert len(changes.removed) == (2 if noticed else 0) and not changes.written
+
+
 def test_a_nic_that_the_stanza_excludes_loses_its_drop_in(tmp_path):
     case = "networkd-1-the-seed"
     root = written(tmp_path, case)

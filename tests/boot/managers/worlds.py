@@ -69,7 +69,17 @@ RENEW_MANAGER = "nmcli connection up $(nmcli -g GENERAL.CON-UUID device show {ni
 NETPLAN = {
     "netplan generates": f"netplan generate; {UDEV}",
     "netplan applies": "PATH=/opt/no-udev:$PATH netplan apply",
-}  # What others do beside the network manager.
+}
+NETPLAN_OVER_NETWORKD = {
+    **NETPLAN,
+    # As its generator does with all, for as long as it takes, when systemd is reloaded.
+    "netplan writes the NIC's file anew while an apply runs": (
+        "mv /run/systemd/network/10-netplan-{nic}.network /run/; source-routing apply; "
+        "mv /run/10-netplan-{nic}.network /run/systemd/network/"
+    ),
+}
+
+# What others do beside the network manager.
 BRIDGE = (
     "ip link add docker9 type bridge; ip address add 172.30.0.1/16 dev docker9; "
     "ip link set docker9 up; sleep 1; ip link del docker9"
@@ -229,7 +239,7 @@ _WORLDS = (
             suite,
             "netplan",
             "netplan",
-            {**NETWORKD, **NETPLAN},
+            {**NETWORKD, **NETPLAN_OVER_NETWORKD},
             "networkctl reload",
             RENEW_NETWORKD,
             HOT_NETPLAN,
