@@ -16,8 +16,9 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -334,19 +335,25 @@ def another_router_is_preferred_and_says_goodbye(place: Place) -> None:
 def temporary_addresses_come_and_go(place: Place) -> None:
     """Privacy extensions (RFC 8981): each address has its rule for as long as it is there."""
     second = place.ports[1]
-    known = _temporary(place)
-    if not known:
+    if not _temporary(place):
         place.shell(TEMPORARY_ADDRESSES[place.name].format(nic=second.name))
     own = Prefix(str(second.address6.network))
     place.usual(says(second, own, Prefix(OTHER_PREFIX, preferred=15, valid=15)))
-    place.happens(lambda: set(_temporary(place)) > set(known))
+    place.happens(lambda: _others(_temporary(place)))
     place.heals("temporary addresses", lambda: set(place.usable()) <= place.ruled())
-    (gone, *_more) = _temporary(place)
+    (gone, *_more) = _others(_temporary(place))
     place.shell(f"ip address del {gone}/64 dev {second.name}")
     place.heals(
         "a temporary address is over",
         lambda: gone not in place.ruled() and set(place.usable()) <= place.ruled(),
     )
+    place.usual()
+    place.happens(lambda: not _others(place.usable()))
+
+
+def _others(addresses: Iterable[str]) -> list[str]:
+    """Those of the prefix that comes and goes."""
+    return [ip for ip in addresses if ip_address(ip) in ip_network(OTHER_PREFIX)]
 
 
 def an_address_that_another_host_has_gets_no_rule_until_it_may_be_used(place: Place) -> None:
