@@ -92,6 +92,19 @@ def test_ipv4_addresses_of_links_that_are_up_are_waited_for_less(box, shell):
     assert (run(box, shell, prepare=up).applies, sleeps(box)) == (["apply"], ["3"])
 
 
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_an_ipv6_address_whose_link_has_kept_another_one_is_waited_for_less(box, shell):
+    """A flap takes all of them."""
+    up = DOWN + "ip link set peer up; ip link set ens4 up\n"
+    kept = BOTH + "3: ens4    inet6 2001:db8::1/64 scope global\n"
+    box.answer("", kept + "3: ens4    inet6 2001:db8::2/64 scope global\n")
+    run(box, shell, prepare=up)
+    box.answer("", kept)
+    assert (run(box, shell, prepare=up).applies, sleeps(box)) == (["apply"], ["0.5"])
+    box.answer("", BOTH)
+    assert (run(box, shell, prepare=up).applies, sleeps(box)) == (["apply"], ["3"])
+
+
 def test_when_one_is_lost_and_another_one_is_new_it_does_not_wait(box):
     run(box)
     box.answer("", ONE + "3: ens4    inet 198.51.100.99/24 scope global\n")
