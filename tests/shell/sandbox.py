@@ -40,6 +40,7 @@ family=
 case " $* " in *" -4 "*) family=4 ;; *" -6 "*) family=6 ;; esac
 case "$*" in *-batch*) cat >"{box}/batch$family" ;; esac
 echo "ip $*" >>"{box}/calls"
+if [ -f "{box}/meanwhile" ]; then . "{box}/meanwhile"; fi
 if [ -f "{box}/answer$family" ]; then cat "{box}/answer$family"; fi
 if [ -f "{box}/complaint$family" ]; then cat "{box}/complaint$family" >&2; exit 1; fi
 """

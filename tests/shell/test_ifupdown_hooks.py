@@ -247,6 +247,23 @@ def test_an_apply_that_may_have_looked_too_early_is_followed_by_another(box):
         assert len(run.ip) == 2 and run.applies == ["apply --interface ens3"]
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        "echo 1234 >/run/source-routing/lock",
+        "echo up4= >>/etc/source-routing/nics/ens3",
+        "rm -f /etc/source-routing/nics/ens3",
+    ],
+    ids=["is under way", "has planned other rules", "has given the NIC up"],
+)
+def test_nor_may_a_replay_outlast_an_apply_that_has_begun_meanwhile(box, shell, meanwhile):
+    """It may have brought back what the apply has just taken away, and nobody would look again."""
+    (box.box / "meanwhile").write_text(meanwhile)
+    for hook in (up, down):
+        assert hook(box, shell).applies == ["apply --interface ens3"]
+
+
 # -- addresses that are absent -------------------------------------------------------
 
 

@@ -55,6 +55,13 @@ is_busy() {
     [ -s "$state/lock" ]
 }
 
+# Whether another plan for $nic than the one that was loaded is there or on its way:
+# what has been done since may be what an apply has taken away a moment before.
+is_overtaken() {
+    loaded=$up4$up6
+    is_busy || ! load || [ "$up4$up6" != "$loaded" ]
+}
+
 # Whether the plan has the address $1, with or without its prefix length.
 is_known() {
     case " $addresses" in
@@ -257,6 +264,9 @@ nic_up() {
         fi
     done
     replay "$1"
+    if is_overtaken; then
+        reason='an apply was under way'
+    fi
     case $reason$misfit in
     '') ;;
     'absent: '*) hand_over "$misfit" 2 "$1" ;;
@@ -273,6 +283,9 @@ nic_down() {
         reason='an apply was under way'
     fi
     withdraw "$1"
+    if is_overtaken; then
+        reason='an apply was under way'
+    fi
     if [ -n "$reason$misfit" ]; then
         hand_over "${reason:-$misfit}"
     fi
@@ -300,7 +313,7 @@ plan_anew() {
     if [ "$2" -gt 0 ]; then
         sleep "$2"
     fi
-    if [ -n "$3" ] && load && replay "$3" && [ -z "$misfit" ]; then
+    if [ -n "$3" ] && load && replay "$3" && [ -z "$misfit" ] && ! is_overtaken; then
         rm -f "$state/pending.$nic"
         exit 0
     fi
