@@ -22,6 +22,9 @@ from .machine import Machine, wait_until
 from .roots import root_tree
 
 WITHIN_SECONDS = 2.0
+# From then on until files say the same: an apply in the background, which waits for a
+# second where an address may only have been taken away and be given back.
+FILES_SECONDS = 4.0
 # What the clients may take until they have acted: not ours to hasten.
 CLIENT_SECONDS = 40.0
 
@@ -315,8 +318,8 @@ class World:
             started = time.monotonic()
             wait_until(right, WITHIN_SECONDS)
             seconds = time.monotonic() - started
-            # Its files come right after; asking takes a Python of its own.
-            wait_until(lambda: not self.check(), WITHIN_SECONDS)
+            # Asking takes a Python of its own, too.
+            wait_until(lambda: not self.check(), FILES_SECONDS)
             content = time.monotonic() - started
         except AssertionError as error:
             raise AssertionError(f"{event}: {error}\n{self.story()}") from None
