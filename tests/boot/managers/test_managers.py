@@ -398,7 +398,10 @@ class TestAPortOfARunningServer:
             f"timeout 10 ip -N -o monitor rule >{RULES} & sleep 0.5; "
             f"{served.world.renew}; sleep 3; cat {RULES}"
         )
-        assert [line for line in told.splitlines() if f" {address} " in line] == []
+        # networkd with leases reads files of ours at its next start only: there they go, and
+        # are back at once.
+        kept = not served.world.dhcp or served.world.renderer not in ("networkd", "netplan")
+        assert not kept or f" {address} " not in told, told
         assert served.serves(port)
         served.server.place.pull(port)
         assert within(WITHIN_SECONDS, lambda: served.traces(port) == []), served.traces(port)
