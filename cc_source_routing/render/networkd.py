@@ -246,8 +246,12 @@ def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
         by_path.setdefault(path, []).append(nic)
         if file.shared:
             shared.add(path)
+    # Those that networkd does not configure.
+    strangers = [
+        nic for nic in plan.nics if facts.file(nic.name) is None and interface_name(nic.name)
+    ]
     files = {
-        path: ConfigFile(path, _drop_in(plan, facts, nics, path in shared))
+        path: ConfigFile(path, _drop_in(plan, facts, nics, strangers, path in shared))
         for path, nics in by_path.items()
     }
     for path, content in _kept(facts, waiting_nics(plan) | missing):
@@ -261,12 +265,17 @@ def _kept(facts: Facts, away: FrozenSet[str]) -> Iterable[Tuple[str, str]]:
             yield path, content
 
 
-def _drop_in(plan: RoutingPlan, facts: Facts, nics: List[PlannedNic], shared: bool) -> str:
+def _drop_in(
+    plan: RoutingPlan,
+    facts: Facts,
+    nics: List[PlannedNic],
+    strangers: List[PlannedNic],
+    shared: bool,
+) -> str:
     sections = []
     if not shared and facts.has(SINCE_GROUP):
         sections.append(("Link", (("Group", str(plan.group)),)))
-    rules = (*plan.shared_rules, *(rule for nic in nics for rule in nic.rules))
-    rules += tuple(rule for nic in _strangers(plan, facts) for rule in nic.rules)
+    rules = (*plan.shared_rules, *(rule for nic in (*nics, *strangers) for rule in nic.rules))
     sections += [
         ("RoutingPolicyRule", _rule(rule)) for rule in rules if _is_expressible(rule, facts)
     ]
@@ -277,11 +286,6 @@ def _drop_in(plan: RoutingPlan, facts: Facts, nics: List[PlannedNic], shared: bo
         for name, settings in sections
     )
     return HEADER.format(" ".join(nic.name for nic in nics)) + told
-
-
-def _strangers(plan: RoutingPlan, facts: Facts) -> Iterable[PlannedNic]:
-    """NICs that networkd does not configure."""
-    return (nic for nic in plan.nics if facts.file(nic.name) is None and interface_name(nic.name))
 
 
 def _is_expressible(rule: Rule, facts: Facts) -> bool:

@@ -55,11 +55,13 @@ is_busy() {
     [ -s "$state/lock" ]
 }
 
-# Whether another plan for $nic than the one that was loaded is there or on its way:
-# what has been done since may be what an apply has taken away a moment before.
-is_overtaken() {
+# Sets misfit when another plan for $nic than the one that was loaded is there or on its
+# way: what has been done since may be what an apply has taken away a moment before.
+mind_an_apply() {
     loaded=$up4$up6
-    is_busy || ! load || [ "$up4$up6" != "$loaded" ]
+    if is_busy || ! load || [ "$up4$up6" != "$loaded" ]; then
+        misfit='an apply was under way'
+    fi
 }
 
 # Whether the plan has the address $1, with or without its prefix length.
@@ -112,6 +114,7 @@ replay() {
     done
     unset IFS
     differs "$gateway4" "$seen4" || differs "$gateway6" "$seen6" || misses "$1" || :
+    mind_an_apply
 }
 
 # Takes one line of `ip -o address` off the list of absent ones.
@@ -225,6 +228,7 @@ withdraw() {
         esac
     done
     unset IFS
+    mind_an_apply
 }
 
 # $nic is up, with its addresses of the families $1; $2: the addresses and $3 the
@@ -264,9 +268,6 @@ nic_up() {
         fi
     done
     replay "$1"
-    if is_overtaken; then
-        reason='an apply was under way'
-    fi
     case $reason$misfit in
     '') ;;
     'absent: '*) hand_over "$misfit" 2 "$1" ;;
@@ -283,9 +284,6 @@ nic_down() {
         reason='an apply was under way'
     fi
     withdraw "$1"
-    if is_overtaken; then
-        reason='an apply was under way'
-    fi
     if [ -n "$reason$misfit" ]; then
         hand_over "${reason:-$misfit}"
     fi
@@ -313,7 +311,7 @@ plan_anew() {
     if [ "$2" -gt 0 ]; then
         sleep "$2"
     fi
-    if [ -n "$3" ] && load && replay "$3" && [ -z "$misfit" ] && ! is_overtaken; then
+    if [ -n "$3" ] && load && replay "$3" && [ -z "$misfit" ]; then
         rm -f "$state/pending.$nic"
         exit 0
     fi
