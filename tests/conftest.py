@@ -18,23 +18,7 @@ from lab.netns import reap  # noqa: E402
 
 from . import results  # noqa: E402
 
-# The quick ones first: a fault in the planner should not wait for a booted image.
-ORDER = ("kernel", "daemon", "boot")
-# What `tests/run` runs beside other tests, by folder.
-LANES = {"images": pytest.mark.heavy, "boot/managers": pytest.mark.managers}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def rank(item: pytest.Item) -> int:
-        return max(
-            (ORDER.index(m.name) + 1 for m in item.iter_markers() if m.name in ORDER), default=0
-        )
-
-    items.sort(key=rank)
-    for item in items:
-        for folder, mark in LANES.items():
-            if TESTS / folder in item.path.parents:
-                item.add_marker(mark)
+pytest_plugins = ["tests.sizes", "tests.workers"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -18,6 +18,7 @@ from imagebuild.lab import Port
 from imagebuild.progress import Progress
 
 from ..daemons.routers import Advertisement, Prefix
+from ..sizes import one_each
 from .test_router_advertisements import WORLDS, Place, boot
 
 pytestmark = pytest.mark.boot
@@ -53,7 +54,10 @@ def own(ports: tuple[Port, ...]) -> tuple[str, ...]:
     return leases(*(port.address6.ip for port in ports))
 
 
-@pytest.fixture(scope="module", params=["networkd", "network-manager"])
+@pytest.fixture(
+    scope="module",
+    params=one_each(RENEW6, ("network-manager",), "leases of both families, under networkd"),
+)
 def place(request: pytest.FixtureRequest, progress: Progress, scratch: Path) -> Iterator[Place]:
     image = bake.baked_root(WORLDS[request.param], progress)
     told = own(lab.ports(2))

@@ -23,6 +23,14 @@ KINDS = {
     "machine": ("bookworm_disk", 2),
     "newer machine": ("trixie_disk", 2),
 }
+MARKS = {
+    "container": [],
+    "machine": [pytest.mark.machine],
+    "newer machine": [
+        pytest.mark.machine,
+        pytest.mark.thorough("an emulated machine with Debian 13"),
+    ],
+}
 
 HOT = hot_port()
 # Somebody who configures it without its network manager.
@@ -39,12 +47,7 @@ class Golden(NamedTuple):
     nics: int
 
 
-_PARAMS = [
-    pytest.param(name, marks=[pytest.mark.machine] if "machine" in name else []) for name in KINDS
-]
-
-
-@pytest.fixture(scope="module", params=_PARAMS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS[name]) for name in KINDS])
 def golden(request: pytest.FixtureRequest) -> Golden:
     name, nics = KINDS[request.param]
     return Golden(request.getfixturevalue(name), nics)
@@ -175,6 +178,7 @@ class TestWithTheStanza:
         assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)
         assert not any(served.place.spoofed(port) for port in served.place.ports)
 
+    @pytest.mark.thorough("reboots of emulated machines", of="machine")
     def test_after_a_reboot_every_address_answers_again(self, served: Server) -> None:
         served.reboot()
         assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)

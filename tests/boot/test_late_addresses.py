@@ -29,6 +29,7 @@ from imagebuild.progress import Progress
 
 from ..daemons.roots import root_tree
 from ..results import Measured
+from ..sizes import one_each
 from .dhcp import DhcpServer
 from .managers import worlds
 from .managers.meter import Streams
@@ -260,7 +261,7 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Late]:
     home.mkdir()
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(lab.Lab(lab.ports(world.nics)))
-        dhcp = DhcpServer(place, root_tree("dhcp"), home)
+        dhcp = DhcpServer(place, root_tree("router"), home)
         stack.callback(dhcp.stop)
         dhcp.stop()
         router = Router(place, home)
@@ -273,7 +274,9 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Late]:
         yield Late(world, server, dhcp, router)
 
 
-@pytest.fixture(scope="module", params=list(WORLDS))
+@pytest.fixture(
+    scope="module", params=one_each(WORLDS, ("trixie-networkd",), "late networks of other managers")
+)
 def late(request: pytest.FixtureRequest, progress: Progress, scratch: Path) -> Iterator[Late]:
     world = WORLDS[request.param]
     with boot(world, bake.baked_root(world.recipe, progress), scratch) as made:

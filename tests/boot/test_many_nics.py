@@ -12,6 +12,7 @@ from imagebuild.lab import MOST_PORTS
 from imagebuild.progress import Progress
 
 from ..results import Measured
+from ..sizes import one_each
 from .managers.test_managers import Place, boot
 from .managers.worlds import WORLDS
 from .story import ON
@@ -32,7 +33,14 @@ FLAP_ALL = (
 )
 
 
-@pytest.fixture(scope="module", params=["trixie-networkd", "trixie-network-manager"])
+@pytest.fixture(
+    scope="module",
+    params=one_each(
+        ("trixie-networkd", "trixie-network-manager"),
+        ("trixie-networkd",),
+        "28 NICs under NetworkManager",
+    ),
+)
 def served(request: pytest.FixtureRequest, scratch: Path, progress: Progress) -> Iterator[Place]:
     world = WORLDS[request.param]
     world = dataclasses.replace(world, nics=MOST_PORTS, overlay={**world.overlay, **NOTED})

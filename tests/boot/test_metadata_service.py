@@ -20,6 +20,7 @@ from imagebuild.guest import wait_for_boot
 from imagebuild.progress import Progress
 
 from ..daemons.roots import root_tree
+from ..sizes import one_each
 from .dhcp import DhcpServer
 from .managers.test_managers import WITHIN_SECONDS, Place, network, within
 from .managers.worlds import WORLDS, World
@@ -69,7 +70,7 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Told]:
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(lab.Lab(lab.ports(world.nics)))
         # cloud-init asks for an address first, to be able to ask for the rest.
-        dhcp = DhcpServer(place, root_tree("dhcp"), home)
+        dhcp = DhcpServer(place, root_tree("router"), home)
         stack.callback(dhcp.stop)
         service = MetadataService(place, home)
         stack.callback(service.stop)
@@ -81,7 +82,10 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Told]:
         yield Told(server, world, None, service)
 
 
-@pytest.fixture(scope="module", params=list(SERVED))
+@pytest.fixture(
+    scope="module",
+    params=one_each(SERVED, ("trixie-netplan",), "hotplug by cloud-init, under other managers"),
+)
 def told(request: pytest.FixtureRequest, progress: Progress, scratch: Path) -> Iterator[Told]:
     world = WORLDS[request.param]
     with boot(world, bake.baked_root(world.recipe, progress), scratch) as made:

@@ -32,6 +32,7 @@ from imagebuild.progress import Progress
 from ..daemons.dhcp import trixie as servers
 from ..daemons.routers import Advertisement, Prefix
 from ..results import REPEAT, Measured
+from ..sizes import one_each
 from .dhcp import DhcpServer
 from .router import Router
 from .story import ON, Server
@@ -250,7 +251,9 @@ def boot(
         )
 
 
-@pytest.fixture(scope="module", params=list(WORLDS))
+@pytest.fixture(
+    scope="module", params=one_each(WORLDS, ("networkd",), "routers, under the other managers")
+)
 def place(request: pytest.FixtureRequest, progress: Progress, scratch: Path) -> Iterator[Place]:
     image = bake.baked_root(WORLDS[request.param], progress)
     with boot(request.param, image, scratch) as made:

@@ -22,6 +22,15 @@ def note(server: str, what: str, seconds: float) -> None:
     NOTED.append(BootTime(server, what, seconds))
 
 
+def hand_over(workeroutput: dict[str, object]) -> None:
+    """From a worker of pytest-xdist to the process that reports."""
+    workeroutput[__name__] = [list(time) for time in NOTED]
+
+
+def take_over(workeroutput: dict[str, list[list]]) -> None:
+    NOTED.extend(BootTime(*time) for time in workeroutput.get(__name__, ()))
+
+
 def table(times: list[BootTime]) -> str:
     """A line each server and kind of boot: how many, the shortest and the longest, in seconds."""
     rows = []

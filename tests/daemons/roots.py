@@ -30,7 +30,6 @@ TREES = {
     ),
     "ifupdown2": ("bookworm", ("ifupdown2",)),
     "ifupdown-ng": ("bookworm", ("ifupdown-ng",)),
-    "dhcp": ("bookworm", ("dnsmasq-base",)),
 }
 
 # Settings of this machine's apt that its package mirror may need.

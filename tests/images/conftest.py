@@ -27,6 +27,8 @@ RECIPES = {
     # Its netplan insists on udev, which containers lack.
     "sid": recipe.Recipe("sid", "networkd", kernel=False),
 }
+SID = pytest.param("sid", marks=pytest.mark.thorough("images of Debian sid"))
+SUITES = ["bookworm", "trixie", SID]
 BUILDERS = {
     **roottree.PROGRAMS,
     **disk.PROGRAMS,

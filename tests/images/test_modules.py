@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import RECIPES
+from .conftest import SUITES
 from .overlay import Overlay, listed_modules
 
 pytestmark = pytest.mark.daemon
 
 
-@pytest.mark.parametrize("suite", RECIPES)
+@pytest.mark.parametrize("suite", SUITES)
 def test_ours_is_added_and_none_is_lost(
     suite: str,
     plain: Callable[[str], Path],

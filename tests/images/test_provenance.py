@@ -159,6 +159,7 @@ def two_builds(scratch: Path) -> Iterator[list[Path]]:
     yield [next((scratch / f"cache-{number}").glob("baked-*")) for number in (1, 2)]
 
 
+@pytest.mark.thorough("two builds of one date, compared")
 def test_two_builds_of_one_date_are_the_same_to_the_last_byte(two_builds: list[Path]) -> None:
     first, second = (dict(_entries(tree)) for tree in two_builds)
     assert len(first) > 10_000

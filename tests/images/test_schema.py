@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from imagebuild import payload
 
+from .conftest import SUITES
 from .overlay import Overlay
 
 pytestmark = pytest.mark.daemon
 
-SUITES = ("bookworm", "trixie", "sid")
 EXAMPLES = sorted((payload.CHECKOUT / "examples").glob("*.yaml"))
 SCHEMA = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
 INSTALL = f'"{payload.CHECKOUT}/image-build/install-into" "$ROOT"'

@@ -11,6 +11,7 @@ from imagebuild import command, lab, nspawn
 from lab import demand  # isort: skip
 
 from ..boot.story import first_boot
+from .conftest import SID
 
 pytestmark = pytest.mark.boot
 
@@ -25,7 +26,7 @@ def _needs() -> None:
     demand([f"{name} (package {deb})" for name, deb in lacking.items()])
 
 
-@pytest.mark.parametrize("suite", ["trixie", "sid"])
+@pytest.mark.parametrize("suite", ["trixie", SID])
 def test_a_first_boot_with_the_stanza_is_done_without_any_error(
     suite: str, baked: Callable[[str], Path], scratch: Path
 ) -> None:

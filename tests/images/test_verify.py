@@ -10,6 +10,7 @@ import pytest
 from imagebuild import payload
 from imagebuild.command import Completed, attempt
 
+from .conftest import SUITES
 from .overlay import Overlay
 
 pytestmark = pytest.mark.daemon
@@ -20,7 +21,7 @@ PACKAGE = f"{SITE}/cc_source_routing"
 CONFD = "etc/cloud/cloud.cfg.d"
 
 
-@pytest.mark.parametrize("suite", ["bookworm", "trixie", "sid"])
+@pytest.mark.parametrize("suite", SUITES)
 def test_a_good_image_is_well(suite: str, baked: Callable[[str], Path]) -> None:
     done = attempt([VERIFY, baked(suite)])
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -58,6 +58,7 @@ def test_the_element_follows_the_conventions(dib: Path, tmp_path: Path) -> None:
     assert "80-source-routing" in done.stdout and "PASS" in done.stdout
 
 
+@pytest.mark.thorough("images by diskimage-builder and virt-customize")
 def test_diskimage_builder_builds_an_image_that_is_well(dib: Path, scratch: Path) -> None:
     _need(debootstrap="debootstrap", kpartx="kpartx", sudo="sudo")
     place = scratch / "dib"
@@ -175,6 +176,7 @@ exec "$@"
 """
 
 
+@pytest.mark.thorough("images by diskimage-builder and virt-customize")
 def test_virt_customize_bakes_an_image_that_is_well(
     plain: Callable[[str], Path], scratch: Path
 ) -> None:

@@ -29,10 +29,11 @@ from imagebuild.progress import Progress
 
 from ...daemons.roots import root_tree
 from ...results import REPEAT, Measured
+from ...sizes import one_each
 from ..dhcp import DhcpServer
 from ..story import OFF, ON, Server, hot_port
 from .meter import INTERVAL_SECONDS, Streams
-from .worlds import BY_HAND, COLD, HARMLESS, WORLDS, World
+from .worlds import BY_HAND, COLD, DEFAULT, HARMLESS, WORLDS, World
 
 pytestmark = pytest.mark.boot
 
@@ -171,7 +172,7 @@ def boot(world: World, image: Path, user_data: str, scratch: Path) -> Iterator[P
         place = stack.enter_context(lab.Lab(lab.ports(world.nics)))
         dhcp = None
         if world.dhcp:
-            dhcp = DhcpServer(place, root_tree("dhcp"), home)
+            dhcp = DhcpServer(place, root_tree("router"), home)
             stack.callback(dhcp.stop)
         drive = ConfigDrive(place.ports, user_data, dhcp=world.dhcp)
         lowers = [*world.lay_over(home), image]
@@ -180,7 +181,7 @@ def boot(world: World, image: Path, user_data: str, scratch: Path) -> Iterator[P
         yield Place(server, world, dhcp)
 
 
-@pytest.fixture(scope="module", params=list(WORLDS))
+@pytest.fixture(scope="module", params=one_each(WORLDS, DEFAULT, "the other network managers"))
 def world(request: pytest.FixtureRequest) -> World:
     return WORLDS[request.param]
 

@@ -80,6 +80,7 @@ def served(world: World, scratch: Path, progress: Progress) -> Iterator[Place]:
         yield place
 
 
+@pytest.mark.thorough("a minute of random events; ports that come and go, also while off")
 def test_whatever_happens_in_whatever_order_all_is_well_again(
     served: Place, record_property: Callable[[str, object], None]
 ) -> None:
@@ -127,6 +128,7 @@ def everything(served: Place) -> dict[str, Callable[[str], object]]:
     return found
 
 
+@pytest.mark.thorough("a minute of random events; ports that come and go, also while off")
 def test_ports_that_come_and_go_leave_nothing_behind(
     served: Place, record_property: Callable[[str, object], None]
 ) -> None:
@@ -163,6 +165,7 @@ def comes_and_goes(served: Place, streams: Streams, number: int) -> tuple[Cost, 
     return plugged, cost(lambda: served.traces(port) == [])
 
 
+@pytest.mark.thorough("a minute of random events; ports that come and go, also while off")
 def test_a_port_that_goes_or_comes_back_while_the_server_is_off_is_right_at_once(
     served: Place,
 ) -> None:

@@ -293,3 +293,10 @@ _WORLDS = (
     ),
 )
 WORLDS = {world.name: world for world in _WORLDS}
+# One of each manager, between them two releases, static addresses and leases.
+DEFAULT = (
+    "bookworm-ifupdown",
+    "trixie-networkd-dhcp",
+    "trixie-netplan",
+    "trixie-network-manager",
+)
