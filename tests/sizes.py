@@ -25,6 +25,20 @@ def one_each(names: Iterable[str], default: Collection[str], adds: str) -> list[
     return [pytest.param(name, marks=[] if name in default else left_out) for name in names]
 
 
+# For tests that plant a fault at an operation after the other: how many are passed over.
+FAULT_STEPS = pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(7, id="at every seventh"),
+        pytest.param(
+            1,
+            id="at every one",
+            marks=pytest.mark.thorough("faults at every operation, not only at every seventh"),
+        ),
+    ],
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the thorough tests too")
 

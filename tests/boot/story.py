@@ -15,6 +15,7 @@ from typing import Optional
 from imagebuild import lab, nspawn, qemu
 from imagebuild.configdrive import ConfigDrive
 from imagebuild.guest import Boot, Guest, wait_for_boot
+from lab import PATIENCE_SECONDS
 
 from . import times
 
@@ -22,9 +23,10 @@ OFF = "#cloud-config\nsource_routing: false\n"
 ON = "#cloud-config\nsource_routing: true\n"
 SILENT = "#cloud-config\n{}\n"
 
-# From the end of cloud-init's last stage until hooks and duplicate address
-# detection have had their say.
-SETTLING_SECONDS = 10.0
+
+def patience(guest: Guest) -> float:
+    """How many seconds a guest may take for what is a matter of seconds, beside other load."""
+    return max(PATIENCE_SECONDS, 15 * guest.patience)
 
 
 def hot_port(number: int = 1) -> lab.Port:
@@ -65,8 +67,8 @@ class Server:
         return lab.reachability(self.place)
 
     def comes_to_answer_everywhere(self) -> dict[str, bool]:
-        """Reachability once all is well, or after the time that it may take."""
-        until = time.monotonic() + SETTLING_SECONDS * self.guest.patience
+        """Reachability once all is well, or after the longest time that it may take."""
+        until = time.monotonic() + patience(self.guest)
         while True:
             found = self.reachable()
             if all(found.values()) or time.monotonic() > until:
@@ -80,7 +82,7 @@ class Server:
 
     def check(self) -> tuple[int, str]:
         """``source-routing check`` in the guest, once well or after the settling time."""
-        until = time.monotonic() + SETTLING_SECONDS * self.guest.patience
+        until = time.monotonic() + patience(self.guest)
         while True:
             done = self.guest.run(["source-routing", "check"])
             if done.returncode == 0 or time.monotonic() > until:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from imagebuild import nspawn, qemu
+from lab import comes_true
 
 from . import devices
-from .story import OFF, ON, Server, first_boot, hot_port, instance_of
+from .story import OFF, ON, Server, first_boot, hot_port, instance_of, patience
 
 pytestmark = pytest.mark.boot
 
@@ -134,7 +134,7 @@ class TestWithTheStanza:
         done = guest.run(["sh", "-c", BY_HAND])
         assert done.returncode == 0, done.stderr
         assert eventually(served, f"ip rule | grep -F 'from {HOT.address4.ip} '")
-        assert served.place.becomes_reachable(HOT.address4.ip, 10 * guest.patience)
+        assert served.place.becomes_reachable(HOT.address4.ip, patience(guest))
         if isinstance(guest, nspawn.ContainerGuest):
             served.place.pull(HOT)
         else:
@@ -196,13 +196,10 @@ def does(server: Server, script: str) -> str:
 
 
 def eventually(server: Server, script: str) -> bool:
-    """Whether a shell command of the guest comes to succeed within a few seconds."""
-    until = time.monotonic() + 5 * server.guest.patience
-    while server.guest.run(["sh", "-c", script]).returncode != 0:
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.2)
-    return True
+    """Whether a shell command of the guest comes to succeed."""
+    return comes_true(
+        lambda: server.guest.run(["sh", "-c", script]).returncode == 0, patience(server.guest)
+    )
 
 
 def routing(server: Server) -> list[str]:

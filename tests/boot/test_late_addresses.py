@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import functools
 import re
-import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +25,7 @@ from imagebuild import bake, lab, nspawn
 from imagebuild.guest import wait_for_boot
 from imagebuild.lab import Port
 from imagebuild.progress import Progress
+from lab import PATIENCE_SECONDS, wait_until
 
 from ..daemons.roots import root_tree
 from ..results import Measured
@@ -39,17 +39,6 @@ from .story import ON, Server
 from .test_router_advertisements import TellingNothing, guard, says
 
 pytestmark = pytest.mark.boot
-
-# From the address that is there to its rules, and to the first answer.
-WITHIN_SECONDS = 2.0
-# A single one may be later on a machine that has other things to do.
-AT_MOST_SECONDS = 5.0
-# From the network that has come to life to the address: DHCP clients back off,
-# and kernels wait for the next advertisement.  Not ours to hasten.
-CLIENT_SECONDS = 40.0
-# What our module may take of cloud-init's time when there is nothing to route yet.
-MODULE_SECONDS = 2.0
-BOOT_SECONDS = 30.0
 
 NO_WAITING = "[Service]\nExecStart=\nExecStart=/bin/true\n"
 OVERLAY = {
@@ -127,17 +116,12 @@ class Late:
         return self.shell("ip -o address show scope global")
 
     def becomes_well(self) -> None:
-        until = time.monotonic() + AT_MOST_SECONDS
-        while True:
-            done = self.server.guest.run(["source-routing", "check"])
-            if done.returncode == 0:
-                return
-            assert time.monotonic() < until, done.stdout + done.stderr + self.story()
-            time.sleep(0.2)
+        check = ["source-routing", "check"]
+        wait_until(lambda: self.server.guest.run(check).returncode == 0, story=self.story)
 
     def story(self) -> str:
         commands = "ip address; ip rule; ip -6 rule; networkctl list 2>/dev/null"
-        journal = "journalctl -b --no-pager -o short-precise | tail -120"
+        journal = "source-routing check; journalctl -b --no-pager -o short-precise | tail -120"
         return self.shell(f"{commands}; {journal}")
 
 
@@ -220,7 +204,7 @@ def delays(
     """
     with Streams(late.server.place, known) as streams, Monitor(late) as monitor:
         comes_to_life()
-        until = time.monotonic() + CLIENT_SECONDS
+        until = time.monotonic() + 2 * PATIENCE_SECONDS  # DHCP clients back off
         while True:
             addresses, rules = monitor.moments()
             wanted = chosen(addresses)
@@ -231,7 +215,7 @@ def delays(
                     break
                 last = max(addresses[address] for address in wanted)
                 told = f"{addresses}, {rules}, {answers}"
-                assert time.monotonic() < last + AT_MOST_SECONDS, f"{told}\n{late.story()}"
+                assert time.monotonic() < last + PATIENCE_SECONDS, f"{told}\n{late.story()}"
             assert time.monotonic() < until, f"only {addresses}\n{late.story()}"
             time.sleep(0.1)
     # One address alone needs no rule.
@@ -247,8 +231,6 @@ def delays(
 def served_at_once(late: Late, event: str, found: list[Delay]) -> None:
     late.told.append(Measured(f"{late.world.name}, late", event, [d.answer for d in found]))
     print(*(f"{late.world.name}: {event}: {delay}" for delay in found), sep="\n")
-    assert statistics.median(delay.rule for delay in found) < WITHIN_SECONDS, found
-    assert statistics.median(delay.answer for delay in found) < WITHIN_SECONDS, found
     late.becomes_well()
 
 
@@ -312,10 +294,8 @@ def boots_without_a_network(late: Late) -> None:
     assert late.addresses() == "", "too early: this is about addresses that are late"
     boot = late.server.boot
     assert (boot.status["status"], boot.status_code) == ("done", 0), boot.status
-    assert boot.seconds < BOOT_SECONDS
     seconds = module_seconds(late)
     late.told.append(Measured(f"{late.world.name}, late", "our module, no network", [seconds]))
-    assert seconds < MODULE_SECONDS
 
 
 def module_seconds(late: Late) -> float:

@@ -22,7 +22,7 @@ from imagebuild.progress import Progress
 from ..daemons.roots import root_tree
 from ..sizes import one_each
 from .dhcp import DhcpServer
-from .managers.test_managers import WITHIN_SECONDS, Place, network, within
+from .managers.test_managers import Place, leaves_nothing, network
 from .managers.worlds import WORLDS, World
 from .metadata_service import DATASOURCE, ByService, MetadataService
 from .story import ON, Server, hot_port
@@ -114,7 +114,7 @@ def test_pulled_out_it_leaves_nothing(told: Told) -> None:
     port = plugged()
     told.server.place.pull(port)
     told.ports_are(*told.server.place.ports)
-    assert within(WITHIN_SECONDS, lambda: told.traces(port) == []), told.traces(port)
+    leaves_nothing(told, port)
     told.is_well()
 
 

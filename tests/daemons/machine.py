@@ -10,8 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab import Lab, LabError
@@ -132,14 +131,3 @@ class Machine:
         """End the guest and all that runs in it."""
         self._process.kill()
         self._process.wait()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> float:
-    """Seconds until `condition` held; an `AssertionError` when it never does."""
-    started = time.monotonic()
-    while not condition():
-        waited = time.monotonic() - started
-        if waited > seconds:
-            raise AssertionError(f"not within {seconds} s: {condition}")
-        time.sleep(0.05)
-    return time.monotonic() - started

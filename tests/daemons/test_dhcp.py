@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from lab import Lab
+from lab import Lab, wait_until
 
 from ..results import Measured
 from .dhcp import CLIENTS, OTHER_ROUTERS, USUAL, Terms, World
-from .machine import wait_until
 
 pytestmark = [pytest.mark.daemon, pytest.mark.repeats]
 
@@ -32,7 +31,7 @@ def world(
         made.is_well()
         made.server.listen()
         # The first event, which a renewal brings along, has been dealt with.
-        wait_until(lambda: made.server.read("/run/source-routing/link-event"), 20)
+        wait_until(lambda: made.server.read("/run/source-routing/link-event"))
         yield made
 
 
@@ -53,7 +52,7 @@ def test_a_renewal_with_the_same_terms_changes_and_loses_nothing(world: World) -
     before = {nic: world.leasing.granted(nic) for nic in USUAL}
     with world.losing_nothing("ens3", "ens4"), world.nothing_happens():
         for nic, leases in before.items():
-            wait_until(lambda nic=nic, leases=leases: world.leasing.granted(nic) > leases + 1, 30)
+            wait_until(lambda nic=nic, leases=leases: world.leasing.granted(nic) > leases + 1)
         time.sleep(1)
     world.is_well()
 

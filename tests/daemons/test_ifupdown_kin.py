@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from lab import wait_until
 
-from .machine import wait_until
 from .roots import root_tree
 from .test_ifupdown import Site
 

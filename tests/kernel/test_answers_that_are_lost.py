@@ -9,18 +9,20 @@ import errno
 
 import pytest
 from lab import Driver, Lab, nics_in_own_subnets, snapshot
+from sizes import FAULT_STEPS
 
 pytestmark = pytest.mark.kernel
 
 
-def test_an_overrun_at_any_answer_of_an_apply_is_made_good(server, lab: Lab):
+@FAULT_STEPS
+def test_an_overrun_at_any_answer_of_an_apply_is_made_good(server, lab: Lab, step: int):
     """Injected at the sockets, once at each receipt in turn: what was under way goes on."""
     _cloud, command = server()
     with Driver(lab, "S") as driver:
         before = snapshot(lab, "S")
         assert driver(*command.argv("apply")).code == 0
         applied = snapshot(lab, "S")
-        for at in range(300):
+        for at in range(0, 300, step):
             assert driver(*command.argv("remove")).code == 0
             assert before.difference(snapshot(lab, "S")) == ""
             hurt = driver.faulty("answers", at, *command.argv("apply"), number=errno.ENOBUFS)
@@ -31,11 +33,12 @@ def test_an_overrun_at_any_answer_of_an_apply_is_made_good(server, lab: Lab):
         assert at > 20
 
 
-def test_an_overrun_at_any_answer_of_a_check_is_no_deviation(server, lab: Lab):
+@FAULT_STEPS
+def test_an_overrun_at_any_answer_of_a_check_is_no_deviation(server, lab: Lab, step: int):
     _cloud, command = server()
     with Driver(lab, "S") as driver:
         assert driver(*command.argv("apply")).code == 0
-        for at in range(300):
+        for at in range(0, 300, step):
             hurt = driver.faulty("answers", at, *command.argv("check"), number=errno.ENOBUFS)
             if hurt.code:
                 # A single lookup is not asked again: then there is an error, and no finding.

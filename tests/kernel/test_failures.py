@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from lab import Driver, Lab, SourceRouting, pings, rules_without_a_default, snapshot
+from sizes import FAULT_STEPS
 
 pytestmark = pytest.mark.kernel
 
@@ -39,11 +40,12 @@ def test_a_failed_change_leaves_the_working_state_working(server, lab: Lab):
     assert pings(lab, cloud.matrix()) == []
 
 
-def test_killed_before_any_operation_no_rule_looks_into_an_empty_table(server, lab: Lab):
+@FAULT_STEPS
+def test_killed_before_any_operation_no_rule_looks_into_an_empty_table(server, lab: Lab, step: int):
     """Old state, new state or a table without a rule; and the next apply puts it right."""
     _cloud, command = server()
     with Driver(lab, "S") as driver:
-        for die_at in range(200):
+        for die_at in range(0, 200, step):
             killed = driver.faulty("kernel", die_at, *command.argv("apply"))
             assert killed.code in (0, -9), killed
             assert rules_without_a_default(lab, "S") == []
@@ -55,12 +57,15 @@ def test_killed_before_any_operation_no_rule_looks_into_an_empty_table(server, l
     assert die_at > 20
 
 
-def test_killed_before_any_operation_of_a_change_every_address_goes_on_answering(server, lab: Lab):
+@FAULT_STEPS
+def test_killed_before_any_operation_of_a_change_every_address_goes_on_answering(
+    server, lab: Lab, step: int
+):
     """From one plan to another, with other tables, priorities and gateways."""
     cloud, command = server(rp_filter=1)
     old, new = cloud.stanza(), cloud.stanza(rule_priority=7000, table_base=800)
     with Driver(lab, "S") as driver:
-        for die_at in range(200):
+        for die_at in range(0, 200, step):
             command.configure(old)
             assert driver(*command.argv("apply")).code == 0
             command.configure(new)
@@ -75,11 +80,12 @@ def test_killed_before_any_operation_of_a_change_every_address_goes_on_answering
     assert die_at > 20
 
 
-def test_killed_in_the_middle_of_a_remove_the_next_one_finishes(server, lab: Lab):
+@FAULT_STEPS
+def test_killed_in_the_middle_of_a_remove_the_next_one_finishes(server, lab: Lab, step: int):
     _cloud, command = server()
     before = snapshot(lab, "S")
     with Driver(lab, "S") as driver:
-        for die_at in range(0, 200, 3):
+        for die_at in range(0, 200, step):
             assert driver(*command.argv("apply")).code == 0
             killed = driver.faulty("kernel", die_at, *command.argv("remove"))
             assert rules_without_a_default(lab, "S") == []

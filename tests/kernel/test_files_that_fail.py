@@ -18,6 +18,7 @@ from lab import (
     rules_without_a_default,
     snapshot,
 )
+from sizes import FAULT_STEPS
 
 pytestmark = pytest.mark.kernel
 
@@ -57,9 +58,12 @@ def well(driver: Driver, command: SourceRouting, *argv: str) -> None:
     assert done.code == 0, done
 
 
-def test_killed_at_any_file_operation_of_an_apply_the_next_one_finishes(written, lab: Lab):
+@FAULT_STEPS
+def test_killed_at_any_file_operation_of_an_apply_the_next_one_finishes(
+    written, lab: Lab, step: int
+):
     _cloud, command, driver, without, applied = written
-    for at in range(300):
+    for at in range(0, 300, step):
         well(driver, command, "remove")
         killed = driver.faulty("files", at, *command.argv("apply"))
         assert killed.code == (-9 if killed.fault else 0), killed
@@ -73,11 +77,14 @@ def test_killed_at_any_file_operation_of_an_apply_the_next_one_finishes(written,
     assert at > 60
 
 
-def test_killed_at_any_file_operation_of_an_apply_a_remove_leaves_nothing(written, lab: Lab):
+@FAULT_STEPS
+def test_killed_at_any_file_operation_of_an_apply_a_remove_leaves_nothing(
+    written, lab: Lab, step: int
+):
     _cloud, command, driver, without, _applied = written
     well(driver, command, "remove")
     before = snapshot(lab, "S")
-    for at in range(300):
+    for at in range(0, 300, step):
         killed = driver.faulty("files", at, *command.argv("apply"))
         well(driver, command, "remove")
         assert command.files() == without, killed.fault
@@ -88,9 +95,12 @@ def test_killed_at_any_file_operation_of_an_apply_a_remove_leaves_nothing(writte
     assert at > 60
 
 
-def test_killed_at_any_file_operation_of_a_remove_the_next_one_finishes(written, lab: Lab):
+@FAULT_STEPS
+def test_killed_at_any_file_operation_of_a_remove_the_next_one_finishes(
+    written, lab: Lab, step: int
+):
     _cloud, command, driver, without, applied = written
-    for at in range(300):
+    for at in range(0, 300, step):
         killed = driver.faulty("files", at, *command.argv("remove"))
         assert killed.code == (-9 if killed.fault else 0), killed
         assert torn(command.files(), applied, without) == [], killed.fault
@@ -105,13 +115,14 @@ def test_killed_at_any_file_operation_of_a_remove_the_next_one_finishes(written,
 
 
 @pytest.mark.parametrize("deed", ["apply", "remove"])
+@FAULT_STEPS
 def test_an_error_of_the_disk_at_any_file_operation_is_one_sentence_and_tears_no_file(
-    written, deed: str
+    written, deed: str, step: int
 ):
     """Injected, each once: what a disk that is really full does is told below."""
     cloud, command, driver, without, applied = written
     fates = set()
-    for at in range(300):
+    for at in range(0, 300, step):
         if deed == "apply":
             well(driver, command, "remove")
         failed = driver.faulty("files", at, *command.argv(deed), number=errno.EIO)

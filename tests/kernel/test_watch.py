@@ -8,7 +8,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -149,9 +148,7 @@ def test_when_more_comes_than_can_be_read_it_says_so_and_looks_anew(served, lab:
 
 
 def test_it_ends_as_a_check_would(served, lab: Lab):
-    begun = time.monotonic()
     assert served.run("watch", "--seconds", "0.5").code == 0
-    assert time.monotonic() - begun < 5
     ip(lab, "rule", "del", "priority", "5030", "from", "10.13.96.161")
     result = served.run("watch", "--seconds", "0.5")
     assert result.code == 1

@@ -3,7 +3,8 @@
 ``Lab`` owns namespaces and takes them away again, whatever happens;
 ``Cloud`` builds the topology of a server with several ports in it; `probes`
 sends packets; `snapshot` proves that two states of a namespace are equal;
-`command` runs the command under test; `needs` says what a test is missing.
+`command` runs the command under test; `needs` says what a test is missing; `waiting`
+waits for what has to come.
 Nothing here touches the namespace of the host.
 """
 
@@ -16,6 +17,7 @@ from .needs import demand, missing_for_lab
 from .netns import Lab, LabError
 from .probes import Ping, UdpEcho, pings, route_get, rules_without_a_default
 from .snapshot import Snapshot, snapshot
+from .waiting import PATIENCE_SECONDS, comes_true, wait_until
 
 __all__ = [
     "Cloud",
@@ -25,11 +27,13 @@ __all__ = [
     "LabError",
     "Monitor",
     "Nic",
+    "PATIENCE_SECONDS",
     "Ping",
     "Result",
     "Snapshot",
     "SourceRouting",
     "UdpEcho",
+    "comes_true",
     "demand",
     "files_below",
     "missing_for_lab",
@@ -39,4 +43,5 @@ __all__ = [
     "rules_without_a_default",
     "seed_nics",
     "snapshot",
+    "wait_until",
 ]

