@@ -21,6 +21,10 @@ from . import results  # noqa: E402
 pytest_plugins = ["tests.sizes", "tests.workers"]
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"random tests: --hypothesis-seed={config.getoption('hypothesis_seed')}"
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What tells of times happens as often as they are asked for."""
     if results.REPEAT > 1 and metafunc.definition.get_closest_marker("repeats"):
