@@ -316,6 +316,44 @@ def test_but_not_one_whose_lease_has_only_just_come(box):
     assert "networkctl" not in (box.box / "calls").read_text()
 
 
+AT_WORK = (
+    "printf 'ADMIN_STATE=configuring\\nIPV4_ADDRESS_STATE=off\\n' "
+    ">/run/systemd/netif/links/$index\n"
+)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_and_one_that_holds_a_lease_while_networkd_is_at_work_on_it_for_ever(box, shell):
+    """252, after `netplan apply` on a busy machine: no address, and no event any more."""
+    box.mock("networkctl")
+    run(box, shell, prepare=LEASED.format("ens3") + AT_WORK)
+    assert "networkctl reconfigure ens3" in (box.box / "calls").read_text()
+    assert sleeps(box)[-8:] == ["0.5"] * 8, "it has had some time for it"
+
+
+def test_one_whose_address_comes_while_networkd_is_at_work_on_it_is_left_alone(box):
+    box.mock("networkctl")
+    comes = "echo IPV4_ADDRESS_STATE=routable"
+    box.mock(
+        "sleep",
+        f'[ "$1" = 1 ] || for link in /run/systemd/netif/links/*; do {comes} >$link; done',
+    )
+    run(box, prepare=LEASED.format("ens3") + AT_WORK)
+    assert "networkctl" not in (box.box / "calls").read_text()
+
+
+def test_one_that_is_left_alone_for_longer_is_looked_at_again_by_itself(box):
+    """No event comes of a NIC that nobody touches."""
+    box.mock("networkctl")
+    run(box, prepare=LEASED.format("ens3"))
+    first = box.box / "state/revived.ens3"
+    uptime, _wait = first.read_text().split()
+    first.write_text(f"{uptime} 300\n")
+    run(box, prepare=LEASED.format("ens3"))
+    assert "networkctl" not in (box.box / "calls").read_text()
+    assert 200 < int((box.box / "state/networkd-restless").read_text()) <= 300
+
+
 @pytest.mark.parametrize(
     "after", ["ip link set ens3 down", 'echo ADMIN_STATE=configuring >"$link"']
 )
