@@ -51,6 +51,7 @@ def test_an_overrun_at_any_answer_of_a_check_is_no_deviation(server, lab: Lab, s
         assert at > 20
 
 
+@pytest.mark.thorough("28 NICs and thousands of routes through the smallest receive buffer")
 def test_many_nics_and_routes_go_through_the_smallest_buffer(server, lab: Lab):
     """Not injected: a buffer for two acknowledgements, a dump of thousands of routes."""
     cloud, command = server(nics_in_own_subnets(28), hosts=False, container=False)

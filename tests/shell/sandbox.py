@@ -50,6 +50,8 @@ echo "{name} $*" >>"{box}/calls"
 {more}
 """
 
+_PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # recorders first
+
 # Until what the hook left in the background is done: pending work is noted
 # before the hook returns, and who does it holds the lock.
 _SETTLE = """
@@ -156,7 +158,7 @@ class Sandbox:
             _MOUNTS.format(box=self.box, root=self.root)
             + prepare
             + "set +e\n"
-            + f"env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin {words} {command} </dev/null\n"
+            + f"env -i PATH={_PATH} {words} {command} </dev/null\n"
             + f"code=$?\n: >{self.box}/ended\n"
             + _SETTLE
             + "exit $code\n"

@@ -36,6 +36,8 @@ def box(tmp_path):
     sandbox = Sandbox(tmp_path, (*common.common_files(PLAN), *ifupdown.render(PLAN, None)))
     for family, text in AS_PLANNED.items():
         sandbox.answer(family, text)
+    # What the hooks wait for in the background is there or not from the beginning.
+    sandbox.mock("sleep", "exec /bin/sleep 0.1")
     return sandbox
 
 
@@ -360,7 +362,8 @@ def test_ifup_never_waits_for_the_command_nor_fails_with_it(box, shell):
 def test_many_nics_at_once_share_few_runs(box):
     names = [f"ens{number}" for number in range(10, 30)]
     box.answer("", "9: ensX    inet 192.0.2.99/24 scope global ensX\n")
-    box.mock("source-routing", "sleep 0.5")
+    # The first run is under way until all have come.
+    box.mock("source-routing", f"while [ ! -e {box.box}/ended ]; do sleep 0.05; done")
     start = "\n".join(f"IFACE={name} ADDRFAM=inet {UP}" for name in names)
     box._script(box.box / "bin/caller", f"#!/bin/sh\n{start}\n")
     run = box.hook("/usr/local/bin/caller", "sh", nics=names)
