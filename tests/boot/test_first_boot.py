@@ -120,6 +120,7 @@ class TestWithTheStanza:
         assert done.returncode == 0, done.stderr
         assert routing(served) == before
 
+    @pytest.mark.thorough("hotplug, bonds, VLANs and reboots in an emulated machine", of="machine")
     def test_a_port_that_is_plugged_in_is_served_and_pulled_out_leaves_nothing(
         self, served: Server
     ) -> None:
@@ -144,6 +145,7 @@ class TestWithTheStanza:
         code, said = served.check()
         assert code == 0, said
 
+    @pytest.mark.thorough("hotplug, bonds, VLANs and reboots in an emulated machine", of="machine")
     @pytest.mark.own_kernel
     def test_bonds_and_vlans_are_served_as_they_come_fail_over_and_go(self, served: Server) -> None:
         does(served, devices.PEER)
@@ -178,7 +180,7 @@ class TestWithTheStanza:
         assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)
         assert not any(served.place.spoofed(port) for port in served.place.ports)
 
-    @pytest.mark.thorough("reboots of emulated machines", of="machine")
+    @pytest.mark.thorough("hotplug, bonds, VLANs and reboots in an emulated machine", of="machine")
     def test_after_a_reboot_every_address_answers_again(self, served: Server) -> None:
         served.reboot()
         assert served.comes_to_answer_everywhere() == served.expected(only_first_nic=False)

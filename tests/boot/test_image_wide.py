@@ -42,6 +42,7 @@ def test_without_any_stanza_nothing_happens(bookworm: Path, scratch: Path) -> No
         assert server.boot.status["status"] == "done"
 
 
+@pytest.mark.thorough("four NICs of an image, and their reboot")
 def test_four_nics_all_answer_and_go_on_after_a_reboot(bookworm: Path, scratch: Path) -> None:
     with first_boot(bookworm, ON, scratch, nics=4) as server:
         expected = server.expected(only_first_nic=False)

@@ -14,6 +14,7 @@ import pytest
 from lab import Lab, wait_until
 
 from ..results import Measured
+from ..sizes import one_each
 from .dhcp import CLIENTS, OTHER_ROUTERS, USUAL, Terms, World
 
 pytestmark = [pytest.mark.daemon, pytest.mark.repeats]
@@ -21,7 +22,9 @@ pytestmark = [pytest.mark.daemon, pytest.mark.repeats]
 OTHER_ADDRESS = "10.13.96.200"
 
 
-@pytest.fixture(scope="module", params=list(CLIENTS))
+@pytest.fixture(
+    scope="module", params=one_each(CLIENTS, ("dhclient",), "leases of dhcpcd and NetworkManager")
+)
 def world(
     request: pytest.FixtureRequest, _no_leftovers: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:

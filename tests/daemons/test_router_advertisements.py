@@ -23,6 +23,8 @@ from .roots import root_tree
 from .routers import Advertisement, Prefix, Radvd, router_tree
 
 pytestmark = pytest.mark.daemon
+# `boot/test_router_advertisements` shows it on a booted server.
+AS_UNDER_NETWORKD = pytest.mark.thorough("routers, under ifupdown, one thing at a time")
 
 ONE, TWO, THREE = "2001:db8:43::/64", "fd00:96::/64", "fd00:97::/64"
 NICS = {"ens3": ("br1", ONE), "ens4": ("br2", TWO)}
@@ -250,6 +252,7 @@ def test_nothing_happens_while_routers_repeat_themselves(begin):
     assert world.server.applies() == applies, world.server.log()
 
 
+@AS_UNDER_NETWORKD
 def test_a_new_prefix_is_served_and_one_that_ends_is_forgotten(begin):
     world = begin()
     (old,) = world.usable("ens4")
@@ -287,6 +290,7 @@ def test_a_new_prefix_is_served_and_one_that_ends_is_forgotten(begin):
     world.heals("an address whose lifetime is over", lambda: old not in world.ruled())
 
 
+@AS_UNDER_NETWORKD
 def test_a_router_that_says_goodbye_takes_its_rules_along_and_brings_them_back(begin):
     world = begin()
     (own,) = world.usable("ens4")
@@ -313,6 +317,7 @@ def test_a_router_that_is_not_heard_any_more_is_given_up_with_its_lifetime(begin
     assert world.check() == "", world.story()
 
 
+@AS_UNDER_NETWORKD
 @pytest.mark.parametrize("nic", list(NICS))
 def test_another_router_is_taken_when_it_replaces_the_first_one(begin, nic):
     """The new one has another link-local address; the old one goes in order."""
@@ -327,6 +332,7 @@ def test_another_router_is_taken_when_it_replaces_the_first_one(begin, nic):
     world.heals(f"another router for {nic}", lambda: world.gateway(nic) == SECOND_ROUTER)
 
 
+@AS_UNDER_NETWORKD
 def test_of_two_routers_the_preferred_one_is_taken_and_the_other_when_that_goes(begin):
     world = begin()
     first = world.gateway("ens4")
@@ -370,6 +376,7 @@ def test_a_router_that_does_not_answer_is_left_for_one_that_does(begin):
     world.is_well()
 
 
+@AS_UNDER_NETWORKD
 def test_both_nics_have_a_default_and_each_address_its_own(begin):
     """RFC 4191: main sends everything by the preferred router, whose NIC is only one of the two."""
     words = {
@@ -385,6 +392,7 @@ def test_both_nics_have_a_default_and_each_address_its_own(begin):
         assert {nic: bool(world.gateway(nic)) for nic in NICS} == {"ens3": True, "ens4": True}
 
 
+@AS_UNDER_NETWORKD
 def test_temporary_addresses_are_served_as_they_come_and_go(begin):
     """RFC 8981: the kernel makes new ones long before the old ones end."""
     world = begin(TEMPORARY, says("br1", ONE), says("br2", TWO))

@@ -9,7 +9,17 @@ from lab.hooked import UP, Hooked
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.parametrize("manager", UP),
-    pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one after the other"]),
+    pytest.mark.parametrize(
+        "at_once",
+        [
+            pytest.param(True, id="at once"),
+            pytest.param(
+                False,
+                id="one after the other",
+                marks=pytest.mark.thorough("28 NICs that come up one after the other"),
+            ),
+        ],
+    ),
 ]
 
 NICS = nics_in_own_subnets(28)
