@@ -23,7 +23,7 @@ from .model import (
     Rule,
     rule_order,
 )
-from .planner import STAGE_MAIN_ELSEWHERE, STAGE_MAIN_SPECIFIC, STAGES
+from .rules import has_our_form
 
 RouteKey = Tuple[int, IPNetwork, int]
 
@@ -162,13 +162,7 @@ def is_our_rule(rule: Rule, tables: Set[int], priorities: Iterable[int]) -> bool
     if rule.protocol != PROTO_STATIC or rule.other:
         return False
     stages = {rule.priority - priority for priority in priorities}
-    if rule.table == TABLE_MAIN:
-        bare = not (rule.src or rule.oif or rule.fwmark) and rule.suppress_prefixlength == 1
-        elsewhere = rule.suppress_ifgroup == OUR_GROUP and STAGE_MAIN_ELSEWHERE in stages
-        specific = rule.suppress_ifgroup is None and STAGE_MAIN_SPECIFIC in stages
-        return bare and (elsewhere or specific)
-    host = rule.src is None or rule.src.prefixlen == rule.src.max_prefixlen
-    return host and rule.table in tables and not stages.isdisjoint(STAGES)
+    return any(has_our_form(rule, stage, tables) for stage in stages)
 
 
 def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
@@ -185,8 +179,8 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
     have_keys = {rule.key for rule in have.rules}
     want_keys = {rule.key for rule in want.rules}
     new = [rule for rule in want.rules if rule.key not in have_keys]
-    # In the kernel's order, and the old ones against it: at no moment does main's
-    # word (stage +20) stand there without the own tables' (stage +10) before it.
+    # In the kernel's order, and the old ones against it: at no moment does an address
+    # look into main (stage +20) without having looked into its own table (+10) before.
     operations += [AddRule(rule) for rule in sorted(new, key=rule_order)]
     old = _surplus_rules(want_keys, have.rules)
     operations += [DeleteRule(rule) for rule in sorted(old, key=rule_order, reverse=True)]
@@ -259,11 +253,19 @@ def describe_route(route: Route) -> str:
     return " ".join(words)
 
 
+def _network_text(network: IPNetwork) -> str:
+    """As ip-rule(8) prints it: a single address without its length."""
+    single = network.prefixlen == network.max_prefixlen
+    return str(network.network_address if single else network)
+
+
 def describe_rule(rule: Rule) -> str:
     """A rule as ip-rule(8) takes it."""
     everything = {4: "all", 6: "::/0"}[rule.family]
-    source = everything if rule.src is None else str(rule.src.network_address)
+    source = everything if rule.src is None else _network_text(rule.src)
     words = ["from", source]
+    if rule.dst is not None:
+        words += ["to", _network_text(rule.dst)]
     if rule.oif:
         words += ["oif", rule.oif]
     if rule.fwmark:

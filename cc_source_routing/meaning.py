@@ -17,7 +17,7 @@ from .model import (
     RoutingPlan,
     Rule,
 )
-from .planner import STAGE_OWN_DEFAULT, STAGES
+from .rules import STAGE_OWN_DEFAULT, STAGES
 from .wire_events import Change
 
 Thing = Union[Link, Address, Route, Rule]
@@ -187,8 +187,6 @@ def _rule(gone: bool, rule: Rule, plan: RoutingPlan) -> Told:
     what = f"{describe_rule(rule)} {'is gone' if gone else 'is there'}"
     planned = any(_key(rule) == _key(one) for one in plan.rules)
     if gone and planned:
-        if rule.src is None and not rule.oif:
-            return Told("rule", what, f"all addresses of IPv{rule.family} need it")
         owner = next((nic.name for nic in plan.nics if rule in nic.rules), rule.oif)
         if rule.src is not None and rule.priority - plan.rule_priority == STAGE_OWN_DEFAULT:
             source = rule.src.network_address

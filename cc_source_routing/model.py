@@ -45,9 +45,13 @@ MARK_MASK = 0xFF000000
 # The keys of net.ipv4.conf.* that we may set on managed NICs.
 SYSCTLS = ("rp_filter", "src_valid_mark")
 
-# Route replacement is keyed on the metric, so it never varies.  These are the
-# kernel's own defaults for a route without one.
-METRIC = {4: 0, 6: 1024}
+# Route replacement is keyed on the metric, so it never varies.  It is one that main's
+# routes do not have: strongSwan dumps all tables without asking rules (strongswan#3138),
+# and of two equal routes it may take ours.
+METRIC = 4000
+
+# Where the kernel asks table main (fib_default_rules_init in net/ipv4/fib_rules.c).
+MAIN_PRIORITY = 32766
 
 
 # --------------------------------------------------------------------------
@@ -118,6 +122,7 @@ class Rule(NamedTuple):
     priority: int
     table: int
     src: Optional[IPNetwork] = None
+    dst: Optional[IPNetwork] = None
     oif: str = ""
     fwmark: int = 0
     fwmask: int = 0
@@ -314,7 +319,7 @@ class PlannedNic:
     addresses: Tuple[IPInterface, ...]  # those that get rules, sorted
     gateways: Mapping[int, Gateway] = field(default_factory=dict)  # by family
     routes: Tuple[Route, ...] = ()  # of its table, both families
-    rules: Tuple[Rule, ...] = ()  # those of its own (stages 2, 4, 5)
+    rules: Tuple[Rule, ...] = ()
     mark: int = 0  # connection mark of published_ports, within MARK_MASK; 0: none
 
     def gateway(self, family: int) -> Optional[Gateway]:
@@ -329,7 +334,6 @@ class RoutingPlan:
     """
 
     nics: Tuple[PlannedNic, ...] = ()
-    shared_rules: Tuple[Rule, ...] = ()  # stages 1 and 3, each active family
     group: int = OUR_GROUP
     rp_filter: Optional[int] = None  # value for managed NICs; None: keep
     published_ports: bool = False
@@ -347,8 +351,7 @@ class RoutingPlan:
 
     @property
     def rules(self) -> Tuple[Rule, ...]:
-        own = tuple(rule for nic in self.nics for rule in nic.rules)
-        return tuple(sorted(self.shared_rules + own, key=rule_order))
+        return tuple(sorted((rule for nic in self.nics for rule in nic.rules), key=rule_order))
 
     def nic(self, name: str) -> Optional[PlannedNic]:
         return next((nic for nic in self.nics if nic.name == name), None)
@@ -356,7 +359,7 @@ class RoutingPlan:
 
 def rule_order(rule: Rule) -> Tuple[Any, ...]:
     """Sort key: the order in which the kernel reads rules, families apart."""
-    src = rule.src
+    src, dst = rule.src, rule.dst
     return (
         rule.family,
         rule.priority,
@@ -364,6 +367,8 @@ def rule_order(rule: Rule) -> Tuple[Any, ...]:
         src.prefixlen if src else -1,
         rule.oif,
         rule.fwmark,
+        int(dst.network_address) if dst else -1,
+        dst.prefixlen if dst else -1,
         rule.table,
     )
 

@@ -1,23 +1,9 @@
 """From a stanza and a host's state to the one RoutingPlan.  Pure.
 
 The layout answers one question for each packet: which interface owns its
-source address?  Five rules a family, in this order (priorities are
-`rule_priority` plus the stage):
-
-====== ==================================================== =========================
-stage  rule                                                 decides
-====== ==================================================== =========================
-+0     lookup main suppress_prefixlength 1                  specific routes that leave
-       suppress_ifgroup G                                   by no managed NIC
-+10    from ADDR lookup T suppress_prefixlength 1           what main would send by a
-                                                            sibling NIC
-+20    lookup main suppress_prefixlength 1                  specific routes through
-                                                            the own NIC
-+30    from ADDR lookup T                                   the default
-+40    oif NIC lookup T                                     sockets bound to a device
-====== ==================================================== =========================
-
-Managed NICs are in interface group G.  See ip-rule(8) for the suppressors.
+source address?  `rules` has the rules that ask it, and a NIC's table here the
+answer: its connected networks, what its siblings reach by their links and
+gateways (by the own gateway), and its default.
 """
 
 from __future__ import annotations
@@ -37,7 +23,6 @@ from .hostindex import CONFIGURED_PROTOCOLS, HostIndex, is_routable, is_specific
 from .marks import allocate_marks
 from .model import (
     FAMILIES,
-    MARK_MASK,
     METRIC,
     NO_GATEWAY,
     NO_SIBLING,
@@ -47,7 +32,6 @@ from .model import (
     SCOPE_LINK,
     SCOPE_UNIVERSE,
     TABLE_LOCAL,
-    TABLE_MAIN,
     Gateway,
     HostState,
     InterfaceStanza,
@@ -61,21 +45,10 @@ from .model import (
     Stanza,
 )
 from .prefixes import Spans, collapse, span
+from .rules import MOST_OTHERS, Own, asked_after_ours, own_rules
 from .selection import Selection, natural_order, select_links
 from .tables import allocate_tables
 
-STAGE_MAIN_ELSEWHERE = 0
-STAGE_OWN_SPECIFIC = 10
-STAGE_MAIN_SPECIFIC = 20
-STAGE_OWN_DEFAULT = 30
-STAGE_BOUND_DEVICE = 40
-STAGES = (
-    STAGE_MAIN_ELSEWHERE,
-    STAGE_OWN_SPECIFIC,
-    STAGE_MAIN_SPECIFIC,
-    STAGE_OWN_DEFAULT,
-    STAGE_BOUND_DEVICE,
-)
 ANYWHERE: Dict[int, IPNetwork] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 RP_FILTER_VALUES = {"keep": None, "strict": 1, "loose": 2}
 
@@ -320,7 +293,7 @@ def _table_routes(
         entries[network] = Route(
             side.table,
             network,
-            metric=METRIC[network.version],
+            metric=METRIC,
             protocol=OUR_PROTOCOL,
             type="throw",
         )
@@ -383,7 +356,7 @@ def _route(
         dst,
         dev,
         via,  # type: ignore[arg-type]
-        METRIC[dst.version],
+        METRIC,
         OUR_PROTOCOL,
         scope,
         onlink=onlink and via is not None,
@@ -393,30 +366,21 @@ def _route(
 # -- rules and the whole ---------------------------------------------------------
 
 
-def _own_rules(side: Side, priority: int, mark: int) -> Tuple[Rule, ...]:
-    family = side.gateway.ip.version
-    rules = []
-    plain = Rule(family, priority + STAGE_OWN_DEFAULT, side.table, protocol=OUR_PROTOCOL)
-    owners = [plain._replace(src=ip_network(interface.ip)) for interface in side.addresses]
-    if mark:
-        owners.append(plain._replace(fwmark=mark, fwmask=MARK_MASK))
-    for own in owners:
-        specific = priority + STAGE_OWN_SPECIFIC
-        rules += [own._replace(priority=specific, suppress_prefixlength=1), own]
-    rules.append(plain._replace(priority=priority + STAGE_BOUND_DEVICE, oif=side.name))
-    return tuple(dict.fromkeys(rules))
-
-
-def _shared_rules(family: int, priority: int, group: int) -> Tuple[Rule, ...]:
-    main = Rule(
-        family,
-        priority + STAGE_MAIN_SPECIFIC,
-        TABLE_MAIN,
-        suppress_prefixlength=1,
-        protocol=OUR_PROTOCOL,
-    )
-    elsewhere = main._replace(priority=priority + STAGE_MAIN_ELSEWHERE, suppress_ifgroup=group)
-    return (elsewhere, main)
+def _tables_of_others(
+    stanza: Stanza, state: HostState, tables: Set[int]
+) -> Tuple[Dict[int, Tuple[Rule, ...]], List[str]]:
+    """Rules of others whose tables are asked before our defaults, by family; and warnings."""
+    found = {}
+    warnings = []
+    for family in sorted(stanza.families):
+        others = asked_after_ours(state.rules, family, stanza.rule_priority, tables)
+        if len(others) > MOST_OTHERS:
+            warnings.append(
+                f"{len(others)} IPv{family} rules of others look up tables of their own; replies "
+                f"go by the first {MOST_OTHERS} of them only"
+            )
+        found[family] = others[:MOST_OTHERS]
+    return found, warnings
 
 
 def _is_isolated(link: Link, index: HostIndex) -> bool:
@@ -440,10 +404,10 @@ def _assemble(
 ) -> RoutingPlan:
     nics = []
     marks: Dict[int, int] = {}
+    tables = {side.table for own in sides.values() for side in own.values()}
     if stanza.published_ports:
-        tables = {side.table for own in sides.values() for side in own.values()}
         marks = allocate_marks(sorted(tables), stanza.table_base)
-    families: Set[int] = set()
+    others, other_warnings = _tables_of_others(stanza, index.state, tables)
     for link, _entry in served:
         own = sides[link.name]
         if not own:
@@ -453,8 +417,8 @@ def _assemble(
         for family, side in sorted(own.items()):
             siblings = [s[family] for n, s in sides.items() if n != link.name and family in s]
             routes += _table_routes(side, siblings, index.main_prefixes[family])
-            rules += _own_rules(side, stanza.rule_priority, marks.get(side.table, 0))
-        families.update(own)
+            own_side = Own(family, side.name, side.table, side.addresses, marks.get(side.table, 0))
+            rules += own_rules(own_side, stanza.rule_priority, others[family])
         nics.append(
             PlannedNic(
                 name=link.name,
@@ -486,7 +450,7 @@ def _assemble(
         rp_filter=RP_FILTER_VALUES[stanza.rp_filter],
         published_ports=stanza.published_ports,
         rule_priority=stanza.rule_priority,
-        warnings=(*index.state.warnings, *selection.warnings, *warnings, *lonely),
+        warnings=(*index.state.warnings, *selection.warnings, *warnings, *other_warnings, *lonely),
         unserved=unserved,
         # One that is down keeps its number for when it returns; one that has been
         # pulled out leaves nothing behind.
@@ -498,9 +462,4 @@ def _assemble(
     )
     if not nics:
         return replace(plan, reason="fewer than two NICs with an address and a gateway")
-    shared = [
-        rule
-        for family in sorted(families)
-        for rule in _shared_rules(family, stanza.rule_priority, OUR_GROUP)
-    ]
-    return replace(plan, shared_rules=tuple(shared))
+    return plan

@@ -7,7 +7,6 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 from .diff import AddRule, DeleteRule, ReplaceRoute, describe_route, describe_rule
 from .engine import Outcome, View
 from .model import FAMILIES, TABLE_MAIN, HostState, JsonDict, PlannedNic, Rule
-from .planner import STAGE_OWN_DEFAULT, STAGE_OWN_SPECIFIC
 from .verify import Reply
 
 NICS_IN_A_STORY = 4
@@ -190,6 +189,8 @@ def matched_rule(reply: Reply, state: HostState, nic: Optional[PlannedNic]) -> O
             continue
         if rule.src is not None and reply.source not in rule.src:
             continue
+        if rule.dst is not None and reply.destination not in rule.dst:
+            continue
         if rule.oif or rule.fwmark or rule.other:
             continue
         limit = rule.suppress_prefixlength
@@ -271,16 +272,9 @@ def explain_text(facts: JsonDict) -> str:
 
 
 def _rules_state(view: View, nic: PlannedNic, ip: object) -> str:
-    """Whether both source rules of an address are in the kernel."""
+    """Whether all rules of an address are in the kernel."""
     have = {rule.key for rule in view.state.rules}
-    stages = (STAGE_OWN_SPECIFIC, STAGE_OWN_DEFAULT)
-    own = [
-        rule
-        for rule in nic.rules
-        if rule.src is not None
-        and rule.src.network_address == ip
-        and rule.priority - view.plan.rule_priority in stages
-    ]
+    own = [rule for rule in nic.rules if rule.src is not None and rule.src.network_address == ip]
     found = sum(rule.key in have for rule in own)
     return "ok" if found == len(own) else f"{found} of {len(own)}"
 

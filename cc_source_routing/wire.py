@@ -42,12 +42,13 @@ ROUTE_TYPES = {
 ROUTE_TYPE_NUMBERS = {name: number for number, name in ROUTE_TYPES.items()}
 RT_TABLE_COMPAT = 252  # in the one-byte field when the table needs more
 
-FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK = 2, 6, 10, 15, 16
+FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK = 1, 2, 6, 10, 15, 16
 FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN = 13, 14
 FRA_OIFNAME, FRA_PROTOCOL = 17, 21
 # Rule attributes that `Rule` has a field for; a rule with any other is foreign.
 KNOWN_RULE_ATTRIBUTES = frozenset(
     (
+        FRA_DST,
         FRA_SRC,
         FRA_PRIORITY,
         FRA_FWMARK,
@@ -122,14 +123,19 @@ def route_body(route: Route, oif: int) -> bytes:
 def rule_body(rule: Rule) -> bytes:
     """The fib_rule_hdr and attributes of a rule."""
     source_length = rule.src.prefixlen if rule.src is not None else 0
+    destination_length = rule.dst.prefixlen if rule.dst is not None else 0
     table = rule.table if rule.table < 256 else RT_TABLE_COMPAT
     parts = [
-        _RULE.pack(AF[rule.family], 0, source_length, 0, table, 0, 0, FR_ACT_TO_TBL, 0),
+        _RULE.pack(
+            AF[rule.family], destination_length, source_length, 0, table, 0, 0, FR_ACT_TO_TBL, 0
+        ),
         _number(FRA_TABLE, rule.table),
         _number(FRA_PRIORITY, rule.priority),
     ]
     if rule.src is not None:
         parts.append(_attribute(FRA_SRC, rule.src.network_address.packed))
+    if rule.dst is not None:
+        parts.append(_attribute(FRA_DST, rule.dst.network_address.packed))
     if rule.oif:
         parts.append(_attribute(FRA_OIFNAME, rule.oif.encode() + b"\0"))
     if rule.fwmark:
@@ -244,9 +250,8 @@ def rule_of(body: bytes) -> Optional[Rule]:
         for number, value in attributes.items()
         if number not in KNOWN_RULE_ATTRIBUTES
     ]
-    for label, value in (("dst_len", dst_length), ("tos", tos)):
-        if value:
-            other.append((label, str(value)))
+    if tos:
+        other.append(("tos", str(tos)))
     if action != FR_ACT_TO_TBL:
         other.append(("action", str(action)))
     if flags & FIB_RULE_INVERT:
@@ -257,6 +262,7 @@ def rule_of(body: bytes) -> Optional[Rule]:
         priority=_value(attributes, FRA_PRIORITY),
         table=_value(attributes, FRA_TABLE, table),
         src=_network(family, attributes.get(FRA_SRC), src_length) if src_length else None,
+        dst=_network(family, attributes.get(FRA_DST), dst_length) if dst_length else None,
         oif=attributes.get(FRA_OIFNAME, b"").rstrip(b"\0").decode("ascii", "replace"),
         fwmark=_value(attributes, FRA_FWMARK),
         fwmask=_value(attributes, FRA_FWMASK),

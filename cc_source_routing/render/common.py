@@ -68,13 +68,12 @@ def batch_up(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ...]
     own = [rule for rule in nic.rules if rule.family == family]
     if not routes and not own:
         return ()
-    shared = [rule for rule in plan.shared_rules if rule.family == family]
     name = safe_name(nic.name)
     # The gateway is looked up among the connected routes (fib_check_nh), so those first.
     routes.sort(key=lambda route: (route.gateway is not None, -route.dst.prefixlen))
     lines = [f"link set dev {name} group {plan.group}"]
     lines += [_route_line(route) for route in routes]
-    lines += [f"rule add {_rule_words(rule)}" for rule in sorted(shared + own, key=rule_order)]
+    lines += [f"rule add {_rule_words(rule)}" for rule in sorted(own, key=rule_order)]
     return tuple(shell_safe(line) for line in lines)
 
 
@@ -82,8 +81,7 @@ def batch_down(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ..
     """The lines that take away the rules of `nic` itself in one family.
 
     Its routes die with the link; a rule to the empty table would let its
-    addresses fall through to main, by the wrong NIC.  `plan` is not asked: the
-    shared rules serve its siblings.
+    addresses fall through to main, by the wrong NIC.
     """
     own = [rule for rule in nic.rules if rule.family == family]
     safe_name(nic.name)
@@ -113,6 +111,8 @@ def _rule_words(rule: Rule) -> str:
     if rule.other:
         raise FileError(f"a rule of ours cannot have {rule.other}")
     words = [f"from {rule.src if rule.src and rule.src.prefixlen else 'all'}"]
+    if rule.dst is not None:
+        words.append(f"to {rule.dst}")
     if rule.oif:
         words.append(f"oif {safe_name(rule.oif)}")
     if rule.fwmark or rule.fwmask:

@@ -5,12 +5,11 @@ on a restart and when it configures a link anew (systemd#19106), unless they
 stand in its own files.  Equal ones that are in the kernel already it adopts; to
 be equal a rule has to have its protocol, ``static`` (`as_declared`).
 
-Where the shared rules (the two lookups of main) go: into the drop-in of every
-NIC.  A rule in a .network file belongs to its link and goes when that link
-loses its carrier or configuration; networkd takes equal rules of several files
-for one and keeps it as long as one of the links wants it.  The rules of a NIC
-that has no such file, since somebody else configures it, stand there with them:
-networkd would delete them, too, whenever it configures a link anew.
+A rule in a .network file belongs to its link and goes when that link loses its
+carrier or configuration; networkd takes equal rules of several files for one and
+keeps it as long as one of the links wants it.  The rules of a NIC that has no such
+file, since somebody else configures it, therefore stand in the drop-in of every
+other: networkd would delete them whenever it configures a link anew.
 
 A file that may match several devices (``Name=en*``) holds only rules there:
 they belong to no device, while a route would be given to each of them.
@@ -220,7 +219,7 @@ def as_declared(plan: RoutingPlan) -> RoutingPlan:
         )
         for nic in plan.nics
     )
-    return replace(plan, nics=tuple(nics), shared_rules=_as_networkds(plan.shared_rules))
+    return replace(plan, nics=tuple(nics))
 
 
 def _as_networkds(rules: Iterable[Rule]) -> Tuple[Rule, ...]:
@@ -275,7 +274,7 @@ def _drop_in(
     sections = []
     if not shared and facts.has(SINCE_GROUP):
         sections.append(("Link", (("Group", str(plan.group)),)))
-    rules = (*plan.shared_rules, *(rule for nic in (*nics, *strangers) for rule in nic.rules))
+    rules = [rule for nic in (*nics, *strangers) for rule in nic.rules]
     sections += [
         ("RoutingPolicyRule", _rule(rule)) for rule in rules if _is_expressible(rule, facts)
     ]
@@ -301,6 +300,8 @@ def _rule(rule: Rule) -> Tuple[Tuple[str, str], ...]:
     settings = [("Priority", str(rule.priority)), ("Family", f"ipv{rule.family}")]
     if rule.src is not None:
         settings.append(("From", str(rule.src)))
+    if rule.dst is not None:
+        settings.append(("To", str(rule.dst)))
     if rule.oif:
         settings.append(("OutgoingInterface", rule.oif))
     if rule.fwmark:

@@ -145,10 +145,10 @@ class TestDuplicateAddressDetection:
 
     def test_one_of_the_kernels_own_waits_for_its_end(self):
         assert self.rules_for_it(self.fresh) == []
-        assert len(self.rules_for_it(self.fresh._replace(tentative=False))) == 2
+        assert len(self.rules_for_it(self.fresh._replace(tentative=False))) == 4
 
     def test_one_that_is_configured_does_not_wait(self):
-        assert len(self.rules_for_it(self.fresh._replace(dynamic=False))) == 2
+        assert len(self.rules_for_it(self.fresh._replace(dynamic=False))) == 4
 
     def test_a_rule_that_is_there_stays_meanwhile(self):
         rules = self.rules_for_it(self.fresh._replace(tentative=False))

@@ -23,6 +23,7 @@ PURE = {
     "planner",
     "prefixes",
     "report",
+    "rules",
     "selection",
     "stringchecks",
     "tables",

@@ -18,6 +18,7 @@ from .hosts import SEED, route
 PLAN = build_plan(Stanza(), SEED)
 ENS4 = PLAN.nic("ens4")
 (REPLIES,) = (rule for rule in ENS4.rules if rule.priority == 5030)
+(BOUND,) = (rule for rule in ENS4.rules if rule.priority == 5035)
 DEFAULT = next(one for one in ENS4.routes if one.dst.prefixlen == 0)
 
 
@@ -46,8 +47,7 @@ def test_each_loss_is_told_once_with_what_it_means(known):
     assert known.hear(gone(REPLIES)) is None
     assert known.hear(there(REPLIES)).meaning == ""
     assert known.hear(gone(DEFAULT)).meaning == "10.13.96.161 cannot go by it"
-    shared = PLAN.shared_rules[0]
-    assert known.hear(gone(shared)).meaning == "all addresses of IPv4 need it"
+    assert known.hear(gone(BOUND)).meaning == "ens4 needs it"
 
 
 def test_who_has_set_a_rule_does_not_make_it_another(known):

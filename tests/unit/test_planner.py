@@ -66,14 +66,19 @@ class TestTheSeedExample:
             "default via 10.13.96.1 dev ens4 table 501",
         ]
 
-    def test_the_rules_are_the_five_stages_in_order(self):
+    def test_the_rules_are_the_stages_in_order_and_each_names_an_address_or_a_device(self):
+        elsewhere = "lookup main suppress_prefixlength 1 suppress_ifgroup 21330"
         assert [describe_rule(r) for r in self.plan.rules] == [
-            "from all lookup main suppress_prefixlength 1 suppress_ifgroup 21330 priority 5000",
+            f"from 10.13.96.161 {elsewhere} priority 5000",
+            f"from 162.253.43.134 {elsewhere} priority 5000",
             "from 10.13.96.161 lookup 501 suppress_prefixlength 1 priority 5010",
             "from 162.253.43.134 lookup 500 suppress_prefixlength 1 priority 5010",
-            "from all lookup main suppress_prefixlength 1 priority 5020",
+            "from 10.13.96.161 lookup main suppress_prefixlength 1 priority 5020",
+            "from 162.253.43.134 lookup main suppress_prefixlength 1 priority 5020",
             "from 10.13.96.161 lookup 501 priority 5030",
             "from 162.253.43.134 lookup 500 priority 5030",
+            "from all oif ens3 lookup main suppress_prefixlength 1 priority 5035",
+            "from all oif ens4 lookup main suppress_prefixlength 1 priority 5035",
             "from all oif ens3 lookup 500 priority 5040",
             "from all oif ens4 lookup 501 priority 5040",
         ]
@@ -183,7 +188,7 @@ class TestWhichNicsAndWhen:
         plan = build_plan(Stanza(), state)
         assert "10.0.0.5 is on both ens3 and ens4" in plan.warnings[0]
         sources = [rule.src for rule in plan.rules if rule.src]
-        assert len(sources) == len(set(sources)) * 2
+        assert len(sources) == len(set(sources)) * 4
 
     def test_duplicate_address_detection_takes_no_rule_away_but_a_duplicate_gets_none(self):
         for fields, count in (({"tentative": True}, 2), ({"failed": True}, 0)):

@@ -113,12 +113,15 @@ def test_the_kernel_gets_rules_of_networkds_protocol_or_they_would_be_foreign_to
     ]
 
 
-def test_the_shared_rules_stand_in_the_file_of_every_nic():
-    for nic in ("ens3", "ens4"):
-        assert drop_in("networkd-dual-stack", nic).count("SuppressInterfaceGroup=21330") == 2
+def test_a_nics_file_has_its_own_rules_and_no_others():
+    for nic, other in (("ens3", "ens4"), ("ens4", "ens3")):
+        told = drop_in("networkd-1-the-seed", nic)
+        own = {nic.name: nic.addresses for nic in plan_of("networkd-1-the-seed").nics}
+        assert f"From={own[nic][0].ip}/32" in told
+        assert f"From={own[other][0].ip}/32" not in told
 
 
-def test_so_do_the_rules_of_a_nic_that_networkd_does_not_configure():
+def test_the_rules_of_a_nic_that_networkd_does_not_configure_stand_in_every_file():
     """It deletes rules that are in no file of its own, whosever NIC they are for."""
     plan = plan_of("networkd-1-the-seed")
     facts = facts_of("networkd-1-the-seed", plan)

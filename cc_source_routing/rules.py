@@ -1,0 +1,163 @@
+"""The rules of one NIC: which table a packet from one of its addresses is looked up in.  Pure.
+
+Each rule names an address of ours or a device of ours, so that no packet of anybody else
+is touched.  They follow each other like this (priorities are `rule_priority` plus the
+stage, T is the NIC's table, G the interface group of the managed NICs):
+
+====== ==================================================== =========================
+stage  rule                                                 decides
+====== ==================================================== =========================
++0     from ADDR lookup main suppress_prefixlength 1        specific routes that leave
+       suppress_ifgroup G                                   by no managed NIC
++10    from ADDR lookup T suppress_prefixlength 1           what main would send by a
+                                                            sibling NIC
++20    from ADDR lookup main suppress_prefixlength 1        specific routes through
+                                                            the own NIC
++25    from ADDR [to NET] lookup X suppress_prefixlength 1  specific routes of tables
+                                                            that rules after ours ask
++30    from ADDR lookup T                                   the default
++35    oif NIC lookup main suppress_prefixlength 1          sockets bound to a device:
+                                                            main's specific routes
++40    oif NIC lookup T                                     and their default
+====== ==================================================== =========================
+
+A prefix length of 1 or less is a default: VPNs take all traffic with 0/1 and 128/1.  See
+ip-rule(8) for the suppressors, and fib_rules_lookup in net/core/fib_rules.c.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import AbstractSet, Iterable, List, NamedTuple, Sequence, Tuple
+
+from .model import (
+    MAIN_PRIORITY,
+    MARK_MASK,
+    OUR_GROUP,
+    OUR_PROTOCOL,
+    RESERVED_TABLES,
+    TABLE_MAIN,
+    IPInterface,
+    Rule,
+)
+
+STAGE_MAIN_ELSEWHERE = 0
+STAGE_OWN_SPECIFIC = 10
+STAGE_MAIN_SPECIFIC = 20
+STAGE_OTHERS_SPECIFIC = 25
+STAGE_OWN_DEFAULT = 30
+STAGE_BOUND_SPECIFIC = 35
+STAGE_BOUND_DEFAULT = 40
+STAGES = (
+    STAGE_MAIN_ELSEWHERE,
+    STAGE_OWN_SPECIFIC,
+    STAGE_MAIN_SPECIFIC,
+    STAGE_OTHERS_SPECIFIC,
+    STAGE_OWN_DEFAULT,
+    STAGE_BOUND_SPECIFIC,
+    STAGE_BOUND_DEFAULT,
+)
+# The longest prefix that counts as a default.
+DEFAULT_LENGTH = 1
+# More tables of others than this are no longer looked up before our defaults: each costs
+# a rule for each of our addresses.
+MOST_OTHERS = 32
+
+
+class Own(NamedTuple):
+    """What the rules of one NIC and family speak of."""
+
+    family: int
+    name: str
+    table: int
+    addresses: Tuple[IPInterface, ...]
+    mark: int = 0  # connection mark of published_ports; 0: none
+
+
+def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> Tuple[Rule, ...]:
+    """All rules of one NIC and family; `others` as `asked_after_ours` has them."""
+    bare = Rule(own.family, priority, own.table, protocol=OUR_PROTOCOL)
+    sources = [bare._replace(src=ip_network(interface.ip)) for interface in own.addresses]
+    if own.mark:
+        sources.append(bare._replace(fwmark=own.mark, fwmask=MARK_MASK))
+    rules: List[Rule] = []
+    for source in sources:
+        specific = source._replace(suppress_prefixlength=DEFAULT_LENGTH)
+        rules += [
+            specific._replace(table=TABLE_MAIN, suppress_ifgroup=OUR_GROUP),
+            specific._replace(priority=priority + STAGE_OWN_SPECIFIC),
+            specific._replace(priority=priority + STAGE_MAIN_SPECIFIC, table=TABLE_MAIN),
+            *(_mirrored(source, other, priority) for other in others),
+            source._replace(priority=priority + STAGE_OWN_DEFAULT),
+        ]
+    bound = bare._replace(oif=own.name)
+    rules += [
+        bound._replace(
+            priority=priority + STAGE_BOUND_SPECIFIC,
+            table=TABLE_MAIN,
+            suppress_prefixlength=DEFAULT_LENGTH,
+        ),
+        bound._replace(priority=priority + STAGE_BOUND_DEFAULT),
+    ]
+    return tuple(dict.fromkeys(rules))
+
+
+def asked_after_ours(
+    rules: Iterable[Rule], family: int, priority: int, tables: Iterable[int]
+) -> Tuple[Rule, ...]:
+    """Rules of others that send all packets, or those to one network, to a table of their own.
+
+    In the order in which the kernel reads them, each table and network once.  Only such
+    after ours and before main's; `tables` are our own.  Those that select by more
+    (a mark, a device, a source) are not about our addresses alone, and stay as they are.
+    """
+    reserved = RESERVED_TABLES.union(tables)
+    found = {}
+    for rule in sorted(rules, key=lambda rule: rule.priority):
+        after_ours = priority + STAGE_BOUND_DEFAULT < rule.priority < MAIN_PRIORITY
+        selects_more = rule.src or rule.oif or rule.fwmark or rule.other
+        if rule.family == family and after_ours and not selects_more:
+            if rule.table not in reserved:
+                found.setdefault((rule.table, rule.dst), rule)
+    return tuple(found.values())
+
+
+def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
+    """Whether a rule at a stage of ours looks as ours do there, or as those of 0.1.0 did.
+
+    `tables` are those that may be ours.  For rules that networkd has adopted, which have
+    its protocol and not ours.
+    """
+    main = rule.table == TABLE_MAIN
+    own = rule.table in tables
+    specific = rule.suppress_prefixlength == DEFAULT_LENGTH
+    elsewhere = rule.suppress_ifgroup == OUR_GROUP
+    if rule.oif:
+        bound = {STAGE_BOUND_SPECIFIC: main and specific, STAGE_BOUND_DEFAULT: own}
+        return bound.get(stage, False)
+    if rule.fwmark or (rule.src is not None and rule.src.prefixlen == rule.src.max_prefixlen):
+        from_address = {
+            STAGE_MAIN_ELSEWHERE: main and specific and elsewhere,
+            STAGE_OWN_SPECIFIC: own and specific,
+            STAGE_MAIN_SPECIFIC: main and specific,
+            STAGE_OTHERS_SPECIFIC: (rule.suppress_prefixlength or 0) >= DEFAULT_LENGTH,
+            STAGE_OWN_DEFAULT: own,
+        }
+        return from_address.get(stage, False)
+    # What 0.1.0 had for all NICs together.
+    from_all = {
+        STAGE_MAIN_ELSEWHERE: main and specific and elsewhere,
+        STAGE_MAIN_SPECIFIC: main and specific and rule.suppress_ifgroup is None,
+    }
+    return rule.src is None and rule.dst is None and from_all.get(stage, False)
+
+
+def _mirrored(source: Rule, other: Rule, priority: int) -> Rule:
+    """What `other` says of destinations, asked before our own default."""
+    return source._replace(
+        priority=priority + STAGE_OTHERS_SPECIFIC,
+        table=other.table,
+        dst=other.dst,
+        suppress_prefixlength=max(DEFAULT_LENGTH, other.suppress_prefixlength or 0),
+        suppress_ifgroup=other.suppress_ifgroup,
+    )
