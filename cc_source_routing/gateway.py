@@ -15,11 +15,14 @@ from .model import (
     OUR_PROTOCOL,
     PROTO_BOOT,
     PROTO_RA,
+    RESERVED_TABLES,
     Gateway,
     InterfaceStanza,
     IPAddress,
+    IPNetwork,
     Lease,
     Link,
+    MetadataPort,
     MetadataRoute,
     Route,
 )
@@ -71,11 +74,17 @@ def stanza_gateway_fault(question: Question) -> Optional[Fault]:
 
 
 def has_no_gateway(question: Question) -> bool:
-    """Whether the cloud knows the port's addresses and says that they have no gateway."""
+    """Whether the cloud says that the addresses which the NIC has now have no gateway.
+
+    By static metadata, or by a lease.  In such a network the first address may well be
+    another server's.
+    """
     port = question.index.port(question.link)
-    if port is None or _defaults(port.routes, question.family):
-        return False
-    return any(interface.version == question.family for interface in port.addresses)
+    if port is not None and port.complete and _is_current(question, port):
+        return not _defaults(port.routes, question.family)
+    lease = question.index.lease(question.link.name, question.family)
+    # DHCPv6 never tells a gateway.
+    return lease is not None and lease.family == 4 and lease_gateway(lease)[0] is None
 
 
 def was_revoked(question: Question) -> bool:
@@ -107,21 +116,58 @@ def _from_stanza(question: Question) -> Optional[Gateway]:
     return _gateway(question, ip, "stanza", reason)
 
 
+def _from_others_policy(question: Question) -> Optional[Gateway]:
+    """Somebody's own default by this NIC for one of its addresses, in a table that a rule asks."""
+    dev, family = question.link.name, question.family
+    own = [address.ip for address in question.index.addresses(dev, family)]
+    asked = [
+        rule.table
+        for rule in sorted(question.index.state.rules, key=lambda rule: rule.priority)
+        if rule.family == family
+        and rule.src is not None
+        and rule.table not in RESERVED_TABLES
+        and not (rule.dst or rule.oif or rule.fwmark or rule.other)
+        and any(ip in rule.src for ip in own)
+    ]
+    for table in dict.fromkeys(asked):
+        for route in question.index.defaults(table, dev, family):
+            if route.protocol != OUR_PROTOCOL and route.gateway is not None:
+                reason = f"default route via {dev} in table {table}, by a rule for its address"
+                return _gateway(question, route.gateway, "policy", reason)
+    return None
+
+
 def _from_metadata(question: Question) -> Optional[Gateway]:
-    port = question.index.port(question.link)
+    port = _current_port(question)
     if port is None:
         return None
-    own = {a.ip for a in question.index.addresses(question.link.name, question.family)}
-    current = any(interface.ip in own for interface in port.addresses)
+    known = _is_current(question, port)
     defaults = _defaults(port.routes, question.family)
     # A port on two subnets lists a default for each: the first address's one.
     defaults.sort(key=lambda ip: not question.index.is_on_link(question.link.name, ip))
     for ip in defaults:
-        # Off-link is believed only while the port still has the addresses told
-        # with it; metadata of before a change of address is no evidence.
-        if current or question.index.is_on_link(question.link.name, ip):
+        # Off-link is believed only of addresses that the port has.
+        if known or question.index.is_on_link(question.link.name, ip):
             return _gateway(question, ip, "metadata", f"default route of the port in {port.source}")
     return None
+
+
+def _current_port(question: Question) -> Optional[MetadataPort]:
+    """The NIC's port; None where it is known with other addresses than the NIC has now.
+
+    Metadata of before a change of address is no evidence.
+    """
+    port = question.index.port(question.link)
+    if port is None or _is_current(question, port):
+        return port
+    known = any(interface.version == question.family for interface in port.addresses)
+    return None if known else port
+
+
+def _is_current(question: Question, port: MetadataPort) -> bool:
+    """Whether the NIC has one of the addresses of that family that its port is said to have."""
+    own = {a.ip for a in question.index.addresses(question.link.name, question.family)}
+    return any(interface.ip in own for interface in port.addresses)
 
 
 def _from_main_default(question: Question) -> Optional[Gateway]:
@@ -188,11 +234,37 @@ def _from_router_advertisement(question: Question) -> Optional[Gateway]:
 
 
 def _from_only_gateway(question: Question) -> Optional[Gateway]:
-    """By whatever leads through the NIC; in table main, or else as the cloud tells it.
+    """The one next hop of a route that covers the NIC's own network: so it leads beyond it.
+
+    Or one that is link-local, as routers are (RFC 4861 6.1.2).
+    """
+    only = _only_gateway(question)
+    if only is None:
+        return None
+    own = question.index.connected(question.link.name, question.family)
+    covers = any(network.subnet_of(only.to) for network in own)  # type: ignore[arg-type]
+    return only.gateway if covers or only.gateway.ip.is_link_local else None
+
+
+def _from_only_neighbour(question: Question) -> Optional[Gateway]:
+    """The one next hop of routes to somewhere else: maybe a mere neighbour (flannel's node)."""
+    only = _only_gateway(question)
+    return None if only is None else only.gateway._replace(told=False)
+
+
+class _Only(NamedTuple):
+    gateway: Gateway
+    to: IPNetwork  # the widest prefix that it leads to
+
+
+def _only_gateway(question: Question) -> Optional[_Only]:
+    """The only gateway of any route by the NIC, in table main or else as the cloud tells it.
 
     The kernel takes main's routes away with a link that goes down, and ifupdown
     does not bring them back.
     """
+    if question.index.is_virtual(question.link):
+        return None
     dev, family = question.link.name, question.family
     routes = [
         (route.dst, route.gateway)
@@ -200,7 +272,7 @@ def _from_only_gateway(question: Question) -> Optional[Gateway]:
         if route.gateway is not None and route.protocol in CONFIGURED_PROTOCOLS
     ]
     where = f"via {dev}"
-    port = question.index.port(question.link)
+    port = _current_port(question)
     if not routes and port is not None:
         routes = [
             (route.to, route.via)
@@ -216,7 +288,8 @@ def _from_only_gateway(question: Question) -> Optional[Gateway]:
         return None
     (ip,) = gateways
     shortest = min((to for to, _via in routes), key=lambda to: (to.prefixlen, int(to[0])))
-    return _gateway(question, ip, "only gateway", f"only gateway of any route {where} ({shortest})")
+    reason = f"only gateway of any route {where} ({shortest})"
+    return _Only(_gateway(question, ip, "only gateway", reason), shortest)
 
 
 def _from_own_table(question: Question) -> Optional[Gateway]:
@@ -241,12 +314,16 @@ def _from_own_table(question: Question) -> Optional[Gateway]:
         if ip is not None and question.index.is_on_link(dev, ip):
             # Trusted as it was: siblings' routes must not come and go with a silence.
             told = earlier is not None and earlier.ip == ip and earlier.source != GUESS
+            if not told and has_no_gateway(question):
+                continue
             return _gateway(question, ip, EARLIER_RUN, reason)._replace(told=told)
     return None
 
 
 def _from_guess(question: Question) -> Optional[Gateway]:
     if question.guess == "never" or has_no_gateway(question) or was_revoked(question):
+        return None
+    if question.index.is_virtual(question.link):
         return None
     dev = question.link.name
     for ip in guess_candidates(question.index, dev, question.family):
@@ -261,15 +338,17 @@ def _from_guess(question: Question) -> Optional[Gateway]:
     return None
 
 
+# What lives goes before what is written: metadata and leases tell how it was once.
 TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_stanza,
-    _from_metadata,
+    _from_others_policy,
     _from_main_default,
     _from_lease,
+    _from_metadata,
     _from_only_gateway,
     _from_router_advertisement,
 )
-LADDER = (*TOLD, _from_guess, _from_own_table)
+LADDER = (*TOLD, _from_own_table, _from_guess, _from_only_neighbour)
 GUESS = "guess"
 EARLIER_RUN = "earlier run"
 SILENT = "silent router"  # none is known: it was asked to speak up, and did not

@@ -32,6 +32,17 @@ from .model import (
 # (linux/rtnetlink.h: the kernel's own, boot, static, ra, dhcp; 0 is "unspec").
 CONFIGURED_PROTOCOLS = frozenset((0, PROTO_KERNEL, PROTO_BOOT, PROTO_STATIC, PROTO_RA, PROTO_DHCP))
 
+# IFLA_INFO_KIND of links that carry other hosts' or virtual addresses: tunnels
+# (whose far end is not an on-link gateway), bridges of containers and VMs, and
+# dummies (kube-proxy's service addresses).
+OVERLAY_KINDS = frozenset(
+    """bareudp bridge dummy erspan fou geneve gre gretap gtp ifb ip6erspan ip6gre ip6gretap ip6tnl
+    ip6_vti ipip l2tp netkit nlmon openvswitch ppp sit tun vcan vrf vti vxlan wireguard xfrm
+    """.split()
+)
+# Of links that lead to a container or a virtual machine, unless all links here are such.
+VIRTUAL_KINDS = frozenset(("veth", "macvlan", "macvtap", "ipvlan", "ipvtap"))
+
 Key = Tuple[str, int]  # interface name, family
 
 
@@ -75,12 +86,19 @@ class HostIndex:
         }
         self._main: Dict[Key, List[Route]] = defaultdict(list)
         self.main_prefixes: Dict[int, Dict[IPNetwork, None]] = {4: {}, 6: {}}
+        self._defaults: Dict[Tuple[int, str, int], List[Route]] = defaultdict(list)
         for route in state.routes:
+            if route.dst.prefixlen == 0:
+                self._defaults[route.table, route.dev, route.family].append(route)
             if route.table != TABLE_MAIN:
                 continue
             self._main[route.dev, route.family].append(route)
             if is_specific(route.dst) and (is_routable(route.dst) or route.gateway):
                 self.main_prefixes[route.family][route.dst] = None
+        self._has_real_links = any(
+            not (link.loopback or link.master or link.kind in VIRTUAL_KINDS | OVERLAY_KINDS)
+            for link in state.links
+        )
         self._neighbours: Dict[Key, List[Neighbour]] = defaultdict(list)
         for neighbour in state.neighbours:
             self._neighbours[neighbour.dev, neighbour.ip.version].append(neighbour)
@@ -106,6 +124,14 @@ class HostIndex:
         """
         return address.tentative and address.dynamic and address.ip not in self._ruled
 
+    def defaults(self, table: int, dev: str, family: int) -> List[Route]:
+        """A table's unicast defaults through an interface."""
+        return [
+            route
+            for route in self._defaults[table, dev, family]
+            if route.type == "unicast" and route.dst.prefixlen == 0
+        ]
+
     def main_routes(self, dev: str, family: int) -> List[Route]:
         """Table main's unicast routes through an interface."""
         return [route for route in self._main[dev, family] if route.type == "unicast"]
@@ -114,18 +140,51 @@ class HostIndex:
         return self._neighbours[dev, family]
 
     def lease(self, dev: str, family: int) -> Optional[Lease]:
-        return self._leases.get((dev, family))
+        """The lease of an address that the interface has now.
+
+        One for another address is of another network: an image or a snapshot may have
+        brought it along.
+        """
+        lease = self._leases.get((dev, family))
+        if lease is None or lease.address is None:
+            return lease
+        return lease if self._has(dev, lease.address.ip) else None
 
     def port(self, link: Link) -> Optional[MetadataPort]:
-        """The cloud's port behind a link, by its MAC; by its name where the source has no MAC."""
+        """The cloud's port behind a link; None where none is known to be its own.
+
+        A MAC alone does not say which one it is: a VLAN may have the MAC of the port it
+        is on (which Neutron recommends), and a bond has one of its members'.
+        """
         macs = {mac for mac in (link.mac, link.permanent_mac) if mac}
-        for port in self.state.metadata.ports:
-            if port.mac and port.mac in macs:
+        ports = [
+            port
+            for port in self.state.metadata.ports
+            if (port.mac in macs if port.mac else port.name == link.name)
+        ]
+        for port in ports:
+            if any(self._has(link.name, interface.ip) for interface in port.addresses):
                 return port
-        for port in self.state.metadata.ports:
-            if not port.mac and port.name and port.name == link.name:
+        for port in ports:
+            if port.name == link.name:
                 return port
-        return None
+        sharing = [
+            other
+            for other in self.state.links
+            if not other.master and macs.intersection((other.mac, other.permanent_mac))
+        ]
+        if len(sharing) > 1 and link.kind:
+            return None  # one of the links that stand on the port's own
+        alike = [port for port in ports if not port.vlan or not sharing[1:]]
+        alike = [port for port in alike if port.vlan == (link.kind == "vlan")] or alike
+        return alike[0] if len(alike) == 1 else None
+
+    def _has(self, dev: str, ip: IPAddress) -> bool:
+        return any(address.ip == ip for address in self._addresses[dev, ip.version])
+
+    def is_virtual(self, link: Link) -> bool:
+        """Whether a link is one that containers and virtual machines have, beside real ones."""
+        return link.kind in VIRTUAL_KINDS and self._has_real_links
 
     def connected(self, dev: str, family: int) -> List[IPNetwork]:
         """Prefixes that are on the interface's own link, sorted, longest first.

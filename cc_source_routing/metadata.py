@@ -195,6 +195,8 @@ def metadata_to_json(metadata: Metadata) -> str:
                 "name": port.name,
                 "addresses": [str(address) for address in port.addresses],
                 "routes": [{"to": str(r.to), "via": str(r.via)} for r in port.routes],
+                **({"vlan": True} if port.vlan else {}),
+                **({"complete": True} if port.complete else {}),
             }
             for port in metadata.ports
         ],
@@ -219,10 +221,11 @@ def _from_document(doc: Any, source: str) -> Metadata:
     for number, entry in enumerate(dictionaries(doc.get("ports"), ports, "ports")):
         where = f"ports[{number}]"
         mac, name = mac_address(entry.get("mac")), interface_name(entry.get("name"))
-        port = ports.port(mac, name) if mac or name else None
+        port = ports.new(mac, name, entry.get("vlan") is True) if mac or name else None
         if port is None:
             ports.warn(f"{where}: neither a MAC nor a name; ignored")
             continue
+        port.complete = entry.get("complete") is True
         addresses = entry.get("addresses")
         for address in addresses if isinstance(addresses, list) else ():
             ports.add_address(port, address, None, where)

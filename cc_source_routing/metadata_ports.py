@@ -1,8 +1,8 @@
 """Gathers ports for a `Metadata` while a document is walked.  Pure.
 
-What the parsers of the cloud's documents share: ports with one MAC are one
-port, whatever is malformed is left out and said once, and a document of any
-size gives a result of bounded size.
+What the parsers of the cloud's documents share: whatever is malformed is left out
+and said once, and a document of any size gives a result of bounded size.  A port is
+a link: VLANs have the MAC of what they are on, bonds that of a member.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Port:
 
     mac: str = ""
     name: str = ""
+    vlan: bool = False
+    complete: bool = False
     addresses: dict[IPInterface, None] = field(default_factory=dict)
     routes: dict[MetadataRoute, None] = field(default_factory=dict)
 
@@ -41,9 +43,10 @@ class Port:
 class Ports:
     """The ports found so far in one document, and what was wrong with it."""
 
-    def __init__(self, source: str):
+    def __init__(self, source: str, complete: bool = False):
         self.source = source
-        self._ports: dict[tuple[str, str], Port] = {}
+        self._complete = complete
+        self._ports: list[Port] = []
         self._warnings: dict[str, None] = {}
         self._unsaid = 0
 
@@ -57,25 +60,31 @@ class Ports:
         else:
             self._unsaid += 1
 
-    def port(self, mac: str, name: str) -> Port | None:
-        """The port with that MAC, or where there is none with that name; a new one if need be."""
-        key = ("mac", mac) if mac else ("name", name)
-        found = self._ports.get(key)
-        if found is None:
-            if len(self._ports) >= MAX_PORTS:
-                self.warn(f"more than {MAX_PORTS} ports; the rest is left out")
-                return None
-            found = self._ports[key] = Port(mac=mac, name=name)
-        found.name = found.name or name
-        return found
+    def port(self, mac: str, name: str, vlan: bool = False) -> Port | None:
+        """The port with that MAC and name, as far as both are known; a new one if need be."""
+        for port in self._ports:
+            same_mac = port.mac == mac if mac and port.mac else not (mac or port.mac)
+            same_name = port.name == name or not (port.name and name)
+            if port.vlan == vlan and same_mac and same_name:
+                port.name = port.name or name
+                return port
+        return self.new(mac, name, vlan)
+
+    def new(self, mac: str, name: str, vlan: bool = False) -> Port | None:
+        """One more port; None when there are too many."""
+        if len(self._ports) >= MAX_PORTS:
+            self.warn(f"more than {MAX_PORTS} ports; the rest is left out")
+            return None
+        self._ports.append(Port(mac=mac, name=name, vlan=vlan, complete=self._complete))
+        return self._ports[-1]
 
     def drop(self, port: Port) -> None:
         """Forget a port: it turned out to be part of another."""
-        self._ports = {key: kept for key, kept in self._ports.items() if kept is not port}
+        self._ports = [kept for kept in self._ports if kept is not port]
 
     def containing(self, ip: IPAddress) -> Port | None:
         """The first port with an address in whose subnet `ip` lies."""
-        for port in self._ports.values():
+        for port in self._ports:
             if any(ip in address.network for address in port.addresses):
                 return port
         return None
@@ -147,8 +156,10 @@ class Ports:
                     addresses=tuple(port.addresses),
                     routes=tuple(port.routes),
                     source=self.source,
+                    vlan=port.vlan,
+                    complete=port.complete,
                 )
-                for port in self._ports.values()
+                for port in self._ports
             ),
             warnings,
         )

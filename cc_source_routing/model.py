@@ -163,6 +163,10 @@ class MetadataPort:
     addresses: Tuple[IPInterface, ...] = ()
     routes: Tuple[MetadataRoute, ...] = ()  # defaults included
     source: str = ""  # "network_data.json", "cloud-init network config v1", ...
+    vlan: bool = False  # a VLAN on another port
+    # Whether a static network of it that names no gateway has none (network_data.json), or
+    # may have one that others tell of (a network config).
+    complete: bool = False
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _parse_v1(doc: dict[Any, Any], ports: Ports) -> Metadata:
         if not mac and not name:
             ports.warn(f"{where}: neither a name nor a MAC that could be one; ignored")
             continue
-        port = ports.port(mac, name)
+        port = ports.port(mac, name, kind == "vlan")
         if port is None:
             continue
         found.append((name, port))
@@ -151,7 +151,7 @@ def _parse_v2(doc: dict[Any, Any], ports: Ports) -> Metadata:
             if entry is not None and not isinstance(entry, dict):
                 ports.warn(f"{where} is no dictionary but {shown(entry)}; ignored")
                 continue
-            port = _device(key, entry or {}, where, ports)
+            port = _device(key, entry or {}, where, ports, section == "vlans")
             if port is not None:
                 found.append((identifier(key), port))
     _drop_bare_members(found, bridged, ports)
@@ -166,7 +166,7 @@ def _members(section: Any) -> set[str]:
     return found
 
 
-def _device(key: Any, entry: dict[Any, Any], where: str, ports: Ports) -> Any:
+def _device(key: Any, entry: dict[Any, Any], where: str, ports: Ports, vlan: bool) -> Any:
     """One entry's port; None for one that can mean any number of interfaces."""
     match = entry.get("match")
     match = match if isinstance(match, dict) else {}
@@ -182,7 +182,7 @@ def _device(key: Any, entry: dict[Any, Any], where: str, ports: Ports) -> Any:
         if any(entry.get(told) for told in ("addresses", "routes", "gateway4", "gateway6")):
             ports.warn(f"{where}: what it matches is not known; ignored")
         return None
-    port = ports.port(mac, name)
+    port = ports.port(mac, name, vlan)
     if port is None:
         return None
     addresses = entry.get("addresses")

@@ -7,11 +7,11 @@ The document (nova/virt/netutils.py, "OpenStack Nova: Metadata", network_data)::
                    "routes": [{"network": ..., "netmask": ..., "gateway": ...}]}, ...],
      "services": [...]}
 
-A port is a link; its MAC is the one thing by which a guest knows it again (the
-id names a tap device of the hypervisor).  A network with DHCP tells neither
-address nor gateway: such a port is listed, and all else has to come from
-elsewhere.  A static network with a gateway lists a default route for *every*
-port.
+A port is a link; a guest knows it again by its MAC and by its addresses (the id
+names a tap device of the hypervisor, and a VLAN may have the MAC of the port it is
+on).  A network with DHCP tells neither address nor gateway: such a port is listed, and
+all else has to come from elsewhere.  A static network with a gateway lists a default
+route for *every* port; one without has none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def parse_network_data(doc: Any, source: str = NETWORK_DATA) -> Metadata:
     MAC, a ``bond`` is the port instead of its ``bond_links``, every other type
     (phy, ovs, bridge, vif, tap, hw_veb, ...) is a plain port.
     """
-    ports = Ports(source)
+    ports = Ports(source, complete=True)
     if doc in (None, {}):
         return Metadata()
     if not isinstance(doc, dict):
@@ -70,7 +70,8 @@ def _links(links: list[dict[Any, Any]], ports: Ports) -> dict[str, Any]:
             if link_id:
                 by_link.setdefault(link_id, None)
             continue
-        port = ports.port(mac, name)
+        known = by_link.get(link_id) if link_id else None
+        port = known or ports.new(mac, name, link.get("type") == "vlan")
         if link_id:
             by_link[link_id] = port
     return by_link

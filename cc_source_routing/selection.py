@@ -11,18 +11,9 @@ from fnmatch import fnmatchcase
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import Fault
-from .hostindex import HostIndex
+from .hostindex import OVERLAY_KINDS, HostIndex
 from .model import FAMILIES, LINK_DOWN, NO_ADDRESS, HostState, InterfaceStanza, Link, Stanza
 from .stringchecks import id_fault
-
-# IFLA_INFO_KIND of links that carry other hosts' or virtual addresses: tunnels
-# (whose far end is not an on-link gateway), bridges of containers and VMs, and
-# dummies (kube-proxy's service addresses).
-OVERLAY_KINDS = frozenset(
-    """bareudp bridge dummy erspan fou geneve gre gretap gtp ifb ip6erspan ip6gre ip6gretap ip6tnl
-    ip6_vti ipip l2tp netkit nlmon openvswitch ppp sit tun vcan vrf vti vxlan wireguard xfrm
-    """.split()
-)
 
 
 class Selection(NamedTuple):

@@ -60,7 +60,7 @@ def test_the_routing_table_is_listed_by_the_name_of_its_nic(story):
     _cloud, command = story
     command.ok("apply")
     lines = command.ip_with_names("route", "list", "table", "ens4").splitlines()
-    told = {re.sub(r" (proto|scope) \S+", "", line).strip() for line in lines}
+    told = {re.sub(r" (proto|scope|metric) \S+", "", line).strip() for line in lines}
     assert {"default via 10.13.96.1 dev ens4", "10.13.96.0/19 dev ens4"} <= told
     assert all(" dev ens4" in line for line in lines if not line.startswith("throw"))
     assert "default via 162.253.43.1 dev ens3" in command.ip_with_names(

@@ -119,7 +119,7 @@ def test_a_global_address_is_nobodys_advertisement():
 def test_a_port_that_has_no_gateway_by_the_clouds_word_gets_none_from_its_neighbours():
     state = state_of(neighbours=(FORWARDING,))
     mac = next(link.mac for link in state.links if link.name == "ens4")
-    port = MetadataPort(mac, addresses=(ip_interface("2001:db8:4::1/64"),))
+    port = MetadataPort(mac, addresses=(ip_interface("2001:db8:4::1/64"),), complete=True)
     listed = replace(state, metadata=Metadata((port,)))
     assert told(listed) is None
 

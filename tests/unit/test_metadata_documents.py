@@ -90,7 +90,7 @@ def test_a_bond_is_a_port_and_its_slaves_are_none_and_vlans_have_a_mac_of_their_
     assert routes(vlan6) == {"fd00::/48": "2001:cdba::2", "::/0": "2001:cdba::1"}
 
 
-def test_ports_with_one_mac_are_one_port():
+def test_a_vlan_with_the_mac_of_its_parent_is_a_port_of_its_own():
     told = parse_network_data(
         {
             "links": [
@@ -103,7 +103,10 @@ def test_ports_with_one_mac_are_one_port():
             ],
         }
     )
-    assert addresses(only(told)) == ["10.0.0.2/8", "10.1.0.2/24"]
+    assert [(addresses(port), port.vlan) for port in told.ports] == [
+        (["10.0.0.2/8"], False),
+        (["10.1.0.2/24"], True),
+    ]
 
 
 def test_a_gateway_key_is_a_default_route():

@@ -286,7 +286,7 @@ class TestTheGatewayLadder:
         assert self.gateway(self.bare, Stanza(gateway_guess="always")) == ("10.1.0.1", "guess")
 
     def test_there_is_no_guess_where_the_cloud_says_that_there_is_no_gateway(self):
-        port = MetadataPort(mac=mac_of(3), addresses=(ip_interface("10.1.0.5/24"),))
+        port = MetadataPort(mac_of(3), addresses=(ip_interface("10.1.0.5/24"),), complete=True)
         guessed = {("ens4", ip_address("10.1.0.1")): True}
         state = replace(self.bare, metadata=Metadata((port,)), probes=guessed)
         plan = build_plan(Stanza(), state)
