@@ -320,6 +320,12 @@ def _from_own_table(question: Question) -> Optional[Gateway]:
     return None
 
 
+def _from_earlier_word(question: Question) -> Optional[Gateway]:
+    """What somebody had told at an earlier run; a guess is rather made again."""
+    found = _from_own_table(question)
+    return found if found is not None and found.told else None
+
+
 def _from_guess(question: Question) -> Optional[Gateway]:
     if question.guess == "never" or has_no_gateway(question) or was_revoked(question):
         return None
@@ -348,7 +354,7 @@ TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_only_gateway,
     _from_router_advertisement,
 )
-LADDER = (*TOLD, _from_own_table, _from_guess, _from_only_neighbour)
+LADDER = (*TOLD, _from_earlier_word, _from_guess, _from_own_table, _from_only_neighbour)
 GUESS = "guess"
 EARLIER_RUN = "earlier run"
 SILENT = "silent router"  # none is known: it was asked to speak up, and did not

@@ -43,6 +43,9 @@ OVERLAY_KINDS = frozenset(
 # Of links that lead to a container or a virtual machine, unless all links here are such.
 VIRTUAL_KINDS = frozenset(("veth", "macvlan", "macvtap", "ipvlan", "ipvtap"))
 
+# Of ip6_null_entry, net/ipv6/route.c.
+NULL_METRIC = 0xFFFFFFFF
+
 Key = Tuple[str, int]  # interface name, family
 
 
@@ -123,6 +126,21 @@ class HostIndex:
         second that the detection takes must not take away a rule.
         """
         return address.tentative and address.dynamic and address.ip not in self._ruled
+
+    def error_default(self, family: int) -> Optional[Route]:
+        """Table main's best default, where that is an error (``unreachable``, ``blackhole``...).
+
+        The kernel's own last IPv6 route, of the highest metric there is, counts as none.
+        """
+        found = [
+            route
+            for (table, _dev, version), routes in self._defaults.items()
+            if table == TABLE_MAIN and version == family
+            for route in routes
+            if route.metric != NULL_METRIC
+        ]
+        best = min(found, key=lambda route: route.metric, default=None)
+        return best if best is not None and best.type != "unicast" else None
 
     def defaults(self, table: int, dev: str, family: int) -> List[Route]:
         """A table's unicast defaults through an interface."""

@@ -1,11 +1,16 @@
 """Published container ports: connection marks that bring replies back.  Pure.
 
 A reply from a container leaves with the container's source until NAT is
-undone, so no source rule can match it.  The connection is marked when it
-comes in by a managed NIC; its replies, which come in by another device, get
-the mark back before they are routed, and a ``fwmark`` rule beside each source
-rule finds the NIC's table.  Under strict reverse path filtering the original
-direction needs the mark too, with ``src_valid_mark`` (ip-sysctl.rst).
+undone, so no source rule can match it.  A connection that comes in by a managed
+NIC and is translated to something behind another device is marked; its replies,
+which come in by that device, get the mark back before they are routed, and
+``fwmark`` rules beside each source rule find the NIC's table.  Under strict
+reverse path filtering the original direction needs the mark too, with
+``src_valid_mark`` (ip-sysctl.rst).
+
+Nothing else is marked: neither what this server forwards or masquerades for
+others, nor what it translates to a host behind a managed NIC.  The chain stands
+after the translation (priority dstnat, nft(8)), where both are known.
 """
 
 from __future__ import annotations
@@ -50,16 +55,21 @@ def ruleset(plan: RoutingPlan) -> Ruleset:
     lines = []
     for nic in marked:
         mark, keep = f"{nic.mark:#010x}", f"and {rest:#010x} or"
+        published = (
+            f'iifname "{nic.name}" ct direction original ct status dnat '
+            f"fib daddr oifname != {{ {names} }}"
+        )
         lines += [
-            f'iifname "{nic.name}" ct state new ct mark set ct mark {keep} {mark}',
-            f'iifname "{nic.name}" ct direction original meta mark set meta mark {keep} {mark}',
-            f"iifname != {{ {names} }} ct direction reply ct mark and {MARK_MASK:#010x} == {mark} "
-            f"meta mark set meta mark {keep} {mark}",
+            f"{published} ct state new ct mark set ct mark {keep} {mark}",
+            f"{published} ct mark and {MARK_MASK:#010x} == {mark} meta mark set meta mark "
+            f"{keep} {mark}",
+            f"iifname != {{ {names} }} ct direction reply ct status dnat "
+            f"ct mark and {MARK_MASK:#010x} == {mark} meta mark set meta mark {keep} {mark}",
         ]
     chain = "\n".join(f"    {line}" for line in lines)
     body = (
         "  chain prerouting {\n"
-        "    type filter hook prerouting priority mangle; policy accept;\n"
+        "    type filter hook prerouting priority dstnat + 1; policy accept;\n"
         f"{chain}\n"
         "  }\n"
     )

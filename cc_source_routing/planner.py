@@ -103,6 +103,13 @@ def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
                 f"rule_priority {stanza.rule_priority}, so our rules would cut the host off"
             )
             continue
+        error = index.error_default(family)
+        if error is not None:
+            warnings.append(
+                f"IPv{family} is not served: table main's best default is an error "
+                f"({error.type} default metric {error.metric}), which ends each lookup there"
+            )
+            continue
         candidates = []
         for link, entry in served:
             gateway, addresses = gateways[link.name].get(family), claims[link.name, family]

@@ -6,8 +6,10 @@ rule can match it; ``published_ports`` marks the connection instead.
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from lab import Cloud, Lab, snapshot
+from lab import Cloud, Lab, Ping, pings, snapshot
 
 pytestmark = pytest.mark.kernel
 
@@ -89,3 +91,35 @@ def test_turning_it_off_and_remove_take_the_marks_away(lab, server):
     command.ok("remove")
     assert before.difference(snapshot(lab, "S")) == ""
     assert command.files() == files
+
+
+MASQUERADE = """
+table ip nat {
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "ens3" counter masquerade
+  }
+}
+"""
+
+
+def masqueraded(lab: Lab) -> int:
+    """Connections that have left by ens3."""
+    told = lab.run("S", "nft", "list", "table", "ip", "nat").stdout
+    return int(re.findall(r"counter packets (\d+)", told)[0])
+
+
+@pytest.mark.parametrize("rp_filter", [0, 1, 2])
+def test_what_the_server_masquerades_for_others_goes_as_without_us(lab, server, rp_filter):
+    """It is the NAT gateway of the hosts behind its second NIC: they reach the world by ens3."""
+    # Its ports may forward.
+    options = {"rp_filter": rp_filter, "anti_spoofing": False}
+    cloud, command = server(stanza={"published_ports": True}, **options)
+    remote = cloud.remote_ip(4)
+    lab.nft("S", MASQUERADE)
+    lab.ip("H2", "route", "replace", f"{remote}/32", "via", "10.13.96.161")
+    assert pings(lab, [Ping("H2", remote)]) == [], "without us"
+    before = masqueraded(lab)
+    command.ok("apply")
+    assert pings(lab, [Ping("H2", remote)]) == []
+    assert masqueraded(lab) > before

@@ -143,6 +143,18 @@ def test_that_of_somebodys_pods_loses_against_a_first_address_that_answers():
     assert (str(alone.ip), alone.told) == ("10.1.0.50", False)
 
 
+@pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
+def test_where_mains_best_default_is_an_error_the_family_is_left_alone(kind):
+    """Suppressors act on results, not on errors: each of our rules would end there."""
+    error = route("default", metric=5)._replace(type=kind)
+    state = with_main(route("default via 10.1.0.1", "ens4", metric=100), error)
+    best = replace(state, routes=tuple(r for r in state.routes if r != FIRST))
+    plan = build_plan(Stanza(), best)
+    assert plan.nics == ()
+    assert any(f"({kind} default metric 5)" in warning for warning in plan.warnings)
+    assert len(build_plan(Stanza(), state).nics) == 2, "it is not the best one"
+
+
 # -- a port is a link -------------------------------------------------------------------
 
 
