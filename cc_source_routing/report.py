@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Sequence, Set
 
 from .diff import AddRule, DeleteRule, ReplaceRoute, describe_route, describe_rule
 from .engine import Outcome, View
-from .model import FAMILIES, TABLE_MAIN, HostState, JsonDict, PlannedNic, Rule
+from .model import FAMILIES, TABLE_MAIN, JsonDict, PlannedNic, Rule
 from .verify import Reply
 
 NICS_IN_A_STORY = 4
@@ -175,38 +175,10 @@ def _nic_json(nic: PlannedNic) -> JsonDict:
 # -- explain -------------------------------------------------------------------
 
 
-def matched_rule(reply: Reply, state: HostState, nic: Optional[PlannedNic]) -> Optional[Rule]:
-    """The rule by which the kernel's lookup ended: the first that could give that table.
-
-    The kernel tells table and prefix of a lookup, not the rule; a rule whose
-    suppressor rejects the prefix cannot have been it (net/core/fib_rules.c).
-    """
-    if reply.lookup is None:
-        return None
-    groups = {link.name: link.group for link in state.links}
-    for rule in sorted(state.rules, key=lambda rule: rule.priority):
-        if rule.family != reply.source.version or rule.table != reply.lookup.table:
-            continue
-        if rule.src is not None and reply.source not in rule.src:
-            continue
-        if rule.dst is not None and reply.destination not in rule.dst:
-            continue
-        if rule.oif or rule.fwmark or rule.other:
-            continue
-        limit = rule.suppress_prefixlength
-        if limit is not None and reply.lookup.dst.prefixlen <= limit:
-            continue
-        if rule.suppress_ifgroup is not None:
-            if groups.get(reply.lookup.dev) == rule.suppress_ifgroup:
-                continue
-        return rule
-    return None
-
-
 def explain_facts(reply: Reply, view: View) -> JsonDict:
     """Rule, table, route and NIC of a reply, and what would drop it."""
     state = view.state
-    rule = matched_rule(reply, state, view.plan.nic(reply.owner))
+    rule = reply.rule
     lookup = reply.lookup
     rp_filter = max(state.sysctls.get((dev, "rp_filter"), 0) for dev in ("all", reply.owner))
     here = lookup is not None and lookup.type in ("local", "broadcast")
@@ -227,6 +199,7 @@ def explain_facts(reply: Reply, view: View) -> JsonDict:
         "table": lookup.table if lookup else None,
         "route": str(lookup.dst) if lookup else None,
         "rule": describe_rule(rule) if rule else None,
+        "foreign": reply.foreign,
         "rp_filter": {"value": rp_filter, "drops": dropped_by_rp_filter},
         "anti_spoofing": {"drops": lookup is not None and ported and not leaves_right},
         "here": here,
@@ -244,7 +217,8 @@ def explain_text(facts: JsonDict) -> str:
         via = f" via {facts['gateway']}" if facts["gateway"] else ""
         table_name = "main" if facts["table"] == TABLE_MAIN else facts["table"]
         lines += [
-            f"  rule      {facts['rule'] or 'unknown (not one of this program)'}",
+            f"  rule      {facts['rule'] or 'unknown (not one of this program)'}"
+            + (" (not ours)" if facts["foreign"] else ""),
             f"  table     {table_name}",
             f"  route     {'default' if facts['route'].endswith('/0') else facts['route']}{via}",
             f"  leaves by {facts['dev']}",
@@ -264,7 +238,8 @@ def explain_text(facts: JsonDict) -> str:
     if facts["right"] and not verdicts and facts["dev"] == facts["owner"]:
         verdicts.append("Nothing on the way out drops it: it leaves by the NIC that owns it.")
     elif facts["right"]:
-        verdicts.append("Table main has a specific route there, which is left to decide.")
+        whose = "Table main" if facts["table"] == TABLE_MAIN else f"Table {facts['table']}"
+        verdicts.append(f"{whose} has a specific route there, which is left to decide.")
     return "\n".join([*lines, *verdicts])
 
 

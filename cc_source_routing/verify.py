@@ -10,7 +10,15 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from .diff import AddRule, DeleteRoute, DeleteRule, Operation, ReplaceRoute, SetGroup
+from .diff import (
+    AddRule,
+    DeleteRoute,
+    DeleteRule,
+    Operation,
+    ReplaceRoute,
+    SetGroup,
+    describe_rule,
+)
 from .hostindex import is_routable, is_specific
 from .model import (
     PROTO_KERNEL,
@@ -24,6 +32,7 @@ from .model import (
     RoutingPlan,
     Rule,
 )
+from .rules import STAGE_OTHERS_SPECIFIC
 
 if TYPE_CHECKING:
     from .netlink import Kernel, Lookup
@@ -33,9 +42,11 @@ SOMEWHERE: Dict[int, Tuple[IPAddress, ...]] = {
     4: tuple(ip_address(text) for text in ("192.0.2.1", "198.51.100.1", "203.0.113.1")),
     6: tuple(ip_address(text) for text in ("2001:db8:ffff:ffff::1", "2001:db8:fffe:ffff::1")),
 }
+# What the kernel's own rules look up, and where, unless somebody has moved them: Cilium has
+# local at 100, VRF set-ups at 32765 (vrf.rst), Shorewall main at 999.
 KERNEL_RULES = {
-    4: {0: TABLE_LOCAL, 32766: TABLE_MAIN, 32767: TABLE_DEFAULT},
-    6: {0: TABLE_LOCAL, 32766: TABLE_MAIN},
+    4: {TABLE_LOCAL: 0, TABLE_MAIN: 32766, TABLE_DEFAULT: 32767},
+    6: {TABLE_LOCAL: 0, TABLE_MAIN: 32766},
 }
 SAMPLES = 16  # specific destinations asked per address
 
@@ -49,11 +60,22 @@ class Reply(NamedTuple):
     lookup: Optional[Lookup]
     # Main's own specific route, where the plan leaves the destination to main.
     main_says: Optional[Route]
+    # Whether that leaves by no managed NIC: then it is the only right one.
+    elsewhere: bool = False
+    # The rule that decided, where that can be known, and whether it is not ours.
+    rule: Optional[Rule] = None
+    foreign: bool = False
+    # Whether a rule of ours has asked a table of somebody else's.
+    by_others: bool = False
 
     @property
     def right(self) -> bool:
         if self.lookup is None:
             return self.main_says is not None and self.main_says.type != "unicast"
+        if self.by_others:
+            return True
+        if self.elsewhere:
+            return self.main_says is not None and self.lookup.dev == self.main_says.dev
         if self.lookup.dev == self.owner:
             return True
         return self.main_says is not None and self.lookup.dev == self.main_says.dev
@@ -83,16 +105,23 @@ def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> List[st
     """
     told = []
     for family in families:
-        have = {rule.priority: rule for rule in state.rules if rule.family == family}
-        for priority, table in KERNEL_RULES[family].items():
-            rule: Optional[Rule] = have.get(priority)
-            if rule is None or rule.table != table:
+        unselective = [
+            rule
+            for rule in state.rules
+            if rule.family == family
+            and not (rule.src or rule.dst or rule.oif or rule.fwmark or rule.other)
+            and rule.suppress_prefixlength is None
+            and rule.suppress_ifgroup is None
+        ]
+        for table, priority in KERNEL_RULES[family].items():
+            rules = [rule for rule in unselective if rule.table == table]
+            if not rules:
                 what = "; the host may not know its own addresses" if table == TABLE_LOCAL else ""
                 told.append(f"IPv{family} rule {priority} (lookup table {table}) is missing{what}")
-            elif rule.protocol != PROTO_KERNEL:
+            elif all(rule.protocol != PROTO_KERNEL for rule in rules):
                 told.append(
-                    f"IPv{family} rule {priority} is not the kernel's own (proto {rule.protocol}); "
-                    "systemd-networkd would delete it"
+                    f"IPv{family} rule {rules[0].priority} is not the kernel's own "
+                    f"(proto {rules[0].protocol}); systemd-networkd would delete it"
                 )
     return told
 
@@ -124,7 +153,64 @@ def reply(
         planned = longest(nic.routes, destination)
         if planned is not None and planned.type == "unicast":
             main_says = None
-    return Reply(source, destination, owner, answer, main_says)
+    elsewhere = (
+        main_says is not None
+        and main_says.type == "unicast"
+        and plan.nic(owner) is not None
+        and plan.nic(main_says.dev) is None
+    )
+    rule = matched_rule(answer, source, destination, state)
+    ours = {own.key for own in plan.rules}
+    foreign = rule is not None and rule.key not in ours and not _is_the_kernels(rule)
+    by_others = (
+        rule is not None
+        and not foreign
+        and rule.priority - plan.rule_priority == STAGE_OTHERS_SPECIFIC
+    )
+    return Reply(source, destination, owner, answer, main_says, elsewhere, rule, foreign, by_others)
+
+
+def _is_the_kernels(rule: Rule) -> bool:
+    return rule.table in (TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT) and not (rule.src or rule.dst)
+
+
+def matched_rule(
+    lookup: Optional[Lookup], source: IPAddress, destination: IPAddress, state: HostState
+) -> Optional[Rule]:
+    """The rule by which the kernel's lookup ended: the first that could give that table.
+
+    The kernel tells table and prefix of a lookup, not the rule; a rule whose
+    suppressor rejects the prefix cannot have been it (net/core/fib_rules.c).
+    """
+    if lookup is None:
+        return None
+    groups = {link.name: link.group for link in state.links}
+    for rule in sorted(state.rules, key=lambda rule: rule.priority):
+        if rule.family != source.version or rule.table != lookup.table:
+            continue
+        if not _selects(rule, source, destination):
+            continue
+        limit = rule.suppress_prefixlength
+        if limit is not None and lookup.dst.prefixlen <= limit:
+            continue
+        if rule.suppress_ifgroup is not None:
+            if groups.get(lookup.dev) == rule.suppress_ifgroup:
+                continue
+        return rule
+    return None
+
+
+def _selects(rule: Rule, source: IPAddress, destination: IPAddress) -> bool:
+    """Whether a rule means an unmarked packet of this host that is bound to no device."""
+    inverted = rule.other == (("invert", "1"),)
+    if rule.other and not inverted:
+        return False
+    means = (
+        (rule.src is None or source in rule.src)
+        and (rule.dst is None or destination in rule.dst)
+        and not (rule.oif or rule.fwmark)
+    )
+    return means != inverted
 
 
 def somewhere(state: HostState, family: int) -> IPAddress:
@@ -187,8 +273,13 @@ def reply_deviations(answers: Iterable[Reply]) -> List[str]:
         if answer.right:
             continue
         way = f"by {answer.lookup.dev}" if answer.lookup else "nowhere (no route)"
+        due = answer.owner
+        if answer.elsewhere and answer.main_says is not None:
+            due = answer.main_says.dev
+        why = ""
+        if answer.foreign and answer.rule is not None:
+            why = f", since a rule that is not ours decides: {describe_rule(answer.rule)}"
         told.append(
-            f"a packet from {answer.source} to {answer.destination} leaves {way}, "
-            f"not by {answer.owner}"
+            f"a packet from {answer.source} to {answer.destination} leaves {way}, not by {due}{why}"
         )
     return told
