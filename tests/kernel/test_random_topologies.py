@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -320,6 +321,97 @@ def test_for_every_address_and_destination_the_kernel_is_right(topology: Topolog
                         wrong.append(f"bound to {nic} -> {to}: {bound}")
         assert wrong == [], "\n".join(wrong)
         command.ok("check")
+
+
+# Of somebody else: rules before ours and after, and what they select by.
+PRIORITIES = (90, 3000, 5042, 9000, 30000)
+SELECTORS = {
+    4: ("", "to 203.0.113.0/24", "to 10.0.0.0/8", "from 172.17.0.0/16", "from 203.0.113.0/24"),
+    6: ("", "to fd00::/16", "to 2001:db8:7::/48", "from fd00:d0c::/64"),
+}
+SELECTED_BY_MORE = ("fwmark 0x1/0x1", "iif br0", "not fwmark 0x4", "tos 0x10", "uidrange 7-9")
+TABLES = (77, 52)
+
+
+@st.composite
+def other_peoples(draw: st.DrawFn, topology: Topology) -> tuple[str, ...]:
+    """`ip -batch` lines: rules and tables beside those of the topology."""
+    lines = []
+    for family in (4, 6):
+        ways = [f"dev {name}" for name, own in topology.nics.items() if own.get(family)]
+        ways += [f"dev {bridge}" for bridge in topology.bridges]
+        for table in TABLES if ways else ():
+            chosen = st.sampled_from((*PREFIXES[family], *EVERYWHERE[family]))
+            for prefix in draw(st.lists(chosen, max_size=3, unique=True)):
+                way = draw(st.sampled_from(ways))
+                lines.append(f"-{family} route add {prefix} {way} table {table}")
+        for _rule in range(draw(st.integers(0, 4))):
+            priority = draw(st.sampled_from(PRIORITIES))
+            selector = draw(st.sampled_from((*SELECTORS[family], *SELECTED_BY_MORE)))
+            table = draw(st.sampled_from(TABLES))
+            lines.append(f"-{family} rule add pref {priority} {selector} lookup {table}")
+    return tuple(lines)
+
+
+@settings(
+    max_examples=int(os.environ.get("EXAMPLES", "25")),
+    deadline=None,
+    phases=PHASES,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_what_is_not_from_an_address_of_ours_goes_as_without_us(data: st.DataObject, tmp_path):
+    """Whatever rules and tables others have: unbound, marked, forwarded, from a container."""
+    topology = data.draw(topologies())
+    lines = data.draw(other_peoples(topology))
+    root = tmp_path / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    with Lab() as lab:
+        build(lab, topology)
+        lab.sysctl("S", {"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1})
+        for family in (4, 6):
+            own = [line.removeprefix(f"-{family} ") for line in lines if line[1] == str(family)]
+            # One that is there already is refused.
+            lab.run(
+                "S",
+                "ip",
+                f"-{family}",
+                "-force",
+                "-batch",
+                "-",
+                stdin="\n".join(own) + "\n",
+                check=False,
+            )
+        command = SourceRouting(lab, "S", root)
+        command.configure(document(topology))
+        questions = list(_of_others(topology))
+        before = routes_get(lab, "S", questions)
+        command.ok("apply")
+        after = routes_get(lab, "S", questions)
+        changed = [
+            f"{question}: {was}, now {now}"
+            for question, was, now in zip(questions, before, after)
+            # With rules the kernel no longer keeps local and main in one table.
+            if was._replace(table="") != now._replace(table="")
+        ]
+        assert changed == [], "\n".join(changed)
+
+
+def _of_others(topology: Topology) -> Iterator[tuple[str, ...]]:
+    """Questions to the kernel about packets that are not from an address of ours."""
+    for family in (4, 6):
+        networks = map(ip_network, (*PREFIXES[family], *SUBNETS[family]))
+        inside = [str(net[min(7, net.num_addresses - 1)]) for net in networks]
+        remote = ANYWHERE[family][0]
+        ways: list[tuple[str, ...]] = [(), ("mark", "1"), ("mark", "4")]
+        ways += [("from", remote, "iif", nic) for nic in topology.nics]
+        for number, bridge in enumerate(topology.bridges):
+            for net in (BRIDGES[family] + (BRIDGES[family][0],))[number : number + 1]:
+                ways.append(("from", str(ip_network(net)[9]), "iif", bridge))
+        for to in dict.fromkeys((*inside, *ANYWHERE[family])):
+            if _asked(to):
+                yield from ((to, *how) for how in ways)
 
 
 def _agrees(answer: Lookup, right: set[str]) -> bool:

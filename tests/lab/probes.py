@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -93,12 +94,21 @@ def routes_get(lab: Lab, netns: str, asked: Sequence[Sequence[str]]) -> list[Loo
         timeout=60,
         check=False,
     )
-    # With -j each command that works prints one array on a line of its own; one
-    # that fails prints an empty array or nothing, so then ask one by one.
-    answers = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
-    if done.returncode or len(answers) != len(asked):
+    # With -j each command that works prints one array on a line of its own; one that
+    # fails prints an empty array or nothing, and says so with the number of its line.
+    told = (json.loads(line) for line in done.stdout.splitlines() if line.strip())
+    answers = [_lookup(answer[0]) for answer in told if answer]
+    errors = {}
+    complaint = ""
+    for line in done.stderr.splitlines():
+        if failed := re.match(r"Command failed -:(\d+)", line):
+            errors[int(failed[1])] = Lookup(error=complaint)
+        else:
+            complaint = line.strip()
+    if len(answers) + len(errors) != len(asked):
         return [route_get(lab, netns, *argv) for argv in asked]
-    return [_lookup(answer[0]) for answer in answers]
+    following = iter(answers)
+    return [errors.get(number) or next(following) for number in range(1, len(asked) + 1)]
 
 
 def _lookup(answer: dict[str, str]) -> Lookup:
