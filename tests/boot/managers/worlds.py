@@ -91,7 +91,7 @@ VPN = (
     "sleep 1; ip link del vpn9"
 )
 FLUSH_RULES = (
-    "for family in -4 -6; do for priority in 5000 5010 5020 5030 5040; do "
+    "for family in -4 -6; do for priority in 5000 5010 5020 5030 5035 5040; do "
     "while ip $family rule del priority $priority 2>/dev/null; do :; done; done; done"
 )
 MOVE_ADDRESS = (
