@@ -48,6 +48,7 @@ from ..model import (
     Rule,
 )
 from ..netvalues import interface_name
+from ..rules import STAGE_OTHERS_SPECIFIC
 from . import Evidence
 from .evidence import names, program, systemd_version, text, unit
 from .networkd_events import START, STOP, event_files, is_event_unit, owned_events
@@ -60,10 +61,45 @@ from .networkd_files import (
 )
 from .waiting import waiting_nics
 
+RELOAD_SCRIPT = r"""
+test -z "$(ip -o address show dynamic scope global)" || exit 0
+# As `ip rule add` takes them.
+rules() {
+    ip -N "$1" rule show | sed -e 's/:[[:space:]]*/ /' -e 's/ \[detached\]//' \
+        -e 's/ \[unresolved\]//' -e 's/ lookup \[l3mdev-table\]/ l3mdev/' \
+        -e 's/ ipproto ipproto-/ ipproto /'
+}
+# Neither networkd's own, which it knows, nor ours.
+others() { rules "$1" | grep -v -e ' proto 4$' -e ' proto 83$'; }
+missing() { printf '%s\n' "$2" | grep -v -x -F -e "$(rules "$1")"; }
+noted4=$(others -4) noted6=$(others -6)
+reload() {
+    for pause in 1 2 4 8; do networkctl reload && return; sleep $pause; done
+    return 1
+}
+reload || exit
+back=0 look=0
+while [ $look -lt 50 ]; do
+    for family in -4 -6; do
+        case $family in -4) noted=$noted4 ;; *) noted=$noted6 ;; esac
+        lost=$(missing $family "$noted") || continue
+        printf '%s\n' "$lost" | sed 's/^/rule add pref /' | ip $family -force -batch - 2>/dev/null
+        back=$((back + $(printf '%s\n' "$lost" | wc -l)))
+    done
+    look=$((look + 1))
+    sleep 0.1
+done
+[ $back -eq 0 ] || logger -t source-routing -p daemon.notice \
+    "systemd-networkd deleted $back rules as it read its files; they are back"
+"""
+
 # Makes networkd read its files.  It configures the links whose files have changed
 # anew, which costs a static address nothing, but ends a lease: pings are lost, and
 # 252 may then give up the link.  So with dynamic addresses it is left until the
 # next start; the kernel is right already, and the event path keeps it so.
+#
+# And it deletes every rule that stands in none of its files, whosever it is (257), so
+# what was there before is put back.
 #
 # A job of its own: networkctl speaks D-Bus, which is not there yet in cloud-init's
 # network stage, and nothing may wait for it there.  Again and again, since 257
@@ -72,9 +108,7 @@ RELOAD = (
     *("systemd-run", "--quiet", "--collect", "--no-block"),
     "--description=Tell systemd-networkd of changed source routing",
     "--property=After=dbus.service systemd-networkd.service",
-    *("sh", "-c"),
-    'test -z "$(ip -o address show dynamic scope global)" || exit 0; '
-    "for again in 1 2 4 8; do networkctl reload && exit; sleep $again; done; exit 1",
+    *("sh", "-c", RELOAD_SCRIPT),
 )
 SERVICE = "systemd-networkd.service"
 DROP_IN = "50-source-routing.conf"
@@ -215,15 +249,22 @@ def as_declared(plan: RoutingPlan) -> RoutingPlan:
                 else route
                 for route in nic.routes
             ),
-            rules=_as_networkds(nic.rules),
+            rules=tuple(
+                rule._replace(protocol=PROTO_STATIC) if _is_declared(rule, plan) else rule
+                for rule in nic.rules
+            ),
         )
         for nic in plan.nics
     )
     return replace(plan, nics=tuple(nics))
 
 
-def _as_networkds(rules: Iterable[Rule]) -> Tuple[Rule, ...]:
-    return tuple(rule._replace(protocol=PROTO_STATIC) for rule in rules)
+def _is_declared(rule: Rule, plan: RoutingPlan) -> bool:
+    """Whether a rule stands in a drop-in: not one that follows somebody else's.
+
+    That may come and go at any time, and each time networkd would have to read its files.
+    """
+    return rule.priority - plan.rule_priority != STAGE_OTHERS_SPECIFIC
 
 
 # -- drop-ins --------------------------------------------------------------------
@@ -274,7 +315,7 @@ def _drop_in(
     sections = []
     if not shared and facts.has(SINCE_GROUP):
         sections.append(("Link", (("Group", str(plan.group)),)))
-    rules = [rule for nic in (*nics, *strangers) for rule in nic.rules]
+    rules = [rule for nic in (*nics, *strangers) for rule in nic.rules if _is_declared(rule, plan)]
     sections += [
         ("RoutingPolicyRule", _rule(rule)) for rule in rules if _is_expressible(rule, facts)
     ]

@@ -164,7 +164,7 @@ def test_an_address_that_moves_to_another_nic_is_answered_there(server, lab: Lab
     lab.batch("S", ["address del 10.13.96.180/19 dev ens4", "address add 10.13.96.180/32 dev ens3"])
     command.ok("apply")
     after = [line for line in _our_rules(lab).splitlines() if "10.13.96.180" in line]
-    assert len(before) == len(after) == 2
+    assert len(before) == len(after) == 4
     assert before != after
     command.ok("check")
 
@@ -207,4 +207,4 @@ def test_two_applies_at_once_do_one_after_the_other(server, lab: Lab):
     assert sum("Nothing to change" not in result.out for result in results) == 1
     assert pings(lab, cloud.matrix()) == []
     rules = _our_rules(lab).splitlines()
-    assert len([r for r in rules if "from 10.13.96.161" in r]) == 2
+    assert len([r for r in rules if "from 10.13.96.161" in r]) == 4

@@ -77,6 +77,11 @@ class Run(NamedTuple):
     """Lines to the journal."""
 
 
+def until_up(link: str) -> str:
+    """Lines for `Sandbox.run` that wait until the kernel says that a link is up: a moment later."""
+    return f'until [ "$(cat /sys/class/net/{link}/operstate)" = up ]; do :; done\n'
+
+
 def _without_again(call: str) -> str:
     # An event that was under way must not bring back what `remove` took away.
     assert call.startswith("apply --again"), call

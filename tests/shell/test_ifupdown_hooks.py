@@ -374,7 +374,8 @@ def test_many_nics_at_once_share_few_runs(box):
 def test_without_timeout_and_flock_it_works_too(box):
     """busybox systems may lack both."""
     hide = "mount --bind /dev/null /usr/bin/flock; mount --bind /dev/null /usr/bin/timeout; "
-    box._script(box.box / "bin/caller", f"#!/bin/sh\n{hide}\n{UP}\nsleep 2\n")
+    called = f"until grep -q '^source-routing' {box.box}/calls; do sleep 1; done"
+    box._script(box.box / "bin/caller", f"#!/bin/sh\n{hide}\n{UP}\n{called}\n")
     run = box.hook(
         "/usr/local/bin/caller", "sh", IFACE="ens3", ADDRFAM="inet", IF_ADDRESS="192.0.2.1"
     )

@@ -10,7 +10,7 @@ from cc_source_routing.render import common, network_manager
 from cc_source_routing.render.link_events import MANY_NICS, SCRIPT_PATH
 
 from ..unit.cases import plan_of
-from .sandbox import SHELLS, Run, Sandbox
+from .sandbox import SHELLS, Run, Sandbox, until_up
 
 pytestmark = pytest.mark.kernel
 
@@ -71,6 +71,7 @@ def event(
             f"ip link add {link} type veth peer name peer-{link}\n"
             f"ip link set peer-{link} up\nip link set {link} {state}\n"
         )
+        prepare += until_up(link) if state == "up" else ""
     for link in idle.split():
         prepare += f"ip link add {link} type veth peer name peer-{link}\n"
     prepare += box.stand_in("ip", IP.format(box=box.box))

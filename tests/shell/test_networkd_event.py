@@ -10,7 +10,7 @@ from cc_source_routing.model import RoutingPlan
 from cc_source_routing.render import networkd
 from cc_source_routing.render.networkd_events import SCRIPT_PATH, SERVICE_UNIT
 
-from .sandbox import SHELLS, Sandbox
+from .sandbox import SHELLS, Sandbox, until_up
 
 pytestmark = pytest.mark.kernel
 
@@ -291,7 +291,7 @@ def test_a_nic_is_started_anew_again_later_whatever_was_the_time_when_it_was_fir
 
 
 LEASED = GIVEN_UP + (
-    "ip link set peer up; ip link set ens3 up\n"
+    f"ip link set peer up; ip link set ens3 up\n{until_up('ens3')}"
     'printf "ADMIN_STATE=configured\\nIPV4_ADDRESS_STATE=off\\n" >"$link"\n'
     'echo ADDRESS=198.51.100.7 >"/run/systemd/netif/leases/$index"\n'
 )

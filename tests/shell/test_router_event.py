@@ -74,13 +74,25 @@ def test_so_are_ipv4_defaults_and_networks_behind_gateways(box, shell):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("selector", ["", "to 203.0.113.0/24 "])
+def test_so_are_rules_of_others_whose_tables_ours_look_up_too(box, shell, selector):
+    rules = f"9000:\tfrom all {selector}lookup 52\n"
+    event(box, shell)
+    assert event(box, shell, rules=rules) == STARTED
+    assert event(box, shell, rules=rules) == []
+    more = "9001:\tfrom all fwmark 0x1 lookup 53\n9002:\tfrom 192.0.2.9 lookup 54\n"
+    assert event(box, shell, rules=rules + more) == []
+    assert event(box, shell) == STARTED
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_rule_of_ours_that_is_missing_is_planned_anew_until_it_is_back(box, shell):
     rules = "5010: from 192.0.2.1 lookup 500 proto {}\n5030: from all lookup main\n"
     event(box, shell)
     assert event(box, shell, rules=rules.format(83), argument="look") == []
     assert event(box, shell, argument="remember") == []
     assert event(box, shell, rules=rules.format("static")) == [], "networkd has made it its own"
-    assert event(box, shell, rules=rules.format(83) + "9: from all lookup 9\n") == []
+    assert event(box, shell, rules=rules.format(83) + "9: from 192.0.2.9 lookup 9\n") == []
     for _time in range(2):
         assert event(box, shell, rules="5030: from all lookup main\n") == STARTED
     assert event(box, shell, rules=rules.format(83)) == []

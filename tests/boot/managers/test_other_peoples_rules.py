@@ -1,0 +1,76 @@
+"""Rules of somebody else on a booted server: they stay, and replies follow their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from imagebuild import bake
+from imagebuild.progress import Progress
+from lab import wait_until
+
+from ...sizes import one_each
+from ..story import ON
+from .test_managers import Place, boot
+from .worlds import MOVE_ADDRESS, WORLDS
+
+pytestmark = pytest.mark.boot
+
+# A user's, wg-quick's (whose interface is not needed for it), and a proxy's.
+RULES = (
+    "pref 5100 to 203.0.113.0/24 lookup 77",
+    "pref 5200 not fwmark 0xca6c lookup 51820",
+    "pref 5300 fwmark 0x1/0x1 lookup 100",
+)
+MIRRORED = "to 203.0.113.0/24 lookup 77 suppress_prefixlength 1"
+STATIC = [world.name for world in WORLDS.values() if not world.dhcp and world.suite != "sid"]
+
+
+@pytest.fixture(
+    scope="module",
+    params=one_each(STATIC, ("trixie-netplan",), "rules of others, under the other managers"),
+)
+def served(request: pytest.FixtureRequest, scratch: Path, progress: Progress) -> Iterator[Place]:
+    world = WORLDS[request.param]
+    with boot(world, bake.baked_root(world.recipe, progress), ON, scratch) as place:
+        place.is_well()
+        yield place
+
+
+def theirs(served: Place) -> list[str]:
+    told = served.shell("ip -N rule").splitlines()
+    return [line for line in told if line.startswith(("5100:", "5200:", "5300:"))]
+
+
+def test_they_stay_whatever_we_do_and_replies_follow_their_tables(served: Place) -> None:
+    for rule in RULES:
+        served.shell(f"ip rule add {rule}")
+    before = theirs(served)
+    assert len(before) == len(RULES)
+
+    def mirrored() -> int:
+        return served.shell("ip -N -4 rule").count(MIRRORED)
+
+    ipv4 = len(served.server.place.ports)
+    wait_until(lambda: mirrored() == ipv4, story=served.story)
+    served.is_well()
+    # Our files change, and the manager is told.
+    served.shell(
+        "echo 'source_routing: {{rule_priority: 4500}}' >/tmp/other.yaml; "
+        "source-routing --config /tmp/other.yaml apply"
+    )
+    wait_until(lambda: _is_over(served) and theirs(served) == before, story=served.story)
+    served.shell(MOVE_ADDRESS)
+    served.has_its_addresses()
+    served.becomes_well()
+    assert theirs(served) == before
+    served.shell("source-routing remove")
+    wait_until(lambda: _is_over(served) and theirs(served) == before, story=served.story)
+    assert mirrored() == 0
+
+
+def _is_over(served: Place) -> bool:
+    """Whether networkd has read its files, and what watches over that has ended."""
+    told = served.shell("systemctl list-units --no-legend --plain 'run-*' || :")
+    return "changed source routing" not in told
