@@ -43,7 +43,10 @@ def run(
     prepare: str = "",
     command: str = "",
 ):
-    ip = f'#!/bin/sh\necho "ip $*" >>{box.box}/calls\ncat {box.box}/answer\n'
+    ip = (
+        f'#!/bin/sh\necho "ip $*" >>{box.box}/calls\ncat {box.box}/answer\n'
+        f"[ ! -e {box.box}/meanwhile ] || . {box.box}/meanwhile\n"
+    )
     prepare += box.stand_in("ip", ip)
     return box.run(command or f"{shell} {SCRIPT_PATH}", PREPARE % state + prepare)
 
@@ -293,8 +296,10 @@ def test_a_nic_is_started_anew_again_later_whatever_was_the_time_when_it_was_fir
 LEASED = GIVEN_UP + (
     f"ip link set peer up; ip link set ens3 up\n{until_up('ens3')}"
     'printf "ADMIN_STATE=configured\\nIPV4_ADDRESS_STATE=off\\n" >"$link"\n'
-    'echo ADDRESS=198.51.100.7 >"/run/systemd/netif/leases/$index"\n'
+    'printf "# Private.\\nADDRESS=198.51.100.7\\nNETMASK=255.255.252.0\\nLIFETIME=120\\n" '
+    '>"/run/systemd/netif/leases/$index"\n'
 )
+ARRIVED = "7: ens3    inet 198.51.100.7/22 metric 100 scope global dynamic ens3"
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix"])
@@ -307,10 +312,18 @@ def test_so_is_a_nic_whose_leased_address_has_got_lost(box, shell):
     ]
 
 
+def test_and_one_that_has_other_addresses_than_the_lease_is_for(box):
+    """Somebody has given it one beside, or networkd still counts the one that it has lost."""
+    box.mock("networkctl")
+    box.answer("", BOTH + ARRIVED.replace(".7/22", ".77/22") + "\n")
+    routable = 'printf "ADMIN_STATE=configured\\nIPV4_ADDRESS_STATE=routable\\n" >"$link"\n'
+    run(box, prepare=LEASED.format("ens3") + routable)
+    assert "networkctl reconfigure ens3" in (box.box / "calls").read_text()
+
+
 def test_but_not_one_whose_lease_has_only_just_come(box):
     box.mock("networkctl")
-    comes = "echo IPV4_ADDRESS_STATE=routable"
-    box.mock("sleep", f"for link in /run/systemd/netif/links/*; do {comes} >$link; done")
+    box.mock("sleep", f"echo '{ARRIVED}' >>{box.box}/answer")
     done = run(box, prepare=LEASED.format("ens3"))
     assert (done.applies, sleeps(box)) == (["apply"], ["1"])
     assert "networkctl" not in (box.box / "calls").read_text()
@@ -322,24 +335,52 @@ AT_WORK = (
 )
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
-def test_and_one_that_holds_a_lease_while_networkd_is_at_work_on_it_for_ever(box, shell):
-    """252, after `netplan apply` on a busy machine: no address, and no event any more."""
+@pytest.mark.parametrize("shell", SHELLS)
+def test_one_that_networkd_waits_for_the_end_of_an_address_of_for_ever_gets_it(box, shell):
+    """252, after `netplan apply` on a busy machine: to configure it anew is of no use, since
+    what it waits for the kernel to take away was never there."""
     box.mock("networkctl")
+    (box.box / "meanwhile").write_text(
+        f"case $* in 'address del 198.51.100.7'*) echo '{ARRIVED}' >>{box.box}/answer ;; esac\n"
+    )
     run(box, shell, prepare=LEASED.format("ens3") + AT_WORK)
-    assert "networkctl reconfigure ens3" in (box.box / "calls").read_text()
-    assert sleeps(box)[-8:] == ["0.5"] * 8, "it has had some time for it"
+    calls = (box.box / "calls").read_text().splitlines()
+    assert [call for call in calls if call.startswith(("ip address ", "networkctl"))] == [
+        "ip address add 198.51.100.7/255.255.252.0 broadcast + dev ens3 "
+        "valid_lft 120 preferred_lft 120",
+        "ip address del 198.51.100.7/255.255.252.0 dev ens3",
+    ]
+    if not shell.startswith("busybox"):  # which sleeps by itself
+        assert sleeps(box)[-8:] == ["0.5"] * 8, "it has had some time for it"
+    assert (box.box / "state/networkd-restless").read_text() == "5\n", "it is looked at again"
+
+
+def test_where_that_does_not_help_it_is_configured_anew(box):
+    box.mock("networkctl")
+    run(box, prepare=LEASED.format("ens3") + AT_WORK)
+    calls = (box.box / "calls").read_text()
+    assert "ip address del 198.51.100.7" in calls
+    assert "networkctl reconfigure ens3" in calls
+
+
+def test_what_networkd_has_set_at_the_last_moment_stays(box):
+    box.mock("networkctl")
+    (box.box / "meanwhile").write_text(
+        f"case $* in 'address add'*) echo '{ARRIVED}' >>{box.box}/answer; exit 2 ;; esac\n"
+    )
+    run(box, prepare=LEASED.format("ens3") + AT_WORK)
+    calls = (box.box / "calls").read_text()
+    assert "ip address del" not in calls
+    assert "networkctl" not in calls
 
 
 def test_one_whose_address_comes_while_networkd_is_at_work_on_it_is_left_alone(box):
     box.mock("networkctl")
-    comes = "echo IPV4_ADDRESS_STATE=routable"
-    box.mock(
-        "sleep",
-        f'[ "$1" = 1 ] || for link in /run/systemd/netif/links/*; do {comes} >$link; done',
-    )
+    box.mock("sleep", f"[ \"$1\" = 1 ] || echo '{ARRIVED}' >>{box.box}/answer")
     run(box, prepare=LEASED.format("ens3") + AT_WORK)
-    assert "networkctl" not in (box.box / "calls").read_text()
+    calls = (box.box / "calls").read_text()
+    assert "networkctl" not in calls
+    assert "ip address add" not in calls
 
 
 def test_one_that_is_left_alone_for_longer_is_looked_at_again_by_itself(box):
@@ -355,9 +396,14 @@ def test_one_that_is_left_alone_for_longer_is_looked_at_again_by_itself(box):
 
 
 @pytest.mark.parametrize(
-    "after", ["ip link set ens3 down", 'echo ADMIN_STATE=configuring >"$link"']
+    "after",
+    [
+        "ip link set ens3 down",
+        'echo ADMIN_STATE=configuring >"$link"; rm /run/systemd/netif/leases/*',
+        'echo ADMIN_STATE=unmanaged >"$link"',
+    ],
 )
-def test_nor_one_that_somebody_has_set_down_or_that_networkd_is_at_work_on(box, after):
+def test_nor_one_that_is_down_or_has_no_lease_yet_or_is_not_networkds(box, after):
     box.mock("networkctl")
     run(box, prepare=LEASED.format("ens3") + after + "\n")
     assert "networkctl" not in (box.box / "calls").read_text()
