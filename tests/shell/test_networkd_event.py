@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
@@ -393,6 +394,48 @@ def test_one_that_is_left_alone_for_longer_is_looked_at_again_by_itself(box):
     run(box, prepare=LEASED.format("ens3"))
     assert "networkctl" not in (box.box / "calls").read_text()
     assert 200 < int((box.box / "state/networkd-restless").read_text()) <= 300
+
+
+def test_so_is_one_that_has_just_been_mended_since_no_event_need_come_of_that(box):
+    box.mock("networkctl")
+    box.mock("systemd-run")
+    again = f"{SCRIPT_PATH}; dash {SCRIPT_PATH} again"
+    run(box, prepare=LEASED.format("ens3"), command=f"dash -c 'dash {again}'")
+    first = box.box / "state/revived.ens3"
+    uptime, _wait = first.read_text().split()
+    assert "--on-active=5 " in (box.box / "calls").read_text()
+    first.write_text(f"{uptime} 40\n")
+    box.mock("source-routing", "exit 1")
+    run(box, prepare=LEASED.format("ens3"), command=f"dash -c 'dash {again}'")
+    (pause,) = re.findall(r"--on-active=(\d+) ", (box.box / "calls").read_text())
+    assert 20 < int(pause) <= 40, "whatever becomes of the apply"
+
+
+def test_what_changes_when_it_is_about_to_end_does_not_wait_for_that(box):
+    box.mock("networkctl")
+    box.mock("systemd-run")
+    noted = box.stand_in("systemctl", f'#!/bin/sh\necho "systemctl $*" >>{box.box}/calls\n')
+    script = f"dash {SCRIPT_PATH}"
+    run(
+        box,
+        prepare=LEASED.format("ens3") + noted,
+        command=f"dash -c '{script}; echo >>{LINK}; {script} again'",
+    )
+    calls = (box.box / "calls").read_text()
+    assert f"systemctl --no-block start {SERVICE_UNIT}" in calls
+    assert "systemd-run" not in calls
+
+
+def test_a_pause_ends_one_that_is_longer(box):
+    """systemd refuses a second timer of the same name."""
+    box.mock("systemd-run")
+    box.mock("source-routing", f"/bin/sleep 0.02; : >{LINK}; {NOTHING}")
+    noted = box.stand_in("systemctl", f'#!/bin/sh\necho "systemctl $*" >>{box.box}/calls\n')
+    run(box, prepare=noted, command=f"dash -c 'dash {SCRIPT_PATH}; dash {SCRIPT_PATH} again'")
+    calls = (box.box / "calls").read_text().splitlines()
+    timer = "systemctl --quiet stop source-routing-networkd-again.timer"
+    (started,) = (number for number, call in enumerate(calls) if call.startswith("systemd-run"))
+    assert calls.index(timer) < started
 
 
 @pytest.mark.parametrize(
