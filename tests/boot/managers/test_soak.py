@@ -43,8 +43,9 @@ SEED = int(os.environ.get("SOURCE_ROUTING_SOAK_SEED", "0")) or random.SystemRand
 )
 SOAKED = os.environ.get("SOURCE_ROUTING_SOAK_WORLDS", "bookworm-ifupdown").split()
 
-
 LISTENS = (".socket", ".path")
+# But for the shell that asks, and who answers it.
+OURS = "ps -eo etimes=,args= | grep '[s]ource-routing' || :"
 # What happens at random, on as many NICs as a lab has.
 NICS = 4
 
@@ -54,18 +55,21 @@ class Size(NamedTuple):
 
     files: int
     kilobytes: int  # of files
-    processes: int  # of ours
     memory: int  # kilobytes of systemd and of network managers
+    processes: tuple[str, ...]  # of ours, how long each has run and what it is
     units: frozenset[str]  # that systemd has loaded
 
     def __str__(self) -> str:
-        numbers = ", ".join(f"{value} {name}" for name, value in zip(self._fields, self[:-1]))
-        return f"{numbers}, {len(self.units)} units"
+        numbers = ", ".join(f"{value} {name}" for name, value in zip(self._fields, self[:-2]))
+        return f"{numbers}, {len(self.processes)} processes, {len(self.units)} units"
 
 
 # Nothing of ours is in memory between two events.  What is left are those whom we
 # have work to do, and their allocators: so much is no leak of an event each second.
-VARIES = Size(files=0, kilobytes=8, processes=0, memory=4096, units=frozenset())
+VARIES = Size(files=0, kilobytes=8, memory=4096, processes=(), units=frozenset())
+# What a hook has left in the background waits for the one before it for two minutes, and
+# runs for as long at most.
+BACKGROUND_SECONDS = 300.0
 
 
 @pytest.fixture(scope="module", params=SOAKED)
@@ -102,7 +106,7 @@ def test_whatever_happens_in_whatever_order_all_is_well_again(
     with Streams(served.server.place, served.addresses()) as streams:
         for name in events:
             happens(name, nics[-1])
-        before = size(served)
+        before = rested(served)
         until = time.monotonic() + SECONDS
         while time.monotonic() < until or len(costs[name]) < REPEAT:
             for name in chance.sample(list(events), len(events)):
@@ -134,7 +138,7 @@ def test_ports_that_come_and_go_leave_nothing_behind(
 ) -> None:
     with Streams(served.server.place, served.addresses()) as streams:
         comes_and_goes(served, streams, 1)
-        before = size(served)
+        before = rested(served)
         costs = [comes_and_goes(served, streams, 2 + number) for number in range(max(2, REPEAT))]
         assert grown(served, before) == []
     for name, cost in zip(("a port is plugged in", "a port is pulled out"), zip(*costs)):
@@ -204,18 +208,42 @@ def test_what_gives_no_event_is_found_by_the_timer_once_that_is_enabled(served: 
     served.is_well()
 
 
+def rested(served: Place) -> Size:
+    """Its size once nothing of ours runs: what an event has under way is no part of it."""
+    sizes: list[Size] = []
+
+    def rests() -> bool:
+        sizes[:] = [size(served)]
+        return not sizes[0].processes
+
+    wait_until(rests, BACKGROUND_SECONDS, story=lambda: sizes[0].processes)
+    return sizes[0]
+
+
 def grown(served: Place, before: Size) -> list[str]:
-    """What is more than before, once what runs in the background has ended."""
-    comes_true(lambda: not _more(size(served), before))
-    return _more(size(served), before)
+    """What is more than before, once what runs in the background has ended.
+
+    One look that finds nothing more is enough: what has begun since then is an event's,
+    and ends, too.
+    """
+    more: list[str] = []
+
+    def is_as_before() -> bool:
+        more[:] = _more(size(served), before)
+        return not more
+
+    comes_true(is_as_before, BACKGROUND_SECONDS)
+    return more
 
 
 def _more(after: Size, before: Size) -> list[str]:
     more = [
         f"{name}: {now} instead of {then}"
-        for name, now, then, varies in zip(Size._fields, after[:-1], before[:-1], VARIES)
+        for name, now, then, varies in zip(Size._fields, after[:-2], before[:-2], VARIES)
         if now > then + varies
     ]
+    if len(after.processes) > len(before.processes):
+        more.append(f"processes: {after.processes} instead of {before.processes}")
     # One goes and another one comes of systemd's own.
     if len(after.units) > len(before.units):
         more.append(f"units: {sorted(after.units - before.units)}")
@@ -228,11 +256,17 @@ def size(served: Place) -> Size:
 
     # One for each NIC that networkd has given up may come, and stays.
     files = numbers("find /etc /run/source-routing -xdev -type f ! -name 'revived.*' -printf '%s '")
-    (processes,) = numbers("pgrep -fc source-routing || :")
+    processes = served.shell(OURS).splitlines()
     # But for the pause, which there is once or not at all.
     units = served.shell(
         "systemctl list-units --all --no-legend --plain | cut -d' ' -f1 | "
         "grep -v '^source-routing-networkd-again\\.'"
     )
     memory = numbers("ps -C systemd,systemd-networkd,NetworkManager -o rss=")
-    return Size(len(files), sum(files) // 1024, processes, sum(memory), frozenset(units.split()))
+    return Size(
+        len(files),
+        sum(files) // 1024,
+        sum(memory),
+        tuple(processes),
+        frozenset(units.split()),
+    )
