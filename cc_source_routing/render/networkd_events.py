@@ -7,7 +7,10 @@ networkd-dispatcher, which most images do not have.
 
 A NIC that networkd has given up (state ``failed``) is started anew: 252 sets a
 route before the address that it needs when a link is configured anew under load,
-and then leaves the NIC without its lease for good.
+and then leaves the NIC without its lease for good.  So is one whose leased address is
+gone.  When 252 lets go of a lease whose address it has not set yet, it waits for ever
+for that address's end, through every new configuration, and never sets it again: then
+the script sets the address and takes it away, and networkd hears of its end.
 
 When addresses are only lost it waits a little: while a link flaps there must be
 no plan without it.
