@@ -169,7 +169,9 @@ def _enum(violation: Violation) -> str:
     choices = violation.expected
     near = _near(violation.found, choices) if isinstance(violation.found, str) else None
     hint = f"; did you mean {near}?" if near else ""
-    return f"is {shown(violation.found)}, not one of {', '.join(choices)}{hint}"
+    # Of numbers there are only masks.
+    told = (f"{choice:#x}" if isinstance(choice, int) else choice for choice in choices)
+    return f"is {shown(violation.found)}, not one of {', '.join(told)}{hint}"
 
 
 def _not(violation: Violation) -> str:

@@ -18,11 +18,10 @@ from __future__ import annotations
 import hashlib
 from typing import Dict, NamedTuple, Sequence
 
-from .model import MARK_MASK, RoutingPlan
+from .model import RoutingPlan
 
 NFT_TABLE = "inet source_routing"
 MARKS = 255
-SHIFT = 24
 
 
 class Ruleset(NamedTuple):
@@ -35,12 +34,13 @@ class Ruleset(NamedTuple):
 NO_RULESET = Ruleset("", "")
 
 
-def allocate_marks(tables: Sequence[int], base: int) -> Dict[int, int]:
-    """A mark for each table, stable as the tables are; 0 when all 255 are taken."""
+def allocate_marks(tables: Sequence[int], base: int, mask: int) -> Dict[int, int]:
+    """A mark in the byte `mask` for each table, stable as the tables are; 0 when all are taken."""
+    lowest = mask & -mask
     marks: Dict[int, int] = {}
     for table in sorted(tables):
         wish = (table - base) % MARKS
-        free = (1 + (wish + step) % MARKS << SHIFT for step in range(MARKS))
+        free = ((1 + (wish + step) % MARKS) * lowest for step in range(MARKS))
         marks[table] = next((mark for mark in free if mark not in marks.values()), 0)
     return marks
 
@@ -50,7 +50,8 @@ def ruleset(plan: RoutingPlan) -> Ruleset:
     marked = [nic for nic in plan.nics if nic.mark]
     if not plan.published_ports or not marked:
         return NO_RULESET
-    rest = ~MARK_MASK & 0xFFFFFFFF
+    mask = plan.mark_mask
+    rest = ~mask & 0xFFFFFFFF
     names = ", ".join(f'"{nic.name}"' for nic in marked)
     lines = []
     for nic in marked:
@@ -61,10 +62,9 @@ def ruleset(plan: RoutingPlan) -> Ruleset:
         )
         lines += [
             f"{published} ct state new ct mark set ct mark {keep} {mark}",
-            f"{published} ct mark and {MARK_MASK:#010x} == {mark} meta mark set meta mark "
-            f"{keep} {mark}",
+            f"{published} ct mark and {mask:#010x} == {mark} meta mark set meta mark {keep} {mark}",
             f"iifname != {{ {names} }} ct direction reply ct status dnat "
-            f"ct mark and {MARK_MASK:#010x} == {mark} meta mark set meta mark {keep} {mark}",
+            f"ct mark and {mask:#010x} == {mark} meta mark set meta mark {keep} {mark}",
         ]
     chain = "\n".join(f"    {line}" for line in lines)
     body = (

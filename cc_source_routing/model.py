@@ -38,8 +38,9 @@ OUR_PROTOCOL = 83
 OUR_PROTOCOL_NAME = "source-routing"
 OUR_GROUP = 21330
 
-# The byte of connection and packet marks that published_ports uses; Calico and
-# Kubernetes take lower ones.
+# The byte of connection and packet marks that published_ports uses, unless another is
+# chosen.  Kubernetes takes lower ones; Calico's 0x01000000 lies in it, and with Cilium it
+# is a part of the identity of endpoints.
 MARK_MASK = 0xFF000000
 
 # The keys of net.ipv4.conf.* that we may set on managed NICs.
@@ -282,6 +283,7 @@ class Stanza:
     gateway_guess: str = "verify"  # never | verify | always
     rp_filter: str = "keep"  # keep | loose | strict
     published_ports: bool = False
+    published_ports_mark: int = MARK_MASK  # one byte of 32 bits, as a mask
     table_base: int = 500
     rule_priority: int = 5000
     exclude: Tuple[str, ...] = ()
@@ -324,7 +326,7 @@ class PlannedNic:
     gateways: Mapping[int, Gateway] = field(default_factory=dict)  # by family
     routes: Tuple[Route, ...] = ()  # of its table, both families
     rules: Tuple[Rule, ...] = ()
-    mark: int = 0  # connection mark of published_ports, within MARK_MASK; 0: none
+    mark: int = 0  # connection mark of published_ports, within the plan's mask; 0: none
 
     def gateway(self, family: int) -> Optional[Gateway]:
         return self.gateways.get(family)
@@ -341,6 +343,7 @@ class RoutingPlan:
     group: int = OUR_GROUP
     rp_filter: Optional[int] = None  # value for managed NICs; None: keep
     published_ports: bool = False
+    mark_mask: int = MARK_MASK
     rule_priority: int = 5000
     reason: str = ""
     warnings: Tuple[str, ...] = ()

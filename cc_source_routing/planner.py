@@ -413,7 +413,7 @@ def _assemble(
     marks: Dict[int, int] = {}
     tables = {side.table for own in sides.values() for side in own.values()}
     if stanza.published_ports:
-        marks = allocate_marks(sorted(tables), stanza.table_base)
+        marks = allocate_marks(sorted(tables), stanza.table_base, stanza.published_ports_mark)
     others, other_warnings = _tables_of_others(stanza, index.state, tables)
     for link, _entry in served:
         own = sides[link.name]
@@ -424,7 +424,10 @@ def _assemble(
         for family, side in sorted(own.items()):
             siblings = [s[family] for n, s in sides.items() if n != link.name and family in s]
             routes += _table_routes(side, siblings, index.main_prefixes[family])
-            own_side = Own(family, side.name, side.table, side.addresses, marks.get(side.table, 0))
+            mark = marks.get(side.table, 0)
+            own_side = Own(
+                family, side.name, side.table, side.addresses, mark, stanza.published_ports_mark
+            )
             rules += own_rules(own_side, stanza.rule_priority, others[family])
         nics.append(
             PlannedNic(
@@ -456,6 +459,7 @@ def _assemble(
         group=OUR_GROUP,
         rp_filter=RP_FILTER_VALUES[stanza.rp_filter],
         published_ports=stanza.published_ports,
+        mark_mask=stanza.published_ports_mark,
         rule_priority=stanza.rule_priority,
         warnings=(*index.state.warnings, *selection.warnings, *warnings, *other_warnings, *lonely),
         unserved=unserved,

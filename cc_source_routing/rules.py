@@ -32,7 +32,6 @@ from typing import AbstractSet, Iterable, List, NamedTuple, Sequence, Tuple
 
 from .model import (
     MAIN_PRIORITY,
-    MARK_MASK,
     OUR_GROUP,
     OUR_PROTOCOL,
     RESERVED_TABLES,
@@ -72,6 +71,7 @@ class Own(NamedTuple):
     table: int
     addresses: Tuple[IPInterface, ...]
     mark: int = 0  # connection mark of published_ports; 0: none
+    mark_mask: int = 0
 
 
 def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> Tuple[Rule, ...]:
@@ -79,7 +79,7 @@ def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> Tuple[Rule, ..
     bare = Rule(own.family, priority, own.table, protocol=OUR_PROTOCOL)
     sources = [bare._replace(src=ip_network(interface.ip)) for interface in own.addresses]
     if own.mark:
-        sources.append(bare._replace(fwmark=own.mark, fwmask=MARK_MASK))
+        sources.append(bare._replace(fwmark=own.mark, fwmask=own.mark_mask))
     rules: List[Rule] = []
     for source in sources:
         specific = source._replace(suppress_prefixlength=DEFAULT_LENGTH)

@@ -91,6 +91,7 @@ def stanza_to_json(stanza: Stanza) -> str:
         "gateway_guess": stanza.gateway_guess,
         "rp_filter": stanza.rp_filter,
         "published_ports": stanza.published_ports,
+        "published_ports_mark": stanza.published_ports_mark,
         "table_base": stanza.table_base,
         "rule_priority": stanza.rule_priority,
         "exclude": list(stanza.exclude),
@@ -204,6 +205,7 @@ class _Reader:
             gateway_guess=got["gateway_guess"],
             rp_filter=got["rp_filter"],
             published_ports=got["published_ports"],
+            published_ports_mark=got["published_ports_mark"],
             table_base=got["table_base"],
             rule_priority=got["rule_priority"],
             # Only MAC addresses have colons, and those are lower case here.

@@ -65,6 +65,15 @@ def test_a_published_port_answers_on_every_nic(lab, server, rp_filter):
     command.ok("check")
 
 
+def test_its_marks_may_be_in_another_byte(lab, server):
+    cloud, command = server(stanza={"published_ports": True, "published_ports_mark": 0xFF00})
+    publish(lab, cloud)
+    command.ok("apply")
+    assert fetches(lab, "R", "10.13.96.161")
+    assert re.search(r"fwmark 0x\w\w?00/0xff00 lookup", lab.ip("S", "rule"))
+    command.ok("check")
+
+
 def test_a_second_apply_changes_nothing(server):
     _cloud, command = server(stanza={"published_ports": True})
     command.ok("apply")

@@ -44,6 +44,10 @@ BAD = {
     "enabled as text": ({"enabled": "yes"}, {"enabled": "true or false, not the string 'yes'"}),
     "enabled as number": ({"enabled": 1}, {"enabled": "true or false, not the number 1"}),
     "enabled left empty": ({"enabled": None}, {"enabled": "not empty"}),
+    "a mark of no byte": (
+        {"published_ports_mark": 0xFF0},
+        {"published_ports_mark": "is 4080, not one of 0xff, 0xff00, 0xff0000, 0xff000000"},
+    ),
     "published_ports as text": ({"published_ports": "on"}, {"published_ports": "true or false"}),
     "misspelt renderer": ({"renderer": "netplann"}, {"renderer": "did you mean netplan?"}),
     "unknown renderer": ({"renderer": "wicked"}, {"renderer": "not one of auto, ifupdown"}),
