@@ -249,7 +249,7 @@ def _from_only_gateway(question: Question) -> Optional[Gateway]:
 def _from_only_neighbour(question: Question) -> Optional[Gateway]:
     """The one next hop of routes to somewhere else: maybe a mere neighbour (flannel's node)."""
     only = _only_gateway(question)
-    return None if only is None else only.gateway._replace(told=False)
+    return None if only is None else only.gateway._replace(source=NEXT_HOP, told=False)
 
 
 class _Only(NamedTuple):
@@ -313,7 +313,7 @@ def _from_own_table(question: Question) -> Optional[Gateway]:
     for ip, reason in kept:
         if ip is not None and question.index.is_on_link(dev, ip):
             # Trusted as it was: siblings' routes must not come and go with a silence.
-            told = earlier is not None and earlier.ip == ip and earlier.source != GUESS
+            told = earlier is not None and earlier.ip == ip and earlier.source not in UNTOLD
             if not told and has_no_gateway(question):
                 continue
             return _gateway(question, ip, EARLIER_RUN, reason)._replace(told=told)
@@ -356,6 +356,8 @@ TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
 )
 LADDER = (*TOLD, _from_earlier_word, _from_guess, _from_own_table, _from_only_neighbour)
 GUESS = "guess"
+NEXT_HOP = "next hop"  # of routes to somewhere else
+UNTOLD = frozenset((GUESS, NEXT_HOP))
 EARLIER_RUN = "earlier run"
 SILENT = "silent router"  # none is known: it was asked to speak up, and did not
 
