@@ -8,7 +8,7 @@ bridge, a routing daemon's network), main's own word is right too.
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
 
 from .diff import (
     AddRule,
@@ -60,6 +60,8 @@ class Reply(NamedTuple):
     lookup: Optional[Lookup]
     # Main's own specific route, where the plan leaves the destination to main.
     main_says: Optional[Route]
+    # By which devices main goes there: several, where it spreads flows over equal routes.
+    main_devs: FrozenSet[str] = frozenset()
     # Whether that leaves by no managed NIC: then it is the only right one.
     elsewhere: bool = False
     # The rule that decided, where that can be known, and whether it is not ours.
@@ -75,10 +77,8 @@ class Reply(NamedTuple):
         if self.by_others:
             return True
         if self.elsewhere:
-            return self.main_says is not None and self.lookup.dev == self.main_says.dev
-        if self.lookup.dev == self.owner:
-            return True
-        return self.main_says is not None and self.lookup.dev == self.main_says.dev
+            return self.lookup.dev in self.main_devs
+        return self.lookup.dev == self.owner or self.lookup.dev in self.main_devs
 
 
 def deviations(operations: Iterable[Operation]) -> List[str]:
@@ -159,6 +159,13 @@ def reply(
         and plan.nic(owner) is not None
         and plan.nic(main_says.dev) is None
     )
+    main_devs = frozenset(
+        route.dev
+        for route in (state.routes if main_says is not None else ())
+        if route.table == TABLE_MAIN
+        and main_says is not None
+        and (route.dst, route.metric) == (main_says.dst, main_says.metric)
+    )
     rule = matched_rule(answer, source, destination, state)
     ours = {own.key for own in plan.rules}
     foreign = rule is not None and rule.key not in ours and not _is_the_kernels(rule)
@@ -167,7 +174,18 @@ def reply(
         and not foreign
         and rule.priority - plan.rule_priority == STAGE_OTHERS_SPECIFIC
     )
-    return Reply(source, destination, owner, answer, main_says, elsewhere, rule, foreign, by_others)
+    return Reply(
+        source,
+        destination,
+        owner,
+        answer,
+        main_says,
+        main_devs,
+        elsewhere,
+        rule,
+        foreign,
+        by_others,
+    )
 
 
 def _is_the_kernels(rule: Rule) -> bool:
