@@ -131,22 +131,27 @@ def _render(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from . import engine, report
+    from .leftovers import leftovers
 
     view = engine.view(_stanza(arguments), arguments.root)
     _warn(view.plan.warnings)
-    _print(arguments, report.view_json(view), report.status_text(view))
+    left = leftovers(arguments.root, view.plan, view.state)
+    text = "\n".join([report.status_text(view), *(f"By hand: {what}." for what in left)])
+    _print(arguments, {**report.view_json(view), "by_hand": left}, text)
     return OK
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from . import engine
+    from .leftovers import leftovers
 
     view, found = engine.check(_stanza(arguments), arguments.root)
-    _warn(view.warnings)
+    warnings = [*view.warnings, *leftovers(arguments.root, view.plan, view.state)]
+    _warn(warnings)
     count = sum(len(nic.addresses) for nic in view.plan.nics)
     nothing = f" ({view.plan.reason})" if view.plan.reason else ""
     well = f"All is well: {count} managed addresses answer by their own NIC{nothing}."
-    document = {"ok": not found, "deviations": found, "warnings": list(view.warnings)}
+    document = {"ok": not found, "deviations": found, "warnings": warnings}
     _print(arguments, document, "\n".join(found) if found else well)
     return FAILURE if found else OK
 

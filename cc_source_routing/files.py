@@ -31,6 +31,8 @@ LOCK_PATH = "/run/source-routing/lock"
 OUR_DIRECTORIES = ("/etc/source-routing/nics", "/etc/source-routing")
 DROP_IN_SUFFIX = ".network.d"
 
+# Before a NIC's name where the bare one cannot name its table; longer than any NIC's name.
+LONG_NAME = "source-routing-"
 TABLE_NAME_FILES = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")
 
 
@@ -263,32 +265,48 @@ def read_text(root: Path, path: str, limit: int = 1024 * 1024) -> Optional[str]:
 _TABLE_LINE = re.compile(r"\s*(0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10})\s+([^\s#]+)")
 
 
-def table_names(root: Path) -> Tuple[Dict[int, str], Dict[str, int]]:
-    """Routing table names below `root`: others' as id -> name, our own as name -> id.
+class TableName(NamedTuple):
+    """A line of rt_tables."""
+
+    path: str
+    table: int
+    name: str
+
+
+def table_names(root: Path) -> Iterator[TableName]:
+    """The names that iproute2 knows routing tables by, below `root`; ours, too.
 
     As iproute2 reads them (rtnl_rttable_initialize): the first file of
     rt_tables that there is, and every ``rt_tables.d/*.conf``; ids may be
     hexadecimal, and lines that are none are passed over.  What cannot be read
     counts as absent: names are a convenience, ids go over the wire.
     """
-    foreign: Dict[int, str] = {}
-    saved: Dict[str, int] = {}
-    paths: List[str] = []
     for folder in TABLE_NAME_FILES:
-        paths.append(f"{folder}/rt_tables")
+        paths = [f"{folder}/rt_tables"]
         with contextlib.suppress(FileError):
             names = list_names(root, f"{folder}/rt_tables.d")
             paths += [f"{folder}/rt_tables.d/{name}" for name in names if name.endswith(".conf")]
-    for path in paths:
-        for number, name in _read_table_names(root, path):
-            if path == TABLE_NAMES_PATH:
-                saved[name] = number
-            else:
-                foreign[number] = name
-    return foreign, saved
+        for path in paths:
+            yield from _read_table_names(root, path)
 
 
-def _read_table_names(root: Path, path: str) -> Iterator[Tuple[int, str]]:
+def saved_tables(names: Iterable[TableName]) -> Dict[str, int]:
+    """Our own earlier table ids of what `table_names` has found, by NIC."""
+    own = (line for line in names if line.path == TABLE_NAMES_PATH)
+    return {
+        line.name[len(LONG_NAME) :]
+        if line.name.startswith(LONG_NAME) and line.name != LONG_NAME
+        else line.name: line.table
+        for line in own
+    }
+
+
+def foreign_tables(names: Iterable[TableName]) -> Dict[int, str]:
+    """What others call which table, of what `table_names` has found."""
+    return {line.table: line.name for line in names if line.path != TABLE_NAMES_PATH}
+
+
+def _read_table_names(root: Path, path: str) -> Iterator[TableName]:
     try:
         text = read_text(root, path) or ""
     except FileError:
@@ -299,7 +317,7 @@ def _read_table_names(root: Path, path: str) -> Iterator[Tuple[int, str]]:
             continue
         number = int(match[1], 0 if match[1][:2].lower() == "0x" else 10)
         if number < 2**32:
-            yield number, match[2]
+            yield TableName(path, number, match[2])
 
 
 # -- one at a time -------------------------------------------------------------

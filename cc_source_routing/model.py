@@ -351,6 +351,8 @@ class RoutingPlan:
     # Tables of names that are not planned just now (down, no address yet): kept for
     # them, since a network manager's own files may bring them back by number.
     reserved_tables: Mapping[str, int] = field(default_factory=dict)
+    # Names that somebody else gives to tables in rt_tables.
+    taken_names: FrozenSet[str] = frozenset()
 
     @property
     def routes(self) -> Tuple[Route, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
 from . import nftables
 from .errors import FileError
-from .files import read_text, table_names
+from .files import foreign_tables, read_text, saved_tables, table_names
 from .gateway import Question, choose_gateway, guess_candidates, has_no_gateway, was_revoked
 from .hostindex import HostIndex
 from .leases import read_leases
@@ -48,16 +48,16 @@ def observe(
     if metadata is None or not metadata.ports:
         metadata = read_metadata(root)
     leases = read_leases(root, state.links, time.time())
-    foreign, saved = table_names(root)
+    names = tuple(table_names(root))
     # A name that may not stand in a file was not written by us.
-    saved = {name: table for name, table in saved.items() if not id_fault(name)}
+    saved = {name: table for name, table in saved_tables(names).items() if not id_fault(name)}
     previous = read_previous(root)
     marking = stanza.published_ports or previous.nftables
     state = replace(
         state,
         metadata=metadata,
         leases=leases.leases,
-        foreign_tables=foreign,
+        foreign_tables=foreign_tables(names),
         saved_tables=saved,
         nftables=nftables.loaded_checksum() if marking else None,
         previous=previous,

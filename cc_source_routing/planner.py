@@ -95,7 +95,6 @@ def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
     faults += table_faults
     claims, warnings = _claim_addresses(index, served, stanza)
     sides: Dict[str, Dict[int, Side]] = {link.name: {} for link, _entry in served}
-    warnings += _adoption_warnings(ids, state)
     for family in sorted(stanza.families):
         if not _local_comes_first(family, stanza, state):
             warnings.append(
@@ -159,16 +158,6 @@ def _local_comes_first(family: int, stanza: Stanza, state: HostState) -> bool:
         and not (rule.src or rule.oif or rule.fwmark or rule.other)
         for rule in rules
     )
-
-
-def _adoption_warnings(ids: Mapping[str, int], state: HostState) -> List[str]:
-    """Interfaces whose name in rt_tables belongs to a table that somebody else fills."""
-    return [
-        f"rt_tables calls table {table} {name} and it has routes of somebody else; "
-        f"{name} gets table {ids[name]}"
-        for table, name in sorted(state.foreign_tables.items())
-        if ids.get(name, table) != table
-    ]
 
 
 # -- what each NIC brings ------------------------------------------------------
@@ -470,6 +459,7 @@ def _assemble(
             for link in sorted(index.state.links, key=lambda link: link.name)
             if link.name in index.state.saved_tables and not sides.get(link.name)
         },
+        taken_names=frozenset(index.state.foreign_tables.values()),
     )
     if not nics:
         return replace(plan, reason="fewer than two NICs with an address and a gateway")

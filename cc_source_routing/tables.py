@@ -7,7 +7,7 @@ neither a reboot nor the order in which NICs appear changes anything.
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from .errors import Fault, PlanError
 from .model import OUR_PROTOCOL, RESERVED_TABLES, HostState, InterfaceStanza
@@ -20,10 +20,9 @@ def allocate_tables(
 ) -> Tuple[Dict[str, int], List[Fault]]:
     """Table ids for the interfaces in `wanted` (name, stanza entry), in that order.
 
-    Explicit ids of the stanza come first; then what a name had before or has
-    in somebody's rt_tables under its own name (the hand-made cure); then free
-    ones from `base`.  Returns the ids and the faults of explicit ones; raises
-    `PlanError` when no number is left.
+    Explicit ids of the stanza come first; then what a name had before, unless somebody
+    else has taken that number since; then free ones from `base`.  Returns the ids and the
+    faults of explicit ones; raises `PlanError` when no number is left.
     """
     filled = _filled_by_others(state)
     ids: Dict[str, int] = {}
@@ -48,25 +47,18 @@ def allocate_tables(
             )
         ids[name] = entry.table
     taken = set(ids.values())
-    # The hand-made cure's own name is taken over, but never a table with routes
-    # in it: ours would replace them, and `remove` could not give them back.
-    named: Mapping[str, int] = {
-        name: table for table, name in state.foreign_tables.items() if table not in filled
-    }
+    # A name of the same table in rt_tables is not taken over: whoever made it may flush and
+    # fill that table at any time (the hand-made script does at each ifup).
+    lost = RESERVED_TABLES | set(state.foreign_tables) | _defaults_of_others(state)
     for name, _entry in wanted:
-        if name in ids:
+        table = state.saved_tables.get(name)
+        if name in ids or table is None or table in taken | lost:
             continue
-        for table in (named.get(name), state.saved_tables.get(name)):
-            saved = table is not None and base <= table < base + TABLES_PER_BASE
-            if table is None or table in taken or table in RESERVED_TABLES:
-                continue
-            if saved or table == named.get(name):
-                ids[name] = table
-                taken.add(table)
-                break
+        if base <= table < base + TABLES_PER_BASE:
+            ids[name] = table
+            taken.add(table)
     # Names that are not served just now keep their numbers for when they return.
-    blocked = taken | set(state.saved_tables.values()) | set(state.foreign_tables)
-    blocked |= RESERVED_TABLES | filled
+    blocked = taken | lost | set(state.saved_tables.values()) | filled
     blocked |= {rule.table for rule in state.rules if rule.protocol != OUR_PROTOCOL}
     candidate = base
     for name, _entry in wanted:
@@ -83,3 +75,12 @@ def allocate_tables(
 
 def _filled_by_others(state: HostState) -> Set[int]:
     return {route.table for route in state.routes if route.protocol != OUR_PROTOCOL}
+
+
+def _defaults_of_others(state: HostState) -> Set[int]:
+    """Tables in which somebody else decides: their default goes before ours by its metric."""
+    return {
+        route.table
+        for route in state.routes
+        if route.protocol != OUR_PROTOCOL and route.dst.prefixlen == 0
+    }

@@ -9,7 +9,7 @@ import re
 from typing import Any, List, Tuple
 
 from ..errors import FileError
-from ..files import TABLE_NAMES_PATH
+from ..files import LONG_NAME, TABLE_NAMES_PATH
 from ..model import (
     OUR_PROTOCOL,
     OUR_PROTOCOL_NAME,
@@ -45,8 +45,11 @@ def common_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
     lines = []
     for table in sorted(tables):
         name = safe_name(tables[table])
-        # An interface may be called main; its table then goes without a name.
-        lines.append(f"#{table} {name}\n" if table_name_fault(name) else f"{table}\t{name}\n")
+        # Where somebody else's table has the NIC's name (the hand-made script's), `ip route
+        # flush table NIC` is to mean that one; and a NIC may be called main.
+        if name in plan.taken_names or table_name_fault(name):
+            name = LONG_NAME + name
+        lines.append(f"{table}\t{name}\n")
     return (
         ConfigFile(TABLE_NAMES_PATH, HEADER + "".join(lines)),
         ConfigFile(PROTOCOL_NAMES_PATH, f"{HEADER}{OUR_PROTOCOL}\t{OUR_PROTOCOL_NAME}\n"),

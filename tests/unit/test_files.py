@@ -11,7 +11,14 @@ import pytest
 
 from cc_source_routing import files
 from cc_source_routing.errors import FileError
-from cc_source_routing.files import file_deviations, read_text, table_names, write_files
+from cc_source_routing.files import (
+    file_deviations,
+    foreign_tables,
+    read_text,
+    saved_tables,
+    table_names,
+    write_files,
+)
 from cc_source_routing.model import ConfigFile
 
 HOOK = ConfigFile("/etc/network/if-up.d/source-routing", "#!/bin/sh\n", 0o755)
@@ -267,10 +274,13 @@ def test_table_names_of_others_and_our_own_are_told_apart(tmp_path):
     put("etc/iproute2/rt_tables", "# reserved\n 0x64 ens9 # hand-made\n7 seven\njunk\n12\n-3 neg\n")
     put("etc/iproute2/rt_tables.d/vpn.conf", "200\tvpn\n99999999999 huge\n")
     put("etc/iproute2/rt_tables.d/ignored", "201\tignored\n")
-    put("etc/iproute2/rt_tables.d/source-routing.conf", "# ours\n500\tens3\n501\tens4\n")
+    put(
+        "etc/iproute2/rt_tables.d/source-routing.conf",
+        "# ours\n500\tens3\n501\tsource-routing-ens4\n502\tsource-routing-main\n",
+    )
     (tmp_path / "etc/iproute2/rt_tables.d/broken.conf").symlink_to("broken.conf")
-    foreign, saved = table_names(tmp_path)
-    assert foreign == {
+    names = tuple(table_names(tmp_path))
+    assert foreign_tables(names) == {
         255: "local",
         254: "main",
         253: "default",
@@ -279,5 +289,5 @@ def test_table_names_of_others_and_our_own_are_told_apart(tmp_path):
         7: "seven",
         200: "vpn",
     }
-    assert saved == {"ens3": 500, "ens4": 501}
-    assert table_names(tmp_path / "empty") == ({}, {})
+    assert saved_tables(names) == {"ens3": 500, "ens4": 501, "main": 502}
+    assert list(table_names(tmp_path / "empty")) == []

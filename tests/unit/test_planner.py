@@ -383,18 +383,35 @@ class TestTableNumbers:
         plan = build_plan(Stanza(), replace(SEED, links=links, saved_tables=saved))
         assert plan.reserved_tables == {"ens4": 507}
 
-    def test_the_hand_made_name_in_rt_tables_is_taken_over(self):
-        plan = build_plan(Stanza(), replace(SEED, foreign_tables={500: "ens4"}))
-        assert plan.nic("ens4").table == 500
-
-    def test_a_hand_made_table_with_routes_in_it_is_not_taken_over(self):
-        made = Route(500, ip_network("0.0.0.0/0"), "ens4", ip_address("10.13.96.1"), protocol=3)
-        state = replace(SEED, foreign_tables={500: "ens4"}, routes=(*SEED.routes, made))
+    def test_the_hand_made_table_of_a_nic_is_not_taken_over(self):
+        state = replace(SEED, foreign_tables={500: "ens4"})
         plan = build_plan(Stanza(), state)
-        assert plan.nic("ens4").table == 502
-        assert "table 500 ens4" in plan.warnings[0]
+        assert {nic.name: nic.table for nic in plan.nics} == {"ens3": 501, "ens4": 502}
+        made = Route(500, ip_network("0.0.0.0/0"), "ens4", ip_address("10.13.96.1"), protocol=3)
+        state = replace(state, routes=(*SEED.routes, made))
         with pytest.raises(StanzaError, match="already holds routes"):
             build_plan(Stanza(interfaces=(InterfaceStanza("ens4", table=500),)), state)
+
+    def test_a_number_that_somebody_has_named_since_is_given_up(self):
+        state = replace(SEED, saved_tables={"ens3": 500, "ens4": 501}, foreign_tables={500: "ens4"})
+        assert {nic.name: nic.table for nic in build_plan(Stanza(), state).nics} == {
+            "ens3": 502,
+            "ens4": 501,
+        }
+
+    def test_a_table_into_which_somebody_has_put_a_default_is_given_up(self):
+        theirs = Route(500, ip_network("0.0.0.0/0"), "ens4", ip_address("10.13.96.1"), protocol=3)
+        state = replace(
+            SEED, saved_tables={"ens3": 500, "ens4": 501}, routes=(*SEED.routes, theirs)
+        )
+        assert build_plan(Stanza(), state).nic("ens3").table == 502
+
+    def test_another_route_in_a_table_of_ours_leaves_it_ours(self):
+        theirs = Route(500, ip_network("9.0.0.0/8"), "ens3", protocol=4)
+        state = replace(
+            SEED, saved_tables={"ens3": 500, "ens4": 501}, routes=(*SEED.routes, theirs)
+        )
+        assert build_plan(Stanza(), state).nic("ens3").table == 500
 
     def test_somebody_elses_number_is_never_taken(self):
         foreign = Route(500, ip_network("9.0.0.0/8"), "ens3", protocol=4)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cc_source_routing.errors import FileError
-from cc_source_routing.files import table_names, write_files
+from cc_source_routing.files import saved_tables, table_names, write_files
 from cc_source_routing.model import ConfigFile, RoutingPlan, Rule
 from cc_source_routing.render import common, hooks, ifupdown
 from cc_source_routing.render.link_events import link_event_files
@@ -151,11 +151,14 @@ def test_only_what_an_event_may_change_is_compared_with_it():
     assert "gateway6=''" in files["ens5"]
 
 
-def test_our_table_names_can_be_read_back_and_odd_names_stay_out(tmp_path):
+def test_our_table_names_can_be_read_back_also_where_another_table_has_the_nics(tmp_path):
     plan = plan_of("ifupdown-1-the-seed")
     main = replace(plan.nics[1], name="main")
-    write_files(tmp_path, common.common_files(replace(plan, nics=(plan.nics[0], main))), ())
-    assert table_names(tmp_path) == ({}, {"ens3": 500})
+    plan = replace(plan, nics=(plan.nics[0], main), taken_names=frozenset({"ens3"}))
+    write_files(tmp_path, common.common_files(plan), ())
+    names = tuple(table_names(tmp_path))
+    assert [line.name for line in names] == ["source-routing-ens3", "source-routing-main"]
+    assert saved_tables(names) == {"ens3": 500, "main": main.table}
     names = (tmp_path / "etc/iproute2/rt_protos.d/source-routing.conf").read_text()
     assert "83\tsource-routing\n" in names
 
