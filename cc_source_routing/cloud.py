@@ -75,15 +75,14 @@ def _guarded(value: Any, cloud: Any, root: Path, failures: List[BaseException]) 
 
 def _work(value: Any, cloud: Any, root: Path) -> None:
     from . import engine
-    from .metadata import metadata_from_datasource
+    from .metadata import read_metadata
     from .stanza import parse_stanza
 
     stanza = parse_stanza(value)
     metadata = None
     try:
         datasource: Optional[Any] = getattr(cloud, "datasource", None)
-        if datasource is not None:
-            metadata = metadata_from_datasource(datasource)
+        metadata = read_metadata(root, datasource)
     except Exception as error:
         LOG.debug("no metadata from cloud-init's datasource: %s", error)
     outcome = engine.apply(stanza, root, metadata)

@@ -18,10 +18,15 @@ stage), again on every boot, and holds OpenStack's network_data.json as
 ``ds.network_json``, for the datasources OpenStack and ConfigDrive alike
 (sources/__init__.py, persist_instance_data).  ``network-config.json`` (23.4 and
 later; stages.py, _write_network_config_json) is the configuration in effect,
-of any datasource, written before the network is brought up for the first time;
-it stays in the instance's directory while its link in /run is not renewed on
-later boots.  Before the local stage has run there is none of these, only what
-seeds the ConfigDrive datasource.  ``obj.pkl`` is never read: unpickling runs code.
+of any datasource or of the image, written before the network is brought up for the
+first time; it stays in the instance's directory while its link in /run is not renewed
+on later boots, and knows nothing of what is plugged in later.  Before the local stage
+has run there is none of these, only what seeds the ConfigDrive datasource.
+``obj.pkl`` is never read: unpickling runs code.
+
+So the configuration in effect is believed first, and what the cloud says counts for
+ports that it does not configure.  Where cloud-init was told to leave the network alone,
+nothing of either is in effect, and nobody has told anything.
 
 Whatever is missing or malformed is unknown, and said: the answer is then an
 empty `Metadata`, or one with fewer ports, never an exception.
@@ -31,12 +36,13 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterable
 
 from .errors import FileError
 from .metadata_ports import Ports, dictionaries
-from .model import Metadata
+from .model import Metadata, MetadataPort
 from .netvalues import interface_name, mac_address, shown
 from .network_config import parse_network_config
 from .network_data import NETWORK_DATA, parse_network_data
@@ -60,11 +66,6 @@ _FORMAT = 1
 Parser = Callable[[Any, str], Metadata]
 
 
-class _Place(NamedTuple):
-    path: str
-    parse: Parser
-
-
 def _instance_data(doc: Any, source: str) -> Metadata:
     """The part of cloud-init's instance data that tells ports; () for clouds without it."""
     told = doc.get("ds") if isinstance(doc, dict) else None
@@ -77,55 +78,128 @@ def _network_json(value: Any, source: str) -> Metadata:
     return parse_network_data(value, source) if isinstance(value, dict) else Metadata()
 
 
-def _saved(doc: Any, source: str) -> Metadata:
-    return _from_document(doc, source)
-
-
-# In the order in which they are believed; the first that names a port counts.
-_PLACES: tuple[_Place, ...] = (
-    _Place("/run/cloud-init/instance-data-sensitive.json", _instance_data),
-    _Place("/run/cloud-init/instance-data.json", _instance_data),
-    _Place("/run/cloud-init/network-config.json", parse_network_config),
-    _Place("/var/lib/cloud/instance/network-config.json", parse_network_config),
-    _Place("/var/lib/cloud/seed/config_drive/openstack/latest/network_data.json", _network_json),
-    _Place("/config-drive/openstack/latest/network_data.json", _network_json),
-    _Place(SAVED, _saved),
+# Each in the order in which it is believed; the first that names a port counts.
+_INSTANCE_DATA = (
+    "/run/cloud-init/instance-data-sensitive.json",
+    "/run/cloud-init/instance-data.json",
 )
+_IN_EFFECT = (
+    "/run/cloud-init/network-config.json",
+    "/var/lib/cloud/instance/network-config.json",
+)
+_SEEDS = (
+    "/var/lib/cloud/seed/config_drive/openstack/latest/network_data.json",
+    "/config-drive/openstack/latest/network_data.json",
+)
+_CMDLINE = "/proc/cmdline"
+
+
+class _Documents:
+    """The decoded JSON files of a root, each read once, and what was wrong with them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._read: dict[str, Any] = {}
+        self.warnings: list[str] = []
+
+    def get(self, path: str) -> Any:
+        """A file's document; None for one that is missing or broken."""
+        if path not in self._read:
+            self._read[path] = self._load(path)
+        return self._read[path]
+
+    def first(self, paths: Iterable[str], parse: Parser) -> Metadata:
+        """The ports of the first of some files that names any."""
+        for path in paths:
+            doc = self.get(path)
+            told = Metadata() if doc is None else parse(doc, path)
+            self.warnings.extend(told.warnings)
+            if told.ports:
+                return told
+        return Metadata()
+
+    def _load(self, path: str) -> Any:
+        try:
+            found = read_file(self._root, path)
+            return None if found is None else json.loads(found.data)
+        except FileError as error:
+            self.warnings.append(str(error))
+        except (ValueError, RecursionError) as error:
+            self.warnings.append(f"{path} is not JSON ({_short(error)}); ignored")
+        return None
 
 
 def read_metadata(root: Path, datasource: Any = None) -> Metadata:
-    """The ports as told by the first source that names any; its name is in each port.
+    """The ports as cloud-init has configured them, and others as the cloud tells them.
 
-    The datasource object when one is handed in, then the files of the module's
-    table, then what an earlier run saved.  Never raises; warnings of the
-    sources that were tried in vain are kept.
+    Of the cloud the datasource object is asked first when one is handed in, then the
+    files of the module's table, then what an earlier run saved.  Never raises; warnings
+    of the sources that were tried in vain are kept.
     """
-    warnings: list[str] = []
+    files = _Documents(root)
+    if _is_disabled(root, files, datasource):
+        return Metadata((), tuple(files.warnings))
+    in_effect = files.first(_IN_EFFECT, parse_network_config)
+    told = Metadata()
     if datasource is not None:
         told = metadata_from_datasource(datasource)
-        warnings.extend(told.warnings)
-        if told.ports:
-            return told
-    for place in _PLACES:
-        told = _read_place(root, place)
-        warnings.extend(told.warnings)
-        if told.ports:
-            return Metadata(told.ports, tuple(dict.fromkeys(warnings)))
-    return Metadata((), tuple(dict.fromkeys(warnings)))
+        files.warnings.extend(told.warnings)
+    if not told.ports:
+        told = files.first(_INSTANCE_DATA, _instance_data)
+    if not told.ports:
+        told = files.first(_SEEDS, _network_json)
+    ports = _merged(in_effect.ports, told.ports) or files.first((SAVED,), _from_document).ports
+    return Metadata(ports, tuple(dict.fromkeys(files.warnings)))
 
 
-def _read_place(root: Path, place: _Place) -> Metadata:
+def _merged(
+    in_effect: tuple[MetadataPort, ...], told: tuple[MetadataPort, ...]
+) -> tuple[MetadataPort, ...]:
+    """The ports that are configured, and after them those of the cloud that are not.
+
+    A configuration that was made of what the cloud says has lost that a static network
+    without a gateway is meant to have none.
+    """
+    same = {_key(port): port for port in told}
+    ports = [
+        replace(port, complete=same[_key(port)].complete)
+        if _key(port) in same and _words(same[_key(port)]) == _words(port)
+        else port
+        for port in in_effect
+    ]
+    known = {_key(port) for port in in_effect if port.mac}
+    return (*ports, *(port for port in told if _key(port) not in known))
+
+
+def _key(port: MetadataPort) -> tuple[str, bool]:
+    return port.mac, port.vlan
+
+
+def _words(port: MetadataPort) -> tuple[frozenset[Any], frozenset[Any]]:
+    defaults = frozenset(route for route in port.routes if route.to.prefixlen == 0)
+    return frozenset(port.addresses), defaults
+
+
+def _is_disabled(root: Path, files: _Documents, datasource: Any) -> bool:
+    """Whether cloud-init leaves the network alone: the image's or the kernel's word.
+
+    ``network: {config: disabled}`` in cloud.cfg(.d), or ``network-config=disabled``
+    (cloud-init documentation, "Network configuration sources").
+    """
+    configs = [_plain_attribute(datasource, "sys_cfg")]
+    for path in _INSTANCE_DATA:
+        doc = files.get(path)
+        if isinstance(doc, dict):
+            configs += [doc.get("merged_system_cfg"), doc.get("merged_cfg")]
+    for config in configs:
+        network = config.get("network") if isinstance(config, dict) else None
+        if isinstance(network, dict) and network.get("config") == "disabled":
+            return True
     try:
-        found = read_file(root, place.path)
-    except FileError as error:
-        return Metadata((), (str(error),))
-    if found is None:
-        return Metadata()
-    try:
-        doc = json.loads(found.data)
-    except (ValueError, RecursionError) as error:
-        return Metadata((), (f"{place.path} is not JSON ({_short(error)}); ignored",))
-    return place.parse(doc, place.path)
+        found = read_file(root, _CMDLINE)
+    except FileError:
+        return False
+    return found is not None and b"network-config=disabled" in found.data.split()
 
 
 def _short(error: Exception) -> str:

@@ -112,12 +112,8 @@ def test_what_is_believed_first_wins_and_says_so(tmp_path):
     places = [
         (SENSITIVE, instance_data(port("02:00:00:00:00:01"))),
         (WORLD_READABLE, instance_data(port("02:00:00:00:00:02"))),
-        (
-            "/var/lib/cloud/instance/network-config.json",
-            {"version": 2, "ethernets": {"x": {"match": {"macaddress": "02:00:00:00:00:03"}}}},
-        ),
-        (SEED, port("02:00:00:00:00:04")),
-        (SAVED, metadata_to_json(Metadata((MetadataPort(mac="02:00:00:00:00:05", source="x"),)))),
+        (SEED, port("02:00:00:00:00:03")),
+        (SAVED, metadata_to_json(Metadata((MetadataPort(mac="02:00:00:00:00:04", source="x"),)))),
     ]
     for path, content in places:
         put(tmp_path, path, content)
@@ -127,6 +123,69 @@ def test_what_is_believed_first_wins_and_says_so(tmp_path):
         assert path in told.ports[0].source
         (tmp_path / path.lstrip("/")).unlink()
     assert read_metadata(tmp_path) == Metadata()
+
+
+def configured(mac: str, gateway: str) -> dict:
+    """A network config with one port of two-static.json's first subnet."""
+    subnet = {"type": "static", "address": "162.253.43.134/24", "gateway": gateway}
+    return {"version": 1, "config": [{"type": "physical", "mac_address": mac, "subnets": [subnet]}]}
+
+
+def test_what_is_configured_beats_what_the_cloud_says(tmp_path):
+    """As with a network config in cloud.cfg.d, which overrides the datasource's."""
+    put(tmp_path, SENSITIVE, instance_data(TWO_STATIC))
+    put(
+        tmp_path,
+        "/var/lib/cloud/instance/network-config.json",
+        configured(MACS[0], "162.253.43.254"),
+    )
+    first, second = read_metadata(tmp_path).ports
+    assert [str(route.via) for route in first.routes if route.to.prefixlen == 0] == [
+        "162.253.43.254"
+    ]
+    # It may have been plugged in since.
+    assert second.mac == MACS[1] and SENSITIVE in second.source
+
+
+def test_a_configuration_made_of_what_the_cloud_says_knows_as_much(tmp_path):
+    isolated = {
+        "links": [{"id": "a", "type": "phy", "ethernet_mac_address": MACS[1]}],
+        "networks": [
+            {"link": "a", "type": "ipv4", "ip_address": "10.9.0.5", "netmask": "255.255.255.0"}
+        ],
+    }
+    put(tmp_path, SENSITIVE, instance_data(isolated))
+    subnet = {"type": "static", "address": "10.9.0.5/24"}
+    config = {"type": "physical", "mac_address": MACS[1], "subnets": [subnet]}
+    put(
+        tmp_path,
+        "/var/lib/cloud/instance/network-config.json",
+        {"version": 1, "config": [config]},
+    )
+    (found,) = read_metadata(tmp_path).ports
+    assert found.complete
+    subnet["address"] = "10.9.0.6/24"
+    put(
+        tmp_path,
+        "/var/lib/cloud/instance/network-config.json",
+        {"version": 1, "config": [config]},
+    )
+    assert not read_metadata(tmp_path).ports[0].complete
+
+
+DISABLED = {"network": {"config": "disabled"}}
+
+
+@pytest.mark.parametrize("where", ["merged_system_cfg", "merged_cfg", "datasource", "cmdline"])
+def test_where_cloud_init_leaves_the_network_alone_nobody_has_told_anything(tmp_path, where):
+    put(tmp_path, SENSITIVE, {**instance_data(TWO_STATIC), where: DISABLED})
+    put(tmp_path, "/var/lib/cloud/instance/network-config.json", V1)
+    put(tmp_path, SAVED, metadata_to_json(Metadata((MetadataPort(mac=MACS[0], source="x"),))))
+    if where == "cmdline":
+        put(tmp_path, "/proc/cmdline", "root=/dev/vda1 network-config=disabled quiet\n")
+    config = DISABLED if where == "datasource" else {}
+    datasource = SimpleNamespace(network_json=TWO_STATIC, sys_cfg=config)
+    assert read_metadata(tmp_path, datasource) == Metadata()
 
 
 def test_the_datasource_at_hand_comes_before_all_files(tmp_path):
