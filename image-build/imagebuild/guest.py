@@ -63,10 +63,14 @@ class Boot:
     seconds: float
 
 
-def wait_for_boot(guest: Guest, timeout: float = 90) -> Boot:
-    """Wait until cloud-init has finished all stages of this boot; tell how it went."""
+def wait_for_boot(guest: Guest) -> Boot:
+    """Wait until cloud-init has finished all stages of this boot; tell how it went.
+
+    A boot takes seconds, and minutes where it is emulated or the machine is busy: only
+    one that hangs is given up.
+    """
     begun = time.monotonic()
-    timeout *= guest.patience
+    timeout = max(300.0, 90 * guest.patience)
     until = begun + timeout
     while True:
         if not guest.alive():

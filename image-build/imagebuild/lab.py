@@ -119,7 +119,7 @@ class Namespace:
             start_new_session=True,  # Ctrl-C is for us, who then clean up in order
         )
         own = os.readlink("/proc/self/ns/net")
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             if holder.poll() is not None:
                 raise BuildError("no network namespace could be made (root is needed)")
@@ -133,7 +133,7 @@ class Namespace:
                 return namespace
             time.sleep(0.01)
         holder.kill()
-        raise BuildError("a network namespace was not there after 10 s")
+        raise BuildError("a network namespace was not there after 60 s")
 
     @property
     def pid(self) -> int:
@@ -250,9 +250,9 @@ class Lab:
         The first packets may be lost to address resolution, so one ping goes ahead.
         """
         target = str(address)
-        self.remote.attempt(["ping", "-q", "-n", "-c1", "-W2", target], timeout=20)
+        self.remote.attempt(["ping", "-q", "-n", "-c1", "-W2", target], timeout=60)
         pings = ["ping", "-q", "-n", f"-c{count}", "-i0.2", "-W2", target]
-        return self.remote.attempt(pings, timeout=30).returncode == 0
+        return self.remote.attempt(pings, timeout=60).returncode == 0
 
     def becomes_reachable(self, address: object, timeout: float) -> bool:
         """Whether `address` answers the remote host before `timeout` seconds have passed."""

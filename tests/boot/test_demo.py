@@ -15,7 +15,7 @@ ROW = re.compile(r"^(\S+)  +(answers|silent)  +(answers|silent)$", re.MULTILINE)
 
 
 def test_it_shows_the_second_nic_dead_without_the_stanza_and_alive_with_it() -> None:
-    done = attempt([DEMO, "--container"], timeout=600)
+    done = attempt([DEMO, "--container"], timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     shown = {address: (without, served) for address, without, served in ROW.findall(done.stdout)}
     assert shown["162.253.43.134"] == ("answers", "answers")
