@@ -7,8 +7,6 @@ import struct
 
 import pytest
 
-pytest.importorskip("pyroute2")
-
 from cc_source_routing import netlink, wire
 from cc_source_routing.errors import DiscoveryError
 from cc_source_routing.model import Rule

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import jinja2
 import pytest
 
 from cc_source_routing.errors import FileError
@@ -105,7 +106,6 @@ def test_every_value_of_a_template_is_checked_as_it_is_printed(value):
 
 
 def test_a_value_that_a_template_lacks_is_an_error():
-    jinja2 = pytest.importorskip("jinja2")
     with pytest.raises(jinja2.UndefinedError, match="hook"):
         common.render_template("ifupdown-up.j2")
 

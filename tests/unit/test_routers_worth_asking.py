@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pyroute2")
-
 from cc_source_routing import observe
 from cc_source_routing.gateway import ADVERTISED, SILENT
 from cc_source_routing.model import (
