@@ -61,8 +61,8 @@ def test_a_clock_that_is_set_meanwhile_makes_the_wait_no_longer_and_no_shorter(
 
 def test_a_second_one_goes_on_when_the_first_is_done(tmp_path, holder):
     holder.stdin.close()
-    with lock(tmp_path, timeout=10):
-        assert holder.wait(10) == 0
+    with lock(tmp_path, timeout=PATIENCE_SECONDS):
+        assert holder.wait(PATIENCE_SECONDS) == 0
 
 
 def test_the_file_is_empty_when_nobody_holds_it_and_hooks_can_see_that(tmp_path):
@@ -75,9 +75,9 @@ def test_the_file_is_empty_when_nobody_holds_it_and_hooks_can_see_that(tmp_path)
 
 def test_a_holder_that_was_killed_holds_nothing(tmp_path, holder):
     holder.kill()
-    holder.wait(10)
+    holder.wait(PATIENCE_SECONDS)
     assert (tmp_path / LOCK_PATH.lstrip("/")).read_bytes() != b""
-    with lock(tmp_path, timeout=5):
+    with lock(tmp_path, timeout=PATIENCE_SECONDS):
         pass
     assert (tmp_path / LOCK_PATH.lstrip("/")).read_bytes() == b""
 
