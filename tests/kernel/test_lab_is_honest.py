@@ -34,13 +34,13 @@ def test_strict_rp_filter_alone_kills_ipv4_and_leaves_ipv6(lab: Lab):
 def test_the_meter_counts_what_is_lost_and_nothing_else(lab: Lab):
     Cloud(lab, seed_nics(), container=False, hosts=False).build()
     with UdpEcho(lab, "R", "S", "162.253.43.134", 1) as meter:
-        lab.run("S", "sleep", "0.3")
+        lab.run("S", "sleep", "1")
     assert meter.loss.sent > 100
     assert meter.loss.lost == 0
     with UdpEcho(lab, "R", "S", "162.253.43.134", 1) as meter:
         lab.run("S", "sleep", "0.2")
         lab.ip("S", "route", "del", "default")
-        lab.run("S", "sleep", "0.2")
+        lab.run("S", "sleep", "0.6")
         lab.ip("S", "route", "add", "default", "via", "162.253.43.1")
         lab.run("S", "sleep", "0.2")
     assert 50 < meter.loss.lost < meter.loss.sent

@@ -2,7 +2,8 @@
 
 ``udp_echo.py server ADDRESS PORT`` echoes.  ``udp_echo.py sender ADDRESS PORT MS``
 sends a numbered datagram each MS milliseconds and prints, as JSON, how many
-were sent and came back and the longest time without an answer.
+were sent and came back and the longest time without an answer.  It ends with
+datagrams that do not count: once one of them is back, so is all that is not lost.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import sys
 import time
 
 NUMBER = struct.Struct("!Q")
-GRACE = 1.5  # seconds for stragglers
+PATIENCE = 60.0  # seconds for the first answer and for the last ones
+AGAIN = 0.2  # seconds between the last ones; nothing is overtaken by so much
+FIRST, LAST = 0, (1 << 64) - 1  # their numbers
 
 
 def _socket(address: str) -> socket.socket:
@@ -49,36 +52,38 @@ def sender(address: str, port: int, interval: float) -> None:
     sock.setblocking(False)
     seen, sent, gap = set(), 0, 0.0
     # The first answer resolves neighbours; it is not part of the measurement.
-    deadline = time.monotonic() + 10
-    while True:
-        if time.monotonic() > deadline:
-            break
-        _send(sock, peer, 0)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        _send(sock, peer, FIRST)
         time.sleep(0.05)
-        if _receive(sock, set()):
+        if _receive(sock):
             break
-    time.sleep(0.05)
-    _receive(sock, set())
     print("ready", flush=True)
     with selectors.DefaultSelector() as selector:
         selector.register(sock, selectors.EVENT_READ)
         selector.register(sys.stdin, selectors.EVENT_READ)
         following = last = time.monotonic()
         end = float("inf")
-        while time.monotonic() < end and not (end < float("inf") and len(seen) == sent):
-            now = time.monotonic()
-            if end == float("inf") and now >= following:
-                sent += 1
-                _send(sock, peer, sent)
+        while (now := time.monotonic()) < end and LAST not in seen:
+            if end < float("inf") and len(seen) == sent:
+                break
+            if now >= following:
+                if end == float("inf"):
+                    sent += 1
+                    _send(sock, peer, sent)
+                else:
+                    _send(sock, peer, LAST)
                 following = max(following + interval, now)
-            wait = 0.05 if end < float("inf") else max(0.0, following - time.monotonic())
-            for key, _events in selector.select(wait):
+            for key, _events in selector.select(max(0.0, following - time.monotonic())):
                 if key.fileobj is sys.stdin:
                     selector.unregister(sys.stdin)
-                    end = time.monotonic() + GRACE
-                elif _receive(sock, seen):
+                    following = time.monotonic() + AGAIN
+                    interval, end = AGAIN, following + PATIENCE
+                elif numbers := _receive(sock) - {FIRST}:
                     now = time.monotonic()
                     gap, last = max(gap, now - last), now
+                    seen |= numbers
+    seen.discard(LAST)
     print(json.dumps({"sent": sent, "received": len(seen), "longest_gap_ms": gap * 1000}))
 
 
@@ -89,16 +94,14 @@ def _send(sock: socket.socket, peer: tuple[str, int], number: int) -> None:
         pass  # counted as sent, and lost
 
 
-def _receive(sock: socket.socket, seen: set) -> bool:
-    got = False
+def _receive(sock: socket.socket) -> set:
+    """The numbers of what has come back."""
+    found = set()
     while True:
         try:
-            (number,) = NUMBER.unpack(sock.recv(2048))
+            found.update(NUMBER.unpack(sock.recv(2048)))
         except OSError:
-            return got
-        if number:
-            seen.add(number)
-        got = True
+            return found
 
 
 if __name__ == "__main__":
