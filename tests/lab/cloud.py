@@ -17,13 +17,13 @@ container behind a docker-like bridge in S.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
 from .netns import Lab, LabError
 from .probes import Ping
+from .waiting import wait_until
 
 REMOTE = ("64.31.0.51/24", "2001:db8:ffff::51/64")
 REMOTE_GATEWAYS = ("64.31.0.1/24", "2001:db8:ffff::1/64")
@@ -281,15 +281,15 @@ class Cloud:
             f"table netdev port_security {{\n{body}\n}}",
         )
 
-    def settle(self, seconds: float = 5) -> None:
+    def settle(self) -> None:
         """Wait until every link has its carrier: a queue drops what is sent before."""
-        deadline = time.monotonic() + seconds
-        shorts = [name[len(self.lab.prefix) + 1 :] for name in sorted(self.lab._names)]
-        for short in shorts:
-            while " state DOWN " in self.lab.ip(short, "-o", "link", "show", "up"):
-                if time.monotonic() > deadline:
-                    raise LabError(f"links stay down in {short}")
-                time.sleep(0.02)
+        for name in sorted(self.lab._names):
+            short = name[len(self.lab.prefix) + 1 :]
+
+            def links(short: str = short) -> str:
+                return self.lab.ip(short, "-o", "link", "show", "up")
+
+            wait_until(lambda told=links: " state DOWN " not in told(), story=links)
 
     # -- asking -------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .netns import Lab, LabError
+from .waiting import PATIENCE_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
@@ -69,7 +70,7 @@ class SourceRouting:
         configured = ["--config", str(self.config)] if self.config else []
         return ["--root", str(self.root), *configured, *argv]
 
-    def run(self, *argv: str, timeout: float = 60) -> Result:
+    def run(self, *argv: str, timeout: float = 120) -> Result:
         done = self.lab.run(
             self.netns,
             sys.executable,
@@ -127,7 +128,7 @@ class Driver:
 
     def __exit__(self, *exc: object) -> None:
         self._process.stdin.close()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=PATIENCE_SECONDS)
 
     def __call__(self, *argv: str) -> Result:
         return self._ask({"argv": argv})
@@ -146,7 +147,7 @@ class Driver:
             ["nsenter", "--mount", "--target", pid, *argv],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         if done.returncode:

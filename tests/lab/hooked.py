@@ -27,10 +27,10 @@ _SETTLE = """
 tries=0
 while ls /run/source-routing/pending.* >/dev/null 2>&1; do
     tries=$((tries + 1))
-    if [ "$tries" -gt 600 ]; then echo "still pending" >&2; exit 1; fi
+    if [ "$tries" -gt 2400 ]; then echo "still pending" >&2; exit 1; fi
     sleep 0.05
 done
-if [ -e /run/source-routing/hook.lock ]; then flock -w 60 /run/source-routing/hook.lock true; fi
+if [ -e /run/source-routing/hook.lock ]; then flock -w 120 /run/source-routing/hook.lock true; fi
 """
 
 # How each manager calls its hook for the NIC "$nic" that is up.
@@ -91,7 +91,7 @@ class Hooked:
             + f"echo $(($(date +%s%N) - before))\nrm -f {self.box}/gate\n"
             + _SETTLE
             + "echo $(($(date +%s%N) - before))\n",
-            timeout=120,
+            timeout=600,
         )
         seconds, settled = (int(line) / 1e9 for line in done.stdout.splitlines()[-2:])
         return Burst(

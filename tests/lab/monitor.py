@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 
-from .netns import Lab, LabError
+from .netns import Lab
+from .waiting import PATIENCE_SECONDS, wait_until
 
 # A blackhole route that comes and goes tells that the monitor listens, and
 # later that all that came before has been seen.
@@ -42,8 +42,8 @@ class Monitor:
     def __exit__(self, *exc: object) -> None:
         self._mark(END)
         self._process.terminate()
-        self._process.wait(timeout=10)
-        self._reader.join(timeout=10)
+        self._process.wait(timeout=PATIENCE_SECONDS)
+        self._reader.join(timeout=PATIENCE_SECONDS)
         first = max(i for i, line in enumerate(self._lines) if BEGIN in line)
         last = min(i for i, line in enumerate(self._lines) if END in line)
         self.events = self._lines[first + 1 : last]
@@ -52,13 +52,17 @@ class Monitor:
         for line in self._process.stdout:
             self._lines.append(line.rstrip())
 
+    def heard(self, text: str) -> int:
+        """How many events with this text there have been so far, while it listens."""
+        return sum(text in line for line in list(self._lines))
+
     def _mark(self, address: str) -> None:
-        deadline = time.monotonic() + 10
-        while not any(address in line for line in self._lines):
-            if time.monotonic() > deadline:
-                raise LabError("ip monitor hears nothing")
-            mark = ("blackhole", f"{address}/32", "table", MARK_TABLE)
-            self._lab.ip(self._netns, "route", "add", *mark)
-            self._lab.ip(self._netns, "route", "del", *mark)
-            time.sleep(0.05)
-        time.sleep(0.1)
+        mark = ("blackhole", f"{address}/32", "table", MARK_TABLE)
+
+        def is_heard() -> bool:
+            if not self.heard(address):
+                self._lab.ip(self._netns, "route", "add", *mark)
+                self._lab.ip(self._netns, "route", "del", *mark)
+            return self.heard(address) > 0
+
+        wait_until(is_heard, story=lambda: "ip monitor hears nothing")

@@ -98,7 +98,7 @@ class Lab:
         short: str,
         *argv: str,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = 120,
         stdin: str = "",
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -151,7 +151,7 @@ def reap() -> None:
 def _run(
     argv: list[str],
     check: bool = True,
-    timeout: float = 60,
+    timeout: float = 120,
     stdin: str = "",
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:

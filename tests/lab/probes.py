@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .netns import Lab, LabError
+from .waiting import PATIENCE_SECONDS
 
 AT_ONCE = 24
 ECHO = Path(__file__).with_name("udp_echo.py")
@@ -55,7 +56,7 @@ def _ping(lab: Lab, one: Ping) -> bool:
     argv = ["ping", "-n", "-q", "-c1", "-W1"]
     if one.source:
         argv += ["-I", one.source]
-    done = lab.run(one.netns, *argv, one.destination, check=False, timeout=20)
+    done = lab.run(one.netns, *argv, one.destination, check=False, timeout=PATIENCE_SECONDS)
     return done.returncode == 0
 
 
@@ -75,7 +76,7 @@ def route_get(lab: Lab, netns: str, *argv: str) -> Lookup:
         ["ip", "-n", lab.name(netns), *family, "-j", "-N", "route", "get", *argv],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     if done.returncode:
@@ -176,9 +177,9 @@ class UdpEcho:
     def __exit__(self, *exc: object) -> None:
         self._stream.stdin.close()
         told = self._stream.stdout.read()
-        self._stream.wait(timeout=20)
+        self._stream.wait(timeout=PATIENCE_SECONDS)
         self._echo.stdin.close()
-        self._echo.wait(timeout=20)
+        self._echo.wait(timeout=PATIENCE_SECONDS)
         if not told:
             raise LabError("the UDP sender died")
         self.loss = Loss(**json.loads(told))

@@ -58,10 +58,10 @@ _SETTLE = """
 tries=0
 while ls /run/source-routing/pending.* >/dev/null 2>&1; do
     tries=$((tries + 1))
-    if [ "$tries" -gt 200 ]; then echo "still pending" >&2; break; fi
+    if [ "$tries" -gt 2400 ]; then echo "still pending" >&2; break; fi
     sleep 0.05
 done
-if [ -e /run/source-routing/hook.lock ]; then flock -w 20 /run/source-routing/hook.lock true; fi
+if [ -e /run/source-routing/hook.lock ]; then flock -w 120 /run/source-routing/hook.lock true; fi
 """
 
 
@@ -172,7 +172,7 @@ class Sandbox:
             [*self.enter, "sh", str(script)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         if not (self.box / "ended").exists():
