@@ -57,7 +57,7 @@ def image(downloaded: Path, scratch: Path) -> Iterator[Path]:
 
 
 def _bake(image: Path, *options: str | Path, way: str = "loop") -> Completed:
-    return attempt([BAKE, "--way", way, "--uncompressed", image, *options], timeout=300)
+    return attempt([BAKE, "--way", way, "--uncompressed", image, *options], timeout=900)
 
 
 def _digest(path: Path) -> str:
@@ -230,7 +230,7 @@ def test_one_that_is_stopped_leaves_the_image_as_it_was(image: Path) -> None:
                 break
         time.sleep(0.5)
         running.send_signal(signal.SIGTERM)
-        told = running.communicate(timeout=60)[1]
+        told = running.communicate(timeout=300)[1]
     assert running.returncode == 130 and "is as it was" in told
     assert _digest(image) == before
     assert [path.name for path in image.parent.iterdir()] == [image.name]

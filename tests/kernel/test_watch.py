@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from lab import Lab, SourceRouting
+from lab import PATIENCE_SECONDS, Lab, SourceRouting
 
 pytestmark = pytest.mark.kernel
 
@@ -24,7 +24,7 @@ class Watcher:
         self.process = process
 
     def until(self, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        """The lines up to the one that is `wanted`; the watcher ends after a minute by itself."""
+        """The lines up to the one that is `wanted`; the watcher ends after minutes by itself."""
         heard = []
         assert self.process.stdout is not None
         for text in self.process.stdout:
@@ -42,7 +42,11 @@ def watching(command: SourceRouting, *options: str) -> Iterator[Watcher]:
     process = command.lab.popen(
         command.netns,
         sys.executable,
-        *("-m", "cc_source_routing", *command.argv("watch", "--json", "--seconds", "60", *options)),
+        *(
+            "-m",
+            "cc_source_routing",
+            *command.argv("watch", "--json", "--seconds", "300", *options),
+        ),
         stdout=subprocess.PIPE,
         text=True,
         # A shell has whoever it runs in the background ignore Ctrl-C, and that is inherited.
@@ -159,4 +163,4 @@ def test_ctrl_c_is_how_it_ends_otherwise(served):
     with watching(served) as watcher:
         watcher.verdict()
         watcher.process.send_signal(signal.SIGINT)
-        assert watcher.process.wait(timeout=10) == 0
+        assert watcher.process.wait(timeout=PATIENCE_SECONDS) == 0
