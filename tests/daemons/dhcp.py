@@ -52,12 +52,17 @@ USUAL = {
 OTHER_ROUTERS = {"ens3": "162.253.43.2", "ens4": "10.13.96.2"}
 
 
+# What udhcpd logs of a lease that it grants or renews.
+SHORT = "sending ACK to"
+
+
 class Leasing:
     """DHCP servers in the lab's router: one at a time, or none."""
 
     def __init__(self, machine: Machine, macs: Mapping[str, str]):
         self._machine, self._macs = machine, macs
         self.terms = dict(USUAL)
+        self._short = 0
 
     def tell(self, **changed: Terms | None) -> None:
         """(Re)start dnsmasq with other terms; None: it knows the NIC no more."""
@@ -98,7 +103,12 @@ class Leasing:
             "option subnet 255.255.224.0\nlease_file /run/udhcpd.leases\n"
             "pidfile /run/dhcp.pid\n",
         )
+        self._short = self._machine.log().count(SHORT)
         self._machine.run("sh", "-c", "touch /run/udhcpd.leases; udhcpd -S /run/udhcpd.conf")
+
+    def is_short(self, address: str) -> bool:
+        """Whether a lease of this address has been renewed for that short a time."""
+        return self._machine.log().count(f"{SHORT} {address}") > self._short
 
     def stop(self) -> None:
         """Like a server that died: it says nothing to anybody."""

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import Lab, LabError
+from lab import Lab, LabError, wait_until
 from lab.command import REPOSITORY
 
 GUEST = Path(__file__).with_name("guest.py")
@@ -56,6 +56,7 @@ class Machine:
         self._inside = f"{space}/root"
         self.root = Path(f"/proc/{self.pid}/root{space}/root")
         """The guest's tree as seen from here: for reading and writing files."""
+        self._looks = space / "looks"
 
     def install(self) -> None:
         """Put the checkout into the guest, where its own python finds it."""
@@ -78,7 +79,7 @@ class Machine:
         return place.read_text() if place.exists() else ""
 
     def run(
-        self, *argv: str, check: bool = True, timeout: float = 60, env: Mapping[str, str] = {}
+        self, *argv: str, check: bool = True, timeout: float = 120, env: Mapping[str, str] = {}
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside; with `check` a failure is a `LabError` that tells all."""
         words = [f"{key}={value}" for key, value in {**ENVIRONMENT, **env}.items()]
@@ -108,7 +109,7 @@ class Machine:
         words = [f"{key}={value}" for key, value in ENVIRONMENT.items()]
         process = self.lab.popen(
             self.netns,
-            *(sys.executable, str(ACTIVATION), groups),
+            *(sys.executable, str(ACTIVATION), groups, str(self._looks)),
             *("nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--"),
             *("chroot", self._inside, "env", "-i", *words),
             "/etc/source-routing/link-event",
@@ -117,6 +118,26 @@ class Machine:
         )
         if process.stdout.readline() != "listening\n":
             raise LabError(f"nobody listens to the kernel in {self.netns}")
+
+    def looks_again(self) -> None:
+        """Wait until who listens has begun to look from now on, and has ended.
+
+        What it has had done is done then, too.  It is given an event that changes nothing.
+        """
+
+        def runs() -> list[str]:
+            return self._looks.read_text().splitlines()
+
+        before = runs().count("begun")
+
+        def has_ended() -> bool:
+            told = runs()
+            if told.count("begun") == before:
+                self.lab.ip(self.netns, "link", "set", "dev", "lo", "alias", "look")
+                self.lab.ip(self.netns, "link", "set", "dev", "lo", "alias", "")
+            return told.count("ended") > before
+
+        wait_until(has_ended, story=lambda: f"{runs()}\n{self.log()}")
 
     def log(self) -> str:
         """What was sent to /dev/log."""

@@ -7,7 +7,6 @@ by events alone, and the sibling NIC must not notice.
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -56,7 +55,7 @@ def test_a_renewal_with_the_same_terms_changes_and_loses_nothing(world: World) -
     with world.losing_nothing("ens3", "ens4"), world.nothing_happens():
         for nic, leases in before.items():
             wait_until(lambda nic=nic, leases=leases: world.leasing.granted(nic) > leases + 1)
-        time.sleep(1)
+        world.server.looks_again()
     world.is_well()
 
 
@@ -156,7 +155,7 @@ def test_a_lease_that_expires_takes_its_rules_along_and_the_next_brings_them_bac
 ) -> None:
     with world.losing_nothing("ens3"):
         world.leasing.tell_shortly("ens4", 6)
-        time.sleep(3.5)  # at least one renewal, by which the lease gets that short
+        wait_until(lambda: world.leasing.is_short(USUAL["ens4"].address), story=world.story)
         world.is_well()
         world.leasing.stop()
         world.heals(
