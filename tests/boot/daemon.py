@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from imagebuild.lab import Lab
+from lab import wait_until
 
 # $1 is the root.  Private mounts, so that nothing of it is left anywhere.
 _ENTER = """
@@ -25,15 +25,17 @@ exec chroot "$root" "$@"
 class Daemon:
     """For what its children do in the router, from a root of its own where there is a `tree`."""
 
-    settling = 0.3  # seconds in which it would fail, if it does
-
     def __init__(self, lab: Lab, log: Path, tree: Path | None = None):
         self._lab, self._log, self._tree = lab, log, tree
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, program: Sequence[str], stdin: str = "") -> None:
-        """(Re)start it; what it reads from its standard input ends with `stdin`."""
+    def run(self, program: Sequence[str], ready: str, stdin: str = "") -> None:
+        """(Re)start it, until it has told that it is `ready`.
+
+        What it reads from its standard input ends with `stdin`.
+        """
         self.stop()
+        before = self.told(ready)
         argv = [*self._lab.router.prefix(), "setpriv", "--pdeathsig", "KILL"]
         if self._tree is not None:
             argv += ["unshare", "--mount", "--propagation", "private"]
@@ -45,8 +47,9 @@ class Daemon:
         assert self._process.stdin is not None
         self._process.stdin.write(stdin.encode())
         self._process.stdin.close()
-        time.sleep(self.settling)
-        if self._process.poll() is not None:
+        process = self._process
+        wait_until(lambda: self.told(ready) > before or process.poll() is not None, story=self.log)
+        if process.poll() is not None:
             raise RuntimeError(f"{program[0]} does not run: {self.log()}")
 
     def stop(self) -> None:
@@ -54,6 +57,10 @@ class Daemon:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def told(self, text: str) -> int:
+        """How often it has told that."""
+        return self._log.read_text(errors="replace").count(text) if self._log.exists() else 0
 
     def log(self) -> str:
         """The end of what it has told."""

@@ -13,8 +13,6 @@ from .daemon import Daemon
 class DhcpServer(Daemon):
     """Leases each port its address, for two minutes."""
 
-    settling = 0.5
-
     def __init__(self, lab: Lab, tree: Path, scratch: Path):
         super().__init__(lab, scratch / "dnsmasq.log", tree)
         self.start(lab.ports)
@@ -37,7 +35,7 @@ class DhcpServer(Daemon):
                 f"--dhcp-host={port.mac},{port.address4.ip}",
                 f"--dhcp-option=tag:{port.name},option:router,{port.gateway4}",
             ]
-        self.run((*argv, *more))
+        self.run((*argv, *more), "DHCP, static leases only on")
 
     def start_briefly(self, port: Port, seconds: int) -> None:
         """Run udhcpd instead, which leases for less than two minutes; for one port."""
@@ -49,4 +47,4 @@ class DhcpServer(Daemon):
         )
         script = 'printf %s "$1" >/run/udhcpd.conf; touch /run/udhcpd.leases; '
         script += "exec udhcpd -f /run/udhcpd.conf"
-        self.run(("sh", "-c", script, "udhcpd", conf))
+        self.run(("sh", "-c", script, "udhcpd", conf), "udhcpd: started")

@@ -29,7 +29,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-http.server.ThreadingHTTPServer((sys.argv[1], 80), Handler).serve_forever()
+with http.server.ThreadingHTTPServer((sys.argv[1], 80), Handler) as server:
+    print("serves", flush=True)
+    server.serve_forever()
 """
 
 
@@ -50,4 +52,4 @@ class MetadataService(Daemon):
     def tells(self, drive: ConfigDrive) -> None:
         """(Re)start it with what `drive` would hold."""
         documents = json.dumps({"openstack": "latest\n", **drive.files()})
-        self.run((sys.executable, "-c", _SERVER, ADDRESS), documents)
+        self.run((sys.executable, "-c", _SERVER, ADDRESS), "serves", documents)

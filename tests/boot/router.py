@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from imagebuild.lab import Lab
+from lab import PATIENCE_SECONDS
 
 from ..daemons.routers import Advertisement, router_tree
 from .daemon import Daemon
@@ -43,7 +44,7 @@ class Router(Daemon):
     def says(self, *advertisements: Advertisement) -> None:
         """(Re)start it with other words, without a goodbye of the old ones."""
         conf = "".join(one.conf() for one in advertisements)
-        self.run(("sh", "-c", _RADVD, "radvd", conf))
+        self.run(("sh", "-c", _RADVD, "radvd", conf), "started")
 
     def another_says(self, device: str, address: str, lifetime: int, preference: str) -> None:
         """One advertisement of another router, which has the link-local `address`.
@@ -59,5 +60,5 @@ class Router(Daemon):
         """End it in order: it says goodbye, which is an advertisement with lifetime 0."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=PATIENCE_SECONDS)
             self._process = None
