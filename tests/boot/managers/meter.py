@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from imagebuild.lab import Lab
+from lab import PATIENCE_SECONDS
 
 INTERVAL_SECONDS = 0.02
 HALF = 1 << 15  # of the numbers that an echo request can have
@@ -37,8 +38,8 @@ class Streams:
     assert streams.outages()["10.13.96.161"].lost == 0
     """
 
-    def __init__(self, lab: Lab, addresses: Iterable[str]):
-        self._lab = lab
+    def __init__(self, lab: Lab, addresses: Iterable[str], interval: float = INTERVAL_SECONDS):
+        self._lab, self._interval = lab, interval
         self._followed = set(addresses)
         self._replies: dict[str, list[Reply]] = {}
         self._processes: list[subprocess.Popen[str]] = []
@@ -52,7 +53,7 @@ class Streams:
         for process in self._processes:
             process.kill()
         for reader in self._readers:
-            reader.join(timeout=20)
+            reader.join(timeout=PATIENCE_SECONDS)
         for process in self._processes:
             process.wait()
 
@@ -62,7 +63,7 @@ class Streams:
         for address in self._followed - set(self._replies):
             self._replies[address] = []
             process = subprocess.Popen(
-                [*self._lab.remote.prefix(), "ping", "-n", f"-i{INTERVAL_SECONDS}", address],
+                [*self._lab.remote.prefix(), "ping", "-n", f"-i{self._interval}", address],
                 stdout=subprocess.PIPE,
                 text=True,
                 bufsize=1,
