@@ -48,7 +48,7 @@ class Tree:
     def run(self, *argv: str) -> Completed:
         """Run a command with the root's path behind its arguments."""
         enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _RUN, "run"]
-        return attempt([*enter, str(self.lower), str(self.scratch), *argv], timeout=120)
+        return attempt([*enter, str(self.lower), str(self.scratch), *argv], timeout=1800)
 
     def install(self, *options: str) -> Completed:
         return self.run(str(INSTALLER), *options)

@@ -51,7 +51,7 @@ class Overlay:
             (scratch / name).mkdir(parents=True)
         self.upper.chmod(0o755)  # it is the root's own
 
-    def host(self, script: str, *, timeout: float = 300) -> Completed:
+    def host(self, script: str, *, timeout: float = 1800) -> Completed:
         """Run a shell script of the host's with the mounted root as $ROOT."""
         enter = ["unshare", "--mount", "--pid", "--fork", "--propagation", "private"]
         enter += ["sh", "-c", _MOUNT, "overlay", str(self.lower), str(self.scratch)]
@@ -62,7 +62,7 @@ class Overlay:
         }
         return attempt([*enter, "sh", "-euc", script], timeout=timeout, env=environment)
 
-    def inside(self, script: str, *, timeout: float = 300) -> Completed:
+    def inside(self, script: str, *, timeout: float = 1800) -> Completed:
         """Run a shell script in the root."""
         return self.host(f"exec sh -euc '{_quote(_ENTER)}' '{_quote(script)}'", timeout=timeout)
 

@@ -126,14 +126,14 @@ def test_a_root_without_a_package_manager_is_refused(tmp_path: Path) -> None:
 def test_from_nothing_to_an_image_with_all_beside_it(tmp_path: Path) -> None:
     """The README's command, to the compressed qcow2 that is uploaded."""
     output = tmp_path / "golden.qcow2"
-    done = attempt([BUILD, "--output", output], timeout=1200)
+    done = attempt([BUILD, "--output", output], timeout=3600)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"golden.qcow2{suffix}" for suffix in ("", ".manifest.json", ".sha256", ".spdx.json")
     ]
     assert "openstack image create debian-12-source-routing" in done.stdout
     assert attempt(["qemu-img", "check", output]).returncode == 0
-    assert attempt([VERIFY, output], timeout=600).stdout.endswith(": well\n")
+    assert attempt([VERIFY, output], timeout=1800).stdout.endswith(": well\n")
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def two_builds(scratch: Path) -> Iterator[list[Path]]:
                 argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
         )
-    told = [process.communicate(timeout=1200) for process in running]
+    told = [process.communicate(timeout=3600) for process in running]
     assert [process.returncode for process in running] == [0, 0], told
     yield [next((scratch / f"cache-{number}").glob("baked-*")) for number in (1, 2)]
 

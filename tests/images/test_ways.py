@@ -81,7 +81,7 @@ def test_diskimage_builder_builds_an_image_that_is_well(dib: Path, scratch: Path
     argv = ["unshare", "--mount", "--propagation", "private"]
     argv += ["disk-image-create", "--no-tmpfs", "-t", "tar", "-o", place / "image"]
     argv += ["debian-minimal", "source-routing"]
-    done = attempt(argv, timeout=900, env=environment)
+    done = attempt(argv, timeout=3600, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     root = place / "root"
     root.mkdir()
@@ -196,7 +196,7 @@ def test_virt_customize_bakes_an_image_that_is_well(
     }
     enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _WITH_MODULES, "enter"]
     argv = [*enter, BAKE, "--way", "virt-customize", "--uncompressed", image]
-    done = attempt(argv, timeout=900, env=environment)
+    done = attempt(argv, timeout=3600, env=environment)
     assert done.returncode == 0, done.stderr
     assert attempt([VERIFY, image]).stdout.endswith(": well\n")
     image.unlink()
