@@ -152,9 +152,9 @@ class ContainerGuest:
         if asked.returncode != 0:
             raise BuildError(f"systemctl reboot in the container: {asked.stderr.strip()}")
         try:
-            code = process.wait(timeout=120)
+            code = process.wait(timeout=300)
         except subprocess.TimeoutExpired as error:
-            raise BuildError("the container did not go down within 120 s") from error
+            raise BuildError("the container did not go down within 300 s") from error
         if code != _REBOOT:
             raise BuildError(f"the container ended with {code} instead of rebooting")
         self._power_off()

@@ -205,11 +205,11 @@ class VirtualGuest:
             ask("netdev_add", {**tap, "script": "no", "downscript": "no"})
             ask("device_add", {**card, "mac": port.mac, "addr": hex(slot), "romfile": ""})
 
-    def pull(self, port: Port, timeout: float = 60) -> None:
+    def pull(self, port: Port) -> None:
         """Pull it out again; the guest has to let it go."""
         with _monitor(self._monitor) as ask:
             ask("device_del", {"id": f"card-{port.name}"})
-            until = time.monotonic() + timeout
+            until = time.monotonic() + 60 * self.patience
             while True:
                 try:
                     # Refused as long as the card is there.
