@@ -149,8 +149,9 @@ def _check(arguments: argparse.Namespace) -> int:
     warnings = [*view.warnings, *leftovers(arguments.root, view.plan, view.state)]
     _warn(warnings)
     count = sum(len(nic.addresses) for nic in view.plan.nics)
-    nothing = f" ({view.plan.reason})" if view.plan.reason else ""
-    well = f"All is well: {count} managed addresses answer by their own NIC{nothing}."
+    well = f"All is well: {count} managed addresses answer by their own NIC."
+    if not count:
+        well = f"Nothing is managed here: {view.plan.reason}."
     document = {"ok": not found, "deviations": found, "warnings": warnings}
     _print(arguments, document, "\n".join(found) if found else well)
     return FAILURE if found else OK

@@ -32,7 +32,7 @@ from .model import (
     RoutingPlan,
     Stanza,
 )
-from .observe import STANZA_PATH, observe, routerless
+from .observe import PROBE_SECONDS, STANZA_PATH, observe, routerless
 from .planner import build_plan
 from .previous import PREVIOUS_PATH, previous_to_json
 from .render import networkd
@@ -42,10 +42,13 @@ from .stanza import parse_stanza, stanza_to_json
 from .verify import (
     Reply,
     deviations,
+    gateways_to_ask,
     kernel_rule_deviations,
+    main_by_sibling,
     replies,
     reply,
     reply_deviations,
+    silent_gateways,
     somewhere,
 )
 
@@ -163,8 +166,14 @@ def check(stanza: Stanza, root: Path) -> Tuple[View, List[str]]:
         families = {family for nic in seen.plan.nics for family in nic.gateways}
         found += kernel_rule_deviations(seen.state, sorted(families))
         found += file_deviations(root, seen.files, seen.owned)
-        found += reply_deviations(replies(kernel, seen.plan, seen.state))  # type: ignore[arg-type]
-        return seen, found
+        answers = replies(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
+        found += reply_deviations(answers, seen.plan, seen.state)
+        asked = gateways_to_ask(seen.plan, seen.state)
+        answered = kernel.probe(asked, PROBE_SECONDS, hosts=True)  # type: ignore[attr-defined]
+        beaten, alone = silent_gateways(seen.plan, seen.state, answered)
+        limits = main_by_sibling(answers, seen.plan, seen.state)
+        warnings = (*seen.warnings, *alone, *limits)
+        return replace(seen, warnings=warnings), [*found, *beaten]
 
 
 def explain(
@@ -184,6 +193,10 @@ def explain(
         if destination.version != source.version:
             raise DiscoveryError(f"{source} and {destination} are of different families")
         answer = reply(kernel, seen.plan, seen.state, owner, source, destination)  # type: ignore[arg-type]
+        if answer.lookup is not None and answer.lookup.gateway is not None:
+            hop = answer.lookup.dev, answer.lookup.gateway
+            answers = kernel.probe([hop], PROBE_SECONDS, hosts=True)  # type: ignore[attr-defined]
+            answer = answer._replace(next_hop_answers=answers[hop])
         return seen, answer
 
 

@@ -226,9 +226,14 @@ class Kernel:
         return None
 
     def probe(
-        self, candidates: Iterable[Tuple[str, IPAddress]], wait: float = 1.0
+        self,
+        candidates: Iterable[Tuple[str, IPAddress]],
+        wait: float = 1.0,
+        hosts: bool = False,
     ) -> Dict[Tuple[str, IPAddress], bool]:
         """Which addresses answer ARP or neighbour discovery on their link within `wait` seconds.
+
+        Of IPv6 only routers count, unless `hosts` are as good.
 
         The kernel itself asks (``NTF_USE``, ``ip neigh replace ... use``); no
         socket, no ping, and nothing stays but an ordinary cache entry.
@@ -249,7 +254,7 @@ class Kernel:
             known = {
                 (n.dev, n.ip)
                 for n in self.neighbours()
-                if n.reachable and (n.ip.version == 4 or n.router)
+                if n.reachable and (n.ip.version == 4 or n.router or hosts)
             }
             for candidate in pending:
                 pending[candidate] = candidate in known

@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Sequence, Set
 
 from .diff import AddRule, DeleteRule, ReplaceRoute, describe_route, describe_rule
 from .engine import Outcome, View
+from .hostindex import HostIndex
 from .model import FAMILIES, TABLE_MAIN, JsonDict, PlannedNic, Rule
-from .verify import Reply
+from .verify import Reply, dropped_by_rp_filter, rp_filter
 
 NICS_IN_A_STORY = 4
 
@@ -180,28 +181,28 @@ def explain_facts(reply: Reply, view: View) -> JsonDict:
     state = view.state
     rule = reply.rule
     lookup = reply.lookup
-    rp_filter = max(state.sysctls.get((dev, "rp_filter"), 0) for dev in ("all", reply.owner))
     here = lookup is not None and lookup.type in ("local", "broadcast")
     leaves_right = here or (lookup is not None and lookup.dev == reply.owner)
-    # What goes out by a device that is no port of the cloud meets neither.
+    # What goes out by a device that is no port of the cloud meets no anti-spoofing.
     ported = lookup is None or not view.plan.nics or view.plan.nic(lookup.dev) is not None
-    # Strict reverse path filtering (RFC 3704): a packet is taken only on the
-    # interface by which its reply would leave.  IPv6 has none of its own.
-    strict = rp_filter == 1 and not leaves_right and ported
-    loose = rp_filter == 2 and lookup is None
-    dropped_by_rp_filter = reply.source.version == 4 and (strict or loose)
+    error = HostIndex(state).error_default(reply.source.version)
     return {
         "from": str(reply.source),
         "to": str(reply.destination),
         "owner": reply.owner,
         "dev": lookup.dev if lookup else None,
         "gateway": str(lookup.gateway) if lookup and lookup.gateway else None,
+        "gateway_answers": reply.next_hop_answers,
         "table": lookup.table if lookup else None,
         "route": str(lookup.dst) if lookup else None,
         "rule": describe_rule(rule) if rule else None,
         "foreign": reply.foreign,
-        "rp_filter": {"value": rp_filter, "drops": dropped_by_rp_filter},
+        "rp_filter": {
+            "value": rp_filter(state, reply.owner),
+            "drops": dropped_by_rp_filter(reply, view.plan, state),
+        },
         "anti_spoofing": {"drops": lookup is not None and ported and not leaves_right},
+        "error_default": describe_route(error) if error else None,
         "here": here,
         "right": reply.right,
     }
@@ -223,17 +224,26 @@ def explain_text(facts: JsonDict) -> str:
             f"  route     {'default' if facts['route'].endswith('/0') else facts['route']}{via}",
             f"  leaves by {facts['dev']}",
         ]
-    rp_filter = facts["rp_filter"]
+    filtered = facts["rp_filter"]
     verdicts = []
-    if rp_filter["drops"]:
+    if facts["error_default"]:
         verdicts.append(
-            f"rp_filter={rp_filter['value']} on {facts['owner']} drops what comes in from "
+            f"Table main's best default is an error ({facts['error_default']}), so this family "
+            "is left alone."
+        )
+    if filtered["drops"]:
+        verdicts.append(
+            f"rp_filter={filtered['value']} on {facts['owner']} drops what comes in from "
             f"{facts['to']}: its reply would not leave by {facts['owner']}."
         )
     if facts["anti_spoofing"]["drops"]:
         verdicts.append(
             f"A port with anti-spoofing behind {facts['dev']} drops it: "
             f"{facts['from']} is not an address of {facts['dev']}."
+        )
+    if facts["gateway_answers"] is False:
+        verdicts.append(
+            f"{facts['gateway']} does not answer on {facts['dev']}: it gets no further."
         )
     if facts["right"] and not verdicts and facts["dev"] == facts["owner"]:
         verdicts.append("Nothing on the way out drops it: it leaves by the NIC that owns it.")

@@ -8,7 +8,17 @@ bridge, a routing daemon's network), main's own word is right too.
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 from .diff import (
     AddRule,
@@ -19,7 +29,7 @@ from .diff import (
     SetGroup,
     describe_rule,
 )
-from .hostindex import is_routable, is_specific
+from .hostindex import OVERLAY_KINDS, is_routable, is_specific
 from .model import (
     PROTO_KERNEL,
     TABLE_DEFAULT,
@@ -69,6 +79,8 @@ class Reply(NamedTuple):
     foreign: bool = False
     # Whether a rule of ours has asked a table of somebody else's.
     by_others: bool = False
+    # Whether the next hop answers ARP or neighbour discovery; None: not asked, or there is none.
+    next_hop_answers: Optional[bool] = None
 
     @property
     def right(self) -> bool:
@@ -101,7 +113,8 @@ def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> List[st
     """Whether the rules for local, main and default are the kernel's own.
 
     One that was re-created without ``protocol kernel`` is deleted by networkd
-    at its next reconfigure, and the host then has table local only.
+    at its next reconfigure, and the host then has table local only.  One at another
+    priority is somebody's choice (`KERNEL_RULES`).
     """
     told = []
     for family in families:
@@ -118,9 +131,9 @@ def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> List[st
             if not rules:
                 what = "; the host may not know its own addresses" if table == TABLE_LOCAL else ""
                 told.append(f"IPv{family} rule {priority} (lookup table {table}) is missing{what}")
-            elif all(rule.protocol != PROTO_KERNEL for rule in rules):
+            elif all(r.priority == priority and r.protocol != PROTO_KERNEL for r in rules):
                 told.append(
-                    f"IPv{family} rule {rules[0].priority} is not the kernel's own "
+                    f"IPv{family} rule {priority} is not the kernel's own "
                     f"(proto {rules[0].protocol}); systemd-networkd would delete it"
                 )
     return told
@@ -284,7 +297,32 @@ def longest(routes: Iterable[Route], destination: IPAddress) -> Optional[Route]:
     return best
 
 
-def reply_deviations(answers: Iterable[Reply]) -> List[str]:
+def rp_filter(state: HostState, dev: str) -> int:
+    """How the kernel filters what comes in by an interface: 0 off, 1 strict, 2 loose.
+
+    The larger of its own value and that of "all" (ip-sysctl.rst).
+    """
+    return max(state.sysctls.get((name, "rp_filter"), 0) for name in ("all", dev))
+
+
+def dropped_by_rp_filter(answer: Reply, plan: RoutingPlan, state: HostState) -> bool:
+    """Whether what the destination sends to the source is dropped as it comes in.
+
+    Strict reverse path filtering (RFC 3704): a packet is taken only on the interface by
+    which its reply would leave, loose: where there is any.  IPv6 has none of its own.
+    What goes out by a device that is no port of the cloud comes in by that, too.
+    """
+    if answer.source.version != 4:
+        return False
+    if answer.lookup is None:
+        return rp_filter(state, answer.owner) in (1, 2)
+    if answer.lookup.type in ("local", "broadcast") or answer.lookup.dev == answer.owner:
+        return False
+    ported = not plan.nics or plan.nic(answer.lookup.dev) is not None
+    return ported and rp_filter(state, answer.owner) == 1
+
+
+def reply_deviations(answers: Iterable[Reply], plan: RoutingPlan, state: HostState) -> List[str]:
     """The replies that would leave by a wrong interface, as sentences."""
     told = []
     for answer in answers:
@@ -297,7 +335,89 @@ def reply_deviations(answers: Iterable[Reply]) -> List[str]:
         why = ""
         if answer.foreign and answer.rule is not None:
             why = f", since a rule that is not ours decides: {describe_rule(answer.rule)}"
+        if dropped_by_rp_filter(answer, plan, state):
+            why += f"; rp_filter on {answer.owner} drops what comes in from there"
         told.append(
             f"a packet from {answer.source} to {answer.destination} leaves {way}, not by {due}{why}"
         )
     return told
+
+
+def main_by_sibling(answers: Iterable[Reply], plan: RoutingPlan, state: HostState) -> List[str]:
+    """A sentence where replies are left to main and leave by a sibling NIC; [] where none are.
+
+    To networks behind a host of a sibling's subnet: the own gateway does not know them.
+    """
+    found = [
+        answer
+        for answer in answers
+        if answer.right
+        and answer.lookup is not None
+        and answer.lookup.dev != answer.owner
+        and plan.nic(answer.lookup.dev) is not None
+        and not answer.by_others
+    ]
+    if not found:
+        return []
+    first = found[0]
+    assert first.lookup is not None
+    more = len({(a.source, a.lookup and a.lookup.dst) for a in found}) - 1
+    text = (
+        f"packets from {first.source} to {first.lookup.dst} leave by {first.lookup.dev} as table "
+        f"main says, since the gateway of {first.owner} may not know that network; a port with "
+        "anti-spoofing drops them"
+    )
+    if dropped_by_rp_filter(first, plan, state):
+        text += f", and rp_filter on {first.owner} what comes in from there"
+    return [f"{text} ({more} more such)" if more else text]
+
+
+# -- gateways --------------------------------------------------------------------
+
+
+def gateways_to_ask(plan: RoutingPlan, state: HostState) -> List[Tuple[str, IPAddress]]:
+    """The gateways of the plan and of main's defaults, by interface."""
+    asked = {(nic.name, gateway.ip): None for nic in plan.nics for gateway in nic.gateways.values()}
+    versions = {ip.version for _dev, ip in asked}
+    for route in _main_gateways(state):
+        if route.family in versions and route.gateway is not None:
+            asked[route.dev, route.gateway] = None
+    tunnels = {link.name for link in state.links if link.kind in OVERLAY_KINDS}
+    return [(dev, ip) for dev, ip in asked if dev not in tunnels]
+
+
+def silent_gateways(
+    plan: RoutingPlan, state: HostState, answered: Mapping[Tuple[str, IPAddress], bool]
+) -> Tuple[List[str], List[str]]:
+    """Gateways of the plan that do not answer: where main's does, and where that is silent, too.
+
+    `answered` has each of `gateways_to_ask`.
+    """
+    beaten, alone = [], []
+    for nic in plan.nics:
+        for family, gateway in sorted(nic.gateways.items()):
+            if answered.get((nic.name, gateway.ip), True):
+                continue
+            how = "ARP" if family == 4 else "neighbour discovery"
+            text = f"{nic.name}'s gateway {gateway.ip} ({gateway.reason}) does not answer {how}"
+            alive = [
+                route
+                for route in _main_gateways(state)
+                if route.family == family
+                and route.gateway is not None
+                and answered.get((route.dev, route.gateway), False)
+            ]
+            if not alive:
+                alone.append(text)
+                continue
+            best = min(alive, key=lambda route: (route.dev != nic.name, route.metric))
+            beaten.append(f"{text}, and table main's {best.gateway} by {best.dev} does")
+    return beaten, alone
+
+
+def _main_gateways(state: HostState) -> List[Route]:
+    return [
+        route
+        for route in state.routes
+        if route.table == TABLE_MAIN and route.dst.prefixlen == 0 and route.gateway is not None
+    ]

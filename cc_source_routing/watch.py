@@ -96,7 +96,9 @@ def _verdict(view: engine.View, found: List[str], before: Optional[List[str]]) -
         count = sum(len(nic.addresses) for nic in view.plan.nics)
         again = " again" if before else ""
         what = f"all is well{again}: {count} managed addresses answer by their own NIC"
-        return [Line(moment, "check", what, view.plan.reason)]
+        if not count:
+            what = f"nothing is managed here: {view.plan.reason}"
+        return [Line(moment, "check", what, "")]
     lines = [Line(moment, "check", text) for text in found if text not in (before or ())]
     old = len(found) - len(lines)
     if old:

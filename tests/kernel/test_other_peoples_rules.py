@@ -119,10 +119,21 @@ def test_a_check_names_the_rule_that_decides_before_ours(server, lab: Lab):
     assert "a rule that is not ours decides: from 10.13.96.0/19 lookup 501" in result.out
 
 
-def test_where_somebody_has_moved_local_a_check_says_nothing(server, lab: Lab):
-    _cloud, command = server()
+@pytest.mark.parametrize(
+    "moved",
+    [
+        ["rule add pref 100 lookup local protocol kernel", "rule del pref 0"],
+        ["rule add pref 999 lookup main", "rule del pref 32766"],
+    ],
+    ids=["local, as Cilium does", "main, as Shorewall does"],
+)
+def test_where_somebody_has_moved_local_or_main_a_check_says_nothing(
+    server, lab: Lab, moved: list[str]
+):
+    cloud, command = server()
+    command.configure(cloud.stanza(rule_priority=500))
     command.ok("apply")
-    lab.batch("S", ["rule add pref 100 lookup local protocol kernel", "rule del pref 0"])
+    lab.batch("S", moved)
     command.ok("check")
 
 
