@@ -80,7 +80,7 @@ def test_several_addresses_on_each_nic_all_answer(server, lab: Lab):
 
 def test_four_nics_every_ping(server, lab: Lab):
     cloud, command = server(nics_in_own_subnets(4), rp_filter=1)
-    dead = pings(lab, [Ping("R", ip) for _nic, ip in cloud.addresses(4)], tries=1)
+    dead = pings(lab, [Ping("R", ip) for _nic, ip in cloud.addresses(4)])
     assert len(dead) == 3
     command.ok("apply")
     wanted = cloud.matrix() + cloud.unbound() + cloud.by_device()
@@ -128,7 +128,7 @@ def test_twenty_eight_dual_stack_nics_all_answer(server, lab: Lab, rp_filter: in
     cloud, command = server(
         nics_in_own_subnets(28), rp_filter=rp_filter, hosts=False, container=False
     )
-    lost = pings(lab, [Ping("R", ip) for _nic, ip in cloud.addresses(4)], tries=1)
+    lost = pings(lab, [Ping("R", ip) for _nic, ip in cloud.addresses(4)])
     assert len(lost) == 27
     command.ok("apply")
     wanted = cloud.matrix() + cloud.by_device()
