@@ -69,7 +69,8 @@ def served(golden: Golden, scratch: Path) -> Iterator[Server]:
 
 class TestWithoutTheModule:
     def test_only_the_first_nic_answers(self, without: Server) -> None:
-        assert without.reachable() == without.expected(only_first_nic=True)
+        found = without.comes_to_answer_by_its_first_nic()
+        assert found == without.expected(only_first_nic=True)
 
     def test_the_silent_nic_is_there_and_its_replies_were_lost_on_the_wrong_way(
         self, without: Server
