@@ -32,7 +32,7 @@ from ...results import REPEAT, Measured
 from ...sizes import one_each
 from ..dhcp import DhcpServer
 from ..story import OFF, ON, Server, hot_port
-from .meter import INTERVAL_SECONDS, Streams
+from .meter import Streams
 from .worlds import BY_HAND, COLD, DEFAULT, HARMLESS, WORLDS, World
 
 pytestmark = pytest.mark.boot
@@ -300,7 +300,8 @@ class Cost(NamedTuple):
 def happened(
     served: Place, streams: Streams, happen: Callable[[str], object], nic: str = TOUCHED
 ) -> Cost:
-    time.sleep(3 * INTERVAL_SECONDS)
+    before = time.monotonic()
+    wait_until(lambda: streams.answering_since(before), story=served.silent)
     begun = time.monotonic()
     happen(nic)
     streams.follow(served.addresses())
@@ -334,9 +335,11 @@ def test_a_reload_that_changes_nothing_loses_no_packet(
     served.has_its_addresses()
     served.is_well()
     with Streams(served.server.place, served.addresses()) as streams:
-        time.sleep(0.5)
+        wait_until(lambda: streams.answering_since(0), story=served.silent)
         served.shell(served.world.reload)
-        time.sleep(3)
+        time.sleep(3)  # what a reload does takes a moment
+        moment = time.monotonic()
+        wait_until(lambda: streams.answering_since(moment), story=served.silent)
     outages = streams.outages()
     lost = {address: outage.lost for address, outage in outages.items()}
     silence = max(outage.seconds for outage in outages.values())
@@ -360,7 +363,7 @@ class TestAPortOfARunningServer:
     def test_pulled_out_it_leaves_nothing_and_the_others_lose_nothing(self, served: Place) -> None:
         port = hot_port(1)
         with Streams(served.server.place, served.addresses()) as streams:
-            time.sleep(3 * INTERVAL_SECONDS)
+            wait_until(lambda: streams.answering_since(0), story=served.silent)
             served.server.place.pull(port)
             leaves_nothing(served, port)
         assert {ip: outage.lost for ip, outage in streams.outages().items()} == dict.fromkeys(
@@ -472,9 +475,14 @@ def test_nothing_is_left_when_it_is_removed(served: Place, image: Path) -> None:
         rules = served.shell(f"ip {family} rule")
         assert re.findall(r"^50\d\d:", rules, re.MULTILINE) == []
     assert _files(served) == {path for path in _files(served) if (image / path[1:]).exists()}
-    states = served.shell("systemctl is-active 'source-routing*' || :").split()
-    assert set(states) <= {"inactive", "unknown"}
+    ended = {"inactive", "unknown"}
+    wait_until(lambda: set(_states(served)) <= ended, story=lambda: _states(served))
     _restore(served)
+
+
+def _states(served: Place) -> list[str]:
+    """Of our units."""
+    return served.shell("systemctl is-active 'source-routing*' || :").split()
 
 
 def _files(served: Place) -> set[str]:
