@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from lab import Lab, Monitor, Ping, nics_in_own_subnets, pings
+from lab import Lab, Monitor, Ping, nics_in_own_subnets, pings, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -116,10 +116,13 @@ def test_a_nic_that_is_renamed_is_served_under_its_new_name(server, lab: Lab):
     assert "oif lan0" in _our_rules(lab)
     everywhere = [Ping("R", ip) for family in (4, 6) for _nic, ip in cloud.addresses(family)]
     assert pings(lab, everywhere) == []
-    # The stanza knows no lan0: that its gateway is a router, the first apply's own
-    # question has brought out.
-    command.ok("apply")
-    command.ok("check")
+
+    def is_well() -> bool:
+        command.ok("apply")
+        return command.run("check").code == 0
+
+    # The stanza knows no lan0, and its gateway says in its own time that it is a router.
+    wait_until(is_well, story=lambda: str(command.run("check")))
 
 
 def test_with_one_nic_left_nothing_of_ours_is_left(server, lab: Lab):
