@@ -24,9 +24,12 @@ class Ping(NamedTuple):
     netns: str
     destination: str
     source: str | None = None
+    mark: int = 0
+    """What the sending socket marks its packets with."""
 
     def __str__(self) -> str:
         origin = f"{self.netns} from {self.source}" if self.source else self.netns
+        origin += f" marked {self.mark:#x}" if self.mark else ""
         return f"{origin} -> {self.destination}"
 
 
@@ -56,6 +59,8 @@ def _ping(lab: Lab, one: Ping) -> bool:
     argv = ["ping", "-n", "-q", "-c1", "-W1"]
     if one.source:
         argv += ["-I", one.source]
+    if one.mark:
+        argv += ["-m", str(one.mark)]
     done = lab.run(one.netns, *argv, one.destination, check=False, timeout=PATIENCE_SECONDS)
     return done.returncode == 0
 
