@@ -9,17 +9,22 @@ stage  rule                                                 decides
 ====== ==================================================== =========================
 +0     from ADDR lookup main suppress_prefixlength 1        specific routes that leave
        suppress_ifgroup G                                   by no managed NIC
++5     from ADDR [to NET] lookup X suppress_prefixlength 1  the same of tables that
+       suppress_ifgroup G                                   rules after ours ask
 +10    from ADDR lookup T suppress_prefixlength 1           what main would send by a
                                                             sibling NIC
++15    from ADDR [to NET] lookup X suppress_prefixlength 1  specific routes of those
+                                                            tables through our NICs
 +20    from ADDR lookup main suppress_prefixlength 1        specific routes through
                                                             the own NIC
-+25    from ADDR [to NET] lookup X suppress_prefixlength 1  specific routes of tables
-                                                            that rules after ours ask
 +30    from ADDR lookup T                                   the default
 +35    oif NIC lookup main suppress_prefixlength 1          sockets bound to a device:
                                                             main's specific routes
 +40    oif NIC lookup T                                     and their default
 ====== ==================================================== =========================
+
+Those tables are asked before main, as they are without us: Tailscale's 10.20.0.0/16 wins
+over a 10.0.0.0/8 of main's by a NIC of ours.
 
 A prefix length of 1 or less is a default: VPNs take all traffic with 0/1 and 128/1.  See
 ip-rule(8) for the suppressors, and fib_rules_lookup in net/core/fib_rules.c.
@@ -41,25 +46,29 @@ from .model import (
 )
 
 STAGE_MAIN_ELSEWHERE = 0
+STAGE_OTHERS_ELSEWHERE = 5
 STAGE_OWN_SPECIFIC = 10
+STAGE_OTHERS_SPECIFIC = 15
 STAGE_MAIN_SPECIFIC = 20
-STAGE_OTHERS_SPECIFIC = 25
 STAGE_OWN_DEFAULT = 30
 STAGE_BOUND_SPECIFIC = 35
 STAGE_BOUND_DEFAULT = 40
 STAGES = (
     STAGE_MAIN_ELSEWHERE,
+    STAGE_OTHERS_ELSEWHERE,
     STAGE_OWN_SPECIFIC,
-    STAGE_MAIN_SPECIFIC,
     STAGE_OTHERS_SPECIFIC,
+    STAGE_MAIN_SPECIFIC,
     STAGE_OWN_DEFAULT,
     STAGE_BOUND_SPECIFIC,
     STAGE_BOUND_DEFAULT,
 )
+# Those that follow rules of somebody else, which may come and go at any time.
+STAGES_OF_OTHERS = (STAGE_OTHERS_ELSEWHERE, STAGE_OTHERS_SPECIFIC)
 # The longest prefix that counts as a default.
 DEFAULT_LENGTH = 1
 # More tables of others than this are no longer looked up before our defaults: each costs
-# a rule for each of our addresses.
+# two rules for each of our addresses.
 MOST_OTHERS = 32
 
 
@@ -87,7 +96,7 @@ def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> Tuple[Rule, ..
             specific._replace(table=TABLE_MAIN, suppress_ifgroup=OUR_GROUP),
             specific._replace(priority=priority + STAGE_OWN_SPECIFIC),
             specific._replace(priority=priority + STAGE_MAIN_SPECIFIC, table=TABLE_MAIN),
-            *(_mirrored(source, other, priority) for other in others),
+            *(rule for other in others for rule in _mirrored(source, other, priority)),
             source._replace(priority=priority + STAGE_OWN_DEFAULT),
         ]
     bound = bare._replace(oif=own.name)
@@ -132,6 +141,7 @@ def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
     own = rule.table in tables
     specific = rule.suppress_prefixlength == DEFAULT_LENGTH
     elsewhere = rule.suppress_ifgroup == OUR_GROUP
+    of_others = (rule.suppress_prefixlength or 0) >= DEFAULT_LENGTH
     if rule.oif:
         bound = {STAGE_BOUND_SPECIFIC: main and specific, STAGE_BOUND_DEFAULT: own}
         return bound.get(stage, False)
@@ -140,7 +150,8 @@ def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
             STAGE_MAIN_ELSEWHERE: main and specific and elsewhere,
             STAGE_OWN_SPECIFIC: own and specific,
             STAGE_MAIN_SPECIFIC: main and specific,
-            STAGE_OTHERS_SPECIFIC: (rule.suppress_prefixlength or 0) >= DEFAULT_LENGTH,
+            STAGE_OTHERS_ELSEWHERE: of_others and elsewhere,
+            STAGE_OTHERS_SPECIFIC: of_others,
             STAGE_OWN_DEFAULT: own,
         }
         return from_address.get(stage, False)
@@ -152,12 +163,16 @@ def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
     return rule.src is None and rule.dst is None and from_all.get(stage, False)
 
 
-def _mirrored(source: Rule, other: Rule, priority: int) -> Rule:
-    """What `other` says of destinations, asked before our own default."""
-    return source._replace(
+def _mirrored(source: Rule, other: Rule, priority: int) -> Tuple[Rule, ...]:
+    """What `other` says of destinations, asked before main and our own default."""
+    specific = source._replace(
         priority=priority + STAGE_OTHERS_SPECIFIC,
         table=other.table,
         dst=other.dst,
         suppress_prefixlength=max(DEFAULT_LENGTH, other.suppress_prefixlength or 0),
         suppress_ifgroup=other.suppress_ifgroup,
     )
+    if other.suppress_ifgroup is not None:
+        return (specific,)  # a rule suppresses one group only
+    elsewhere = priority + STAGE_OTHERS_ELSEWHERE
+    return (specific._replace(priority=elsewhere, suppress_ifgroup=OUR_GROUP), specific)

@@ -42,7 +42,7 @@ from .model import (
     RoutingPlan,
     Rule,
 )
-from .rules import STAGE_OTHERS_SPECIFIC
+from .rules import STAGES_OF_OTHERS
 
 if TYPE_CHECKING:
     from .netlink import Kernel, Lookup
@@ -183,9 +183,7 @@ def reply(
     ours = {own.key for own in plan.rules}
     foreign = rule is not None and rule.key not in ours and not _is_the_kernels(rule)
     by_others = (
-        rule is not None
-        and not foreign
-        and rule.priority - plan.rule_priority == STAGE_OTHERS_SPECIFIC
+        rule is not None and not foreign and rule.priority - plan.rule_priority in STAGES_OF_OTHERS
     )
     return Reply(
         source,

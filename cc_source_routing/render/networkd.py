@@ -48,7 +48,7 @@ from ..model import (
     Rule,
 )
 from ..netvalues import interface_name
-from ..rules import STAGE_OTHERS_SPECIFIC
+from ..rules import STAGES_OF_OTHERS
 from . import Evidence
 from .evidence import names, program, systemd_version, text, unit
 from .networkd_events import START, STOP, event_files, is_event_unit, owned_events
@@ -264,7 +264,7 @@ def _is_declared(rule: Rule, plan: RoutingPlan) -> bool:
 
     That may come and go at any time, and each time networkd would have to read its files.
     """
-    return rule.priority - plan.rule_priority != STAGE_OTHERS_SPECIFIC
+    return rule.priority - plan.rule_priority not in STAGES_OF_OTHERS
 
 
 # -- drop-ins --------------------------------------------------------------------

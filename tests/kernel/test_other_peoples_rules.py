@@ -53,6 +53,17 @@ def test_a_table_that_is_asked_after_ours_keeps_its_specific_routes(
     assert "lookup 52" not in lab.ip("S", "rule")
 
 
+def test_it_is_asked_before_what_main_sends_by_a_nic_of_ours(tunnelled, lab: Lab):
+    """A static route that covers its networks, by the own NIC and by the sibling."""
+    _cloud, command = tunnelled
+    lab.batch("S", ["route add 10.0.0.0/8 via 10.13.96.1", "rule add pref 5270 lookup 52"])
+    sources = (OURS, "162.253.43.134")
+    assert pings(lab, [Ping("S", BEHIND, one) for one in sources]) == [], "without us"
+    command.ok("apply")
+    assert pings(lab, [Ping("S", BEHIND, one) for one in sources]) == []
+    command.ok("check")
+
+
 def test_its_default_takes_no_replies(tunnelled, lab: Lab):
     """An exit node, or a full tunnel."""
     cloud, command = tunnelled
