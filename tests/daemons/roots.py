@@ -29,6 +29,10 @@ TREES = {
         ("ifupdown", "dhcpcd-base", "network-manager", "dbus", "dnsmasq-base", "udhcpd"),
     ),
     "ifupdown2": ("bookworm", ("ifupdown2",)),
+    "strongswan": (
+        "bookworm",
+        ("strongswan-charon", "strongswan-swanctl", "libcharon-extra-plugins"),
+    ),
     "ifupdown-ng": ("bookworm", ("ifupdown-ng",)),
 }
 
