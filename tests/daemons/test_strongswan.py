@@ -39,6 +39,7 @@ CONNECTION = """
 connections {{
   net {{
     remote_addrs = {remote}
+    {more}
     encap = yes
     local {{
       auth = psk
@@ -101,18 +102,7 @@ def tree() -> Path:
     return root_tree("strongswan")
 
 
-@pytest.mark.parametrize("way", ["without us", "set up before us", "set up after us"])
-@pytest.mark.parametrize("family", ADDRESSES)
-def test_it_reaches_its_peer_and_what_is_behind_it(
-    lab: Lab, boot, tree: Path, tmp_path: Path, family: str, way: str
-):
-    first, second, peer, behind = ADDRESSES[family]
-    nets, everything = BEHIND[family]
-    cloud = Cloud(
-        lab, seed_nics(), container=False, main_routes=("10.0.0.0/8 via 10.13.96.1",)
-    ).build()
-    lab.batch("R", [f"address add {behind} dev lo"])
-    root = tmp_path / "root"
+def configured(lab: Lab, cloud: Cloud, root: Path) -> SourceRouting:
     shutil.copytree("/etc/iproute2", root / "etc/iproute2")
     command = SourceRouting(lab, "S", root)
     stanza = cloud.stanza()
@@ -120,16 +110,41 @@ def test_it_reaches_its_peer_and_what_is_behind_it(
     stanza["source_routing"]["interfaces"]["ens3"]["table"] = 505
     stanza["source_routing"]["interfaces"]["ens4"]["table"] = 501
     command.configure(stanza)
+    return command
+
+
+def between(boot, tree: Path, family: str, more: str = "") -> Charon:
+    """The server's, and that of its peer R."""
+    nets, everything = BEHIND[family]
+    peer = CONNECTION.format(
+        remote="%any", me="peer", other="server", near=nets, far=everything, more=""
+    )
+    own = CONNECTION.format(
+        remote=ADDRESSES[family][2],
+        me="server",
+        other="peer",
+        near=everything,
+        far=nets,
+        more=more,
+    )
+    Charon(boot("R", tree), peer)
+    return Charon(boot("S", tree), own)
+
+
+@pytest.mark.parametrize("way", ["without us", "set up before us", "set up after us"])
+@pytest.mark.parametrize("family", ADDRESSES)
+def test_it_reaches_its_peer_and_what_is_behind_it(
+    lab: Lab, boot, tree: Path, tmp_path: Path, family: str, way: str
+):
+    first, second, _peer, behind = ADDRESSES[family]
+    cloud = Cloud(
+        lab, seed_nics(), container=False, main_routes=("10.0.0.0/8 via 10.13.96.1",)
+    ).build()
+    lab.batch("R", [f"address add {behind} dev lo"])
+    command = configured(lab, cloud, tmp_path / "root")
     if way == "set up after us":
         command.ok("apply")
-    Charon(
-        boot("R", tree),
-        CONNECTION.format(remote="%any", me="peer", other="server", near=nets, far=everything),
-    )
-    charon = Charon(
-        boot("S", tree),
-        CONNECTION.format(remote=peer, me="server", other="peer", near=everything, far=nets),
-    )
+    charon = between(boot, tree, family)
     charon.initiate()
     assert charon.address() == first
     through = [Ping("S", behind, source) for source in (None, first, second)]
@@ -147,3 +162,28 @@ def test_it_reaches_its_peer_and_what_is_behind_it(
     assert charon.address() == first
     assert pings(lab, [*through, *across]) == []
     command.ok("check")
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["chosen", "told"])
+def test_where_mains_default_is_worse_than_ours_its_address_has_to_be_told(
+    lab: Lab, boot, tree: Path, tmp_path: Path, told: bool
+):
+    """A metric above 4000, of main's only default: without us charon has nothing else."""
+    first, second, _peer, behind = ADDRESSES["ipv4"]
+    cloud = Cloud(lab, seed_nics(), container=False, primary_default=False).build()
+    lab.batch(
+        "S",
+        [
+            "route add default via 162.253.43.1 dev ens3 metric 5000",
+            "-6 route add default via 2001:db8:43::1 dev ens3 metric 5000",
+        ],
+    )
+    lab.batch("R", [f"address add {behind} dev lo"])
+    charon = between(boot, tree, "ipv4", f"local_addrs = {first}" if told else "")
+    charon.initiate()
+    assert charon.address() == first
+    configured(lab, cloud, tmp_path / "root").ok("apply")
+    charon.terminate()
+    charon.initiate()
+    assert charon.address() == (first if told else second)
+    assert pings(lab, [Ping("S", behind)]) == []
