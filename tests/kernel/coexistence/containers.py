@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lab import Ping
 
 from .software import (
@@ -67,6 +69,11 @@ table ip felix {
 }""",
     works=(*SERVED, *BETWEEN_PODS),
     lost=(Ping("S", POD_THERE, ENS3),),
+)
+CALICO_WITH_MARKS = replace(
+    CALICO,
+    name="calico-bgp-with-published-ports",
+    stanza={"published_ports": True, "published_ports_mark": 0xFF},
 )
 CILIUM = Software(
     "cilium-native-routing",
@@ -244,6 +251,7 @@ DOCKER_WITH_MARKS = Software(
 
 CONTAINERS = (
     CALICO,
+    CALICO_WITH_MARKS,
     CILIUM,
     FLANNEL,
     KUBE_ROUTER,

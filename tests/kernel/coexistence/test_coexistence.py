@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
-from lab import Lab
+from collections.abc import Collection
+from dataclasses import replace
 
-from .containers import CONTAINERS
-from .policies import POLICIES
-from .proxies import PROXIES
-from .software import ALONE, WAYS, WE_FIRST, Software, lost
-from .vpns import VPNS
+import pytest
+from lab import Driver, Lab, Ping
+
+from .catalogue import ALL
+from .policies import SHOREWALL
+from .proxies import KEEPALIVED, MOVING
+from .software import ALONE, ENS4, WAYS, WE_FIRST, Probe, Software, lost
+from .vpns import INTO_THE_TUNNEL, NETBIRD, NETBIRD_EXIT_NODE, WG_QUICK_FULL
 
 pytestmark = pytest.mark.kernel
 
-ALL = (*VPNS, *CONTAINERS, *PROXIES, *POLICIES)
+# A static route by the second NIC that covers what many of them route otherwise.
+COARSE = ("10.0.0.0/8 via 10.13.96.1",)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -24,22 +28,101 @@ def test_what_it_reached_without_us_it_reaches_with_us(
     cloud, command = server(
         container=software.container,
         stanza=dict(software.stanza),
-        main_routes=("10.0.0.0/8 via 10.13.96.1",),
+        main_routes=COARSE,
     )
-    if way == WE_FIRST:
-        command.ok("apply")
-    software.set_up(lab, cloud)
-    cloud.settle()
+    with Driver(lab, "S") as run:
+
+        def apply() -> None:
+            result = run(*command.argv("apply"))
+            assert result.code == 0, result
+
+        if way == WE_FIRST:
+            apply()
+        software.set_up(lab, cloud)
+        cloud.settle()
+        if way == WE_FIRST:
+            # Nobody has told us yet, and what worked without us works, but for what waits for it.
+            at_once = [one for one in software.works if one not in software.next_run]
+            assert surprises(lab, at_once, set(software.next_run)) == set()
+        if way != ALONE:
+            # What a service that listens to the kernel runs on an event.
+            apply()
     dead = software.dead(way)
-    if way == WE_FIRST:
-        # Nobody has told us yet, and what worked without us works.
-        at_once = [one for one in software.works if one not in software.next_run]
-        assert lost(lab, at_once) == set()
-    if way != ALONE:
-        # What a service that listens to the kernel runs on an event.
-        command.ok("apply")
-    gone = lost(lab, [*software.living(way), *dead], tries=1)
-    assert dead <= gone
+    assert surprises(lab, software.living(way), dead) == set()
+
+
+def surprises(lab: Lab, living: Collection[Probe], dead: set[Probe]) -> set[Probe]:
+    """What is lost of the living, and what arrives of the dead."""
+    gone = lost(lab, [*living, *dead], tries=1)
     # A busy machine loses a packet now and then; nobody waits twice for what is lost anyway.
     late = gone - dead
-    assert not late or lost(lab, late) == set()
+    return (dead - gone) | (lost(lab, late) if late else set())
+
+
+def test_an_address_that_moves_takes_its_rules_along(server, lab: Lab):
+    cloud, command = server(container=False)
+    KEEPALIVED.set_up(lab, cloud)
+    command.ok("apply")
+    assert f"from {MOVING} " in lab.ip("S", "rule")
+    lab.batch("S", [f"address del {MOVING}/32 dev ens4"])
+    command.ok("apply")
+    assert f"from {MOVING} " not in lab.ip("S", "rule")
+    assert lost(lab, KEEPALIVED.works[:-1]) == set()
+
+
+def test_a_full_tunnel_whose_rules_come_before_ours_is_named(server, lab: Lab):
+    """As without us, whatever comes in is answered into the tunnel."""
+    cloud, command = server(container=False)
+    command.ok("apply")
+    WG_QUICK_FULL.set_up(lab, cloud)
+    command.ok("apply")
+    result = command.run("check")
+    assert result.code == 1
+    assert f"a packet from {ENS4} to " in result.out
+    assert "leaves by wg0, not by ens4, since a rule that is not ours decides" in result.out
+
+
+def test_a_full_tunnel_that_is_given_priorities_after_ours_takes_no_replies(server, lab: Lab):
+    """PostUp may give them: `Table = off`, and the two rules with numbers from 5041 on."""
+    cloud, command = server(container=False)
+    command.ok("apply")
+    numbered = replace(
+        WG_QUICK_FULL,
+        sets=(
+            "rule add pref 10000 table main suppress_prefixlength 0",
+            "rule add pref 10001 not fwmark 51820 table 51820",
+            "route add 0.0.0.0/0 dev wg0 table 51820",
+        ),
+    )
+    numbered.set_up(lab, cloud)
+    command.ok("apply")
+    assert lost(lab, [*numbered.works, *numbered.mended]) == set()
+    command.ok("check")
+
+
+@pytest.mark.parametrize(
+    ("software", "priority"), [(NETBIRD_EXIT_NODE, 50), (SHOREWALL, 900)], ids=str
+)
+def test_a_rule_priority_before_theirs_serves_all_addresses(
+    server, lab: Lab, software: Software, priority: int
+):
+    cloud, command = server(
+        container=software.container, stanza={"rule_priority": priority}, main_routes=COARSE
+    )
+    software.set_up(lab, cloud)
+    command.ok("apply")
+    mended = [one for one in (*software.mended, *software.lost) if one != INTO_THE_TUNNEL]
+    assert lost(lab, [*software.works, *mended]) == set()
+    # That main's rule is no more the kernel's own, which networkd would mind, is told as ever.
+    assert "leaves by" not in command.run("check").out
+
+
+def test_before_netbirds_rules_our_addresses_do_not_reach_its_networks(server, lab: Lab):
+    """Its table is for packets without a mark: a rule that selects by more is never copied."""
+    cloud, command = server(container=False, stanza={"rule_priority": 50}, main_routes=COARSE)
+    NETBIRD.set_up(lab, cloud)
+    assert lost(lab, NETBIRD.works) == set()
+    command.ok("apply")
+    behind = Ping("S", "192.168.77.7", ENS4)
+    living = [one for one in NETBIRD.works if one != behind]
+    assert surprises(lab, living, {behind}) == set()

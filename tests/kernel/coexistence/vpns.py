@@ -134,7 +134,7 @@ OPENVPN = Software(
 
 _NETBIRD_SOURCE = (
     "netbirdio/netbird, client/internal/routemanager/systemops/systemops_linux.go "
-    "(getSetupRules, NetbirdVPNTableID) and util/net (ControlPlaneMark 0x1bd00)"
+    "(getSetupRules, NetbirdVPNTableID) and client/net/net.go (ControlPlaneMark 0x1bd00)"
 )
 _NETBIRD_RULES = (
     "rule add pref 105 lookup main suppress_prefixlength 0",
