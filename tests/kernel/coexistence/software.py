@@ -125,6 +125,13 @@ class Software:
     next_run: tuple[Probe, ...] = ()
     """What of `works` waits for our next run (an event, or `apply`) when we were first."""
 
+    def __post_init__(self) -> None:
+        # What worked without us has no exceptions.
+        assert all(set(dead) <= set(self.mended) for dead in self.not_mended.values())
+        assert set(self.next_run) <= set(self.works)
+        groups = (self.works, self.mended, self.lost, self.with_us)
+        assert len(set().union(*groups)) == sum(map(len, groups)), self.name
+
     def __str__(self) -> str:
         return self.name
 
