@@ -59,6 +59,26 @@ def surprises(lab: Lab, living: Collection[Probe], dead: set[Probe]) -> set[Prob
     return (dead - gone) | (lost(lab, late) if late else set())
 
 
+@pytest.mark.thorough("what runs beside us, with each rp_filter")
+@pytest.mark.parametrize("rp_filter", [1, 2])
+@pytest.mark.parametrize("software", ALL, ids=str)
+def test_whatever_the_rp_filter_nothing_is_lost_with_us_that_arrived_without(
+    server, lab: Lab, software: Software, rp_filter: int
+):
+    cloud, command = server(
+        rp_filter=rp_filter,
+        container=software.container,
+        stanza=dict(software.stanza),
+        main_routes=COARSE,
+    )
+    software.set_up(lab, cloud)
+    cloud.settle()
+    asked = [*software.works, *software.mended, *software.lost]
+    before = lost(lab, asked)
+    command.ok("apply")
+    assert lost(lab, asked) - before == set()
+
+
 def test_an_address_that_moves_takes_its_rules_along(server, lab: Lab):
     cloud, command = server(container=False)
     KEEPALIVED.set_up(lab, cloud)
