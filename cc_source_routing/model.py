@@ -344,7 +344,8 @@ class RoutingPlan:
     rp_filter: Optional[int] = None  # value for managed NICs; None: keep
     published_ports: bool = False
     mark_mask: int = MARK_MASK
-    rule_priority: int = 5000
+    rule_priority: int = 5000  # of our first rule
+    asked_priority: int = 5000  # the stanza's: another one where a full tunnel has come before it
     reason: str = ""
     warnings: Tuple[str, ...] = ()
     unserved: Mapping[str, str] = field(default_factory=dict)  # NIC -> why it is not managed

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
+from .diff import describe_rule
 from .errors import Fault, StanzaError
 from .gateway import (
     Question,
@@ -45,6 +46,7 @@ from .model import (
     Stanza,
 )
 from .prefixes import Spans, collapse, span
+from .priorities import Placement, place
 from .rules import MOST_OTHERS, Own, asked_after_ours, own_rules
 from .selection import Selection, natural_order, select_links
 from .tables import allocate_tables
@@ -95,11 +97,13 @@ def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
     faults += table_faults
     claims, warnings = _claim_addresses(index, served, stanza)
     sides: Dict[str, Dict[int, Side]] = {link.name: {} for link, _entry in served}
+    placement = place(stanza.rule_priority, sorted(stanza.families), state, set(ids))
+    warnings += _placement_warnings(stanza, placement)
     for family in sorted(stanza.families):
-        if not _local_comes_first(family, stanza, state):
+        if not _local_comes_first(family, placement.priority, state):
             warnings.append(
                 f"IPv{family} is not served: table local is not looked up before "
-                f"rule_priority {stanza.rule_priority}, so our rules would cut the host off"
+                f"rule_priority {placement.priority}, so our rules would cut the host off"
             )
             continue
         error = index.error_default(family)
@@ -123,7 +127,7 @@ def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
                 sides[side.name][family] = side
     if faults:
         raise StanzaError(faults)
-    return _assemble(stanza, index, selection, served, sides, gateways, warnings)
+    return _assemble(stanza, placement, index, selection, served, sides, gateways, warnings)
 
 
 def _goes_on_alone(candidates: Sequence[Side], selection: Selection, state: HostState) -> bool:
@@ -145,7 +149,7 @@ def _goes_on_alone(candidates: Sequence[Side], selection: Selection, state: Host
     return is_served and any(other != name for other in others)
 
 
-def _local_comes_first(family: int, stanza: Stanza, state: HostState) -> bool:
+def _local_comes_first(family: int, priority: int, state: HostState) -> bool:
     """Whether packets to the host itself are found before our rules.
 
     The kernel's rule for table local stands at 0; who uses VRFs moves it behind
@@ -154,10 +158,20 @@ def _local_comes_first(family: int, stanza: Stanza, state: HostState) -> bool:
     rules = [rule for rule in state.rules if rule.family == family]
     return not rules or any(
         rule.table == TABLE_LOCAL
-        and rule.priority < stanza.rule_priority
+        and rule.priority < priority
         and not (rule.src or rule.oif or rule.fwmark or rule.other)
         for rule in rules
     )
+
+
+def _placement_warnings(stanza: Stanza, placement: Placement) -> List[str]:
+    if not placement.tunnels:
+        return []
+    first = min(placement.tunnels, key=lambda rule: rule.priority)
+    return [
+        f"a full tunnel's rules have come before rule_priority {stanza.rule_priority} "
+        f"({describe_rule(first)}); ours begin at {placement.priority} as long as they do"
+    ]
 
 
 # -- what each NIC brings ------------------------------------------------------
@@ -363,13 +377,13 @@ def _route(
 
 
 def _tables_of_others(
-    stanza: Stanza, state: HostState, tables: Set[int]
+    stanza: Stanza, priority: int, state: HostState, tables: Set[int]
 ) -> Tuple[Dict[int, Tuple[Rule, ...]], List[str]]:
     """Rules of others whose tables are asked before our defaults, by family; and warnings."""
     found = {}
     warnings = []
     for family in sorted(stanza.families):
-        others = asked_after_ours(state.rules, family, stanza.rule_priority, tables)
+        others = asked_after_ours(state.rules, family, priority, tables)
         if len(others) > MOST_OTHERS:
             warnings.append(
                 f"{len(others)} IPv{family} rules of others look up tables of their own; replies "
@@ -391,6 +405,7 @@ def _is_isolated(link: Link, index: HostIndex) -> bool:
 
 def _assemble(
     stanza: Stanza,
+    placement: Placement,
     index: HostIndex,
     selection: Selection,
     served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
@@ -403,7 +418,7 @@ def _assemble(
     tables = {side.table for own in sides.values() for side in own.values()}
     if stanza.published_ports:
         marks = allocate_marks(sorted(tables), stanza.table_base, stanza.published_ports_mark)
-    others, other_warnings = _tables_of_others(stanza, index.state, tables)
+    others, other_warnings = _tables_of_others(stanza, placement.priority, index.state, tables)
     for link, _entry in served:
         own = sides[link.name]
         if not own:
@@ -417,7 +432,7 @@ def _assemble(
             own_side = Own(
                 family, side.name, side.table, side.addresses, mark, stanza.published_ports_mark
             )
-            rules += own_rules(own_side, stanza.rule_priority, others[family])
+            rules += own_rules(own_side, placement.priority, others[family])
         nics.append(
             PlannedNic(
                 name=link.name,
@@ -449,7 +464,8 @@ def _assemble(
         rp_filter=RP_FILTER_VALUES[stanza.rp_filter],
         published_ports=stanza.published_ports,
         mark_mask=stanza.published_ports_mark,
-        rule_priority=stanza.rule_priority,
+        rule_priority=placement.priority,
+        asked_priority=stanza.rule_priority,
         warnings=(*index.state.warnings, *selection.warnings, *warnings, *other_warnings, *lonely),
         unserved=unserved,
         # One that is down keeps its number for when it returns; one that has been

@@ -250,7 +250,9 @@ def as_declared(plan: RoutingPlan) -> RoutingPlan:
                 for route in nic.routes
             ),
             rules=tuple(
-                rule._replace(protocol=PROTO_STATIC) if _is_declared(rule, plan) else rule
+                rule._replace(protocol=PROTO_STATIC)
+                if _is_declared(rule, plan) and plan.rule_priority == plan.asked_priority
+                else rule
                 for rule in nic.rules
             ),
         )
@@ -263,6 +265,8 @@ def _is_declared(rule: Rule, plan: RoutingPlan) -> bool:
     """Whether a rule stands in a drop-in: not one that follows somebody else's.
 
     That may come and go at any time, and each time networkd would have to read its files.
+    For the same reason those in drop-ins stand where the stanza has them, also while ours
+    in the kernel have moved before a tunnel's.
     """
     return rule.priority - plan.rule_priority not in STAGES_OF_OTHERS
 
@@ -315,7 +319,13 @@ def _drop_in(
     sections = []
     if not shared and facts.has(SINCE_GROUP):
         sections.append(("Link", (("Group", str(plan.group)),)))
-    rules = [rule for nic in (*nics, *strangers) for rule in nic.rules if _is_declared(rule, plan)]
+    moved = plan.asked_priority - plan.rule_priority
+    rules = [
+        rule._replace(priority=rule.priority + moved)
+        for nic in (*nics, *strangers)
+        for rule in nic.rules
+        if _is_declared(rule, plan)
+    ]
     sections += [
         ("RoutingPolicyRule", _rule(rule)) for rule in rules if _is_expressible(rule, facts)
     ]

@@ -22,6 +22,7 @@ PURE = {
     "model",
     "planner",
     "prefixes",
+    "priorities",
     "report",
     "rules",
     "selection",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cc_source_routing.files import write_files
-from cc_source_routing.model import PROTO_STATIC, PlannedNic, RoutingPlan
+from cc_source_routing.model import OUR_PROTOCOL, PROTO_STATIC, PlannedNic, RoutingPlan
 from cc_source_routing.planner import build_plan
 from cc_source_routing.render import networkd
 from cc_source_routing.render.networkd_events import START, STOP
@@ -111,6 +111,25 @@ def test_the_kernel_gets_rules_of_networkds_protocol_or_they_would_be_foreign_to
     assert [rule.key for rule in plan.rules] == [
         rule.key for rule in plan_of("networkd-dual-stack").rules
     ]
+
+
+def test_what_has_moved_before_a_tunnel_moves_in_the_kernel_alone():
+    """Each change of a file has networkd configure links anew, and delete others' rules."""
+    plan = plan_of("networkd-dual-stack")
+    moved = replace(
+        plan,
+        rule_priority=plan.rule_priority - 100,
+        nics=tuple(
+            replace(
+                nic,
+                rules=tuple(r._replace(priority=r.priority - 100) for r in nic.rules),
+            )
+            for nic in plan.nics
+        ),
+    )
+    facts = facts_of("networkd-dual-stack", plan)
+    assert networkd.drop_ins(moved, facts) == networkd.drop_ins(plan, facts)
+    assert {rule.protocol for rule in networkd.as_declared(moved).rules} == {OUR_PROTOCOL}
 
 
 def test_a_nics_file_has_its_own_rules_and_no_others():

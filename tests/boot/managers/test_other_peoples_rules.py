@@ -43,6 +43,25 @@ def theirs(served: Place) -> list[str]:
     return [line for line in told if line.startswith(("5100:", "5200:", "5300:"))]
 
 
+def test_a_full_tunnel_that_comes_later_takes_no_replies(served: Place) -> None:
+    """As wg-quick sets one up: rules without a priority, which the kernel puts before ours."""
+
+    def begins_at() -> int:
+        rules = [line for line in served.shell("ip rule").splitlines() if "from 10." in line]
+        return min(int(line.split(":")[0]) for line in rules)
+
+    served.shell("ip link add wg0 type bridge && ip link set wg0 up")
+    served.shell("ip route add default dev wg0 table 51820")
+    served.shell("ip rule add not fwmark 0xca6c lookup 51820")
+    served.shell("ip rule add lookup main suppress_prefixlength 0")
+    wait_until(lambda: begins_at() == 4900, story=served.story)
+    served.becomes_well()
+    served.shell("ip rule del not fwmark 0xca6c lookup 51820")
+    served.shell("ip rule del lookup main suppress_prefixlength 0 && ip link del wg0")
+    wait_until(lambda: begins_at() == 5000, story=served.story)
+    served.becomes_well()
+
+
 def test_they_stay_whatever_we_do_and_replies_follow_their_tables(served: Place) -> None:
     for rule in RULES:
         served.shell(f"ip rule add {rule}")

@@ -90,16 +90,46 @@ def test_an_address_that_moves_takes_its_rules_along(server, lab: Lab):
     assert lost(lab, KEEPALIVED.works[:-1]) == set()
 
 
-def test_a_full_tunnel_whose_rules_come_before_ours_is_named(server, lab: Lab):
-    """As without us, whatever comes in is answered into the tunnel."""
+def test_a_full_tunnel_that_comes_after_us_is_preceded_as_long_as_it_is_there(server, lab: Lab):
+    """The kernel puts its rules before ours: replies would go into it, as without us."""
     cloud, command = server(container=False)
     command.ok("apply")
     WG_QUICK_FULL.set_up(lab, cloud)
+    told = command.run("check")
+    assert told.code == 1
+    assert "leaves by wg0, not by ens4, since a rule that is not ours decides" in told.out
+    applied = command.run("apply")
+    assert "a full tunnel's rules have come before rule_priority 5000" in applied.err
+    assert f"4930:\tfrom {ENS4} lookup" in lab.ip("S", "rule")
+    command.ok("check")
+    assert command.ok("apply").startswith("Nothing to change")
+    # Started again, it comes before us again.
+    lab.batch("S", _without(WG_QUICK_FULL))
+    lab.batch("S", WG_QUICK_FULL.sets[:2])
     command.ok("apply")
-    result = command.run("check")
-    assert result.code == 1
-    assert f"a packet from {ENS4} to " in result.out
-    assert "leaves by wg0, not by ens4, since a rule that is not ours decides" in result.out
+    assert f"4830:\tfrom {ENS4} lookup" in lab.ip("S", "rule")
+    assert lost(lab, [*WG_QUICK_FULL.works, *WG_QUICK_FULL.mended]) == set()
+    lab.batch("S", _without(WG_QUICK_FULL))
+    assert command.run("apply").err.count("full tunnel") == 0
+    assert f"5030:\tfrom {ENS4} lookup" in lab.ip("S", "rule")
+    command.ok("check")
+
+
+def _without(software: Software) -> list[str]:
+    return [line.replace("add", "del", 1) for line in software.sets if line.startswith("rule")]
+
+
+def test_it_is_not_preceded_where_somebody_elses_rule_would_be_too(server, lab: Lab):
+    """That may stand before ours on purpose."""
+    cloud, command = server(container=False)
+    command.ok("apply")
+    lab.batch("S", ["rule add pref 4950 fwmark 7 lookup 100"])
+    WG_QUICK_FULL.set_up(lab, cloud)
+    lab.batch("S", _without(WG_QUICK_FULL))
+    lab.batch("S", ["rule add pref 4999 not fwmark 51820 table 51820"])
+    command.ok("apply")
+    assert f"5030:\tfrom {ENS4} lookup" in lab.ip("S", "rule")
+    assert "a rule that is not ours decides" in command.run("check").out
 
 
 def test_a_full_tunnel_that_is_given_priorities_after_ours_takes_no_replies(server, lab: Lab):

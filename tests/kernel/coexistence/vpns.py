@@ -15,7 +15,6 @@ from .software import (
     H2,
     MENDED,
     SERVED,
-    WE_FIRST,
     WORLD,
     R,
     Software,
@@ -107,7 +106,6 @@ WG_QUICK_FULL = Software(
     works=(Ping("S", WORLD), Ping("S", H2), Ping("S", R, mark=51820)),
     mended=ALL_TAKEN,
     lost=(INTO_THE_TUNNEL,),
-    not_mended={WE_FIRST: WHAT_IT_ROUTES},
 )
 WG_QUICK_SPLIT = Software(
     "wg-quick-split-tunnel",
