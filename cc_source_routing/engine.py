@@ -195,8 +195,10 @@ def explain(
         answer = reply(kernel, seen.plan, seen.state, owner, source, destination)  # type: ignore[arg-type]
         if answer.lookup is not None and answer.lookup.gateway is not None:
             hop = answer.lookup.dev, answer.lookup.gateway
-            answers = kernel.probe([hop], PROBE_SECONDS, hosts=True)  # type: ignore[attr-defined]
-            answer = answer._replace(next_hop_answers=answers[hop])
+            silent = any((n.dev, n.ip) == hop and n.failed for n in seen.state.neighbours)
+            asked = [] if silent else [hop]
+            answers = kernel.probe(asked, PROBE_SECONDS, hosts=True)  # type: ignore[attr-defined]
+            answer = answer._replace(next_hop_answers=answers.get(hop, False))
         return seen, answer
 
 

@@ -17,6 +17,7 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
+    Set,
     Tuple,
 )
 
@@ -374,14 +375,19 @@ def main_by_sibling(answers: Iterable[Reply], plan: RoutingPlan, state: HostStat
 
 
 def gateways_to_ask(plan: RoutingPlan, state: HostState) -> List[Tuple[str, IPAddress]]:
-    """The gateways of the plan and of main's defaults, by interface."""
+    """The gateways of the plan and of main's defaults, by interface.
+
+    Not routers that the kernel has found silent: asked, they would count as not yet
+    tried, for the kernel's choice among routers and for ours.
+    """
     asked = {(nic.name, gateway.ip): None for nic in plan.nics for gateway in nic.gateways.values()}
     versions = {ip.version for _dev, ip in asked}
     for route in _main_gateways(state):
         if route.family in versions and route.gateway is not None:
             asked[route.dev, route.gateway] = None
     tunnels = {link.name for link in state.links if link.kind in OVERLAY_KINDS}
-    return [(dev, ip) for dev, ip in asked if dev not in tunnels]
+    failed = _failed_routers(state)
+    return [(dev, ip) for dev, ip in asked if dev not in tunnels and (dev, ip) not in failed]
 
 
 def silent_gateways(
@@ -392,9 +398,11 @@ def silent_gateways(
     `answered` has each of `gateways_to_ask`.
     """
     beaten, alone = [], []
+    failed = _failed_routers(state)
     for nic in plan.nics:
         for family, gateway in sorted(nic.gateways.items()):
-            if answered.get((nic.name, gateway.ip), True):
+            hop = nic.name, gateway.ip
+            if hop not in failed and answered.get(hop, True):
                 continue
             how = "ARP" if family == 4 else "neighbour discovery"
             text = f"{nic.name}'s gateway {gateway.ip} ({gateway.reason}) does not answer {how}"
@@ -411,6 +419,10 @@ def silent_gateways(
             best = min(alive, key=lambda route: (route.dev != nic.name, route.metric))
             beaten.append(f"{text}, and table main's {best.gateway} by {best.dev} does")
     return beaten, alone
+
+
+def _failed_routers(state: HostState) -> Set[Tuple[str, IPAddress]]:
+    return {(n.dev, n.ip) for n in state.neighbours if n.failed}
 
 
 def _main_gateways(state: HostState) -> List[Route]:
