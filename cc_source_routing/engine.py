@@ -186,8 +186,14 @@ def explain(
     with _kernel() as kernel:
         seen = _view(kernel, stanza, root, None)
         owner = next((a.dev for a in seen.state.addresses if a.ip == source), None)
+        routed = next(
+            (n.name for n in seen.plan.nics if any(source in prefix for prefix in n.sources)), None
+        )
         if owner is None:
-            raise DiscoveryError(f"{source} is on no interface here")
+            where = f"; what is forwarded from it leaves by {routed}" if routed else ""
+            raise DiscoveryError(f"{source} is on no interface here{where}")
+        if routed is not None and seen.plan.nic(owner) is None:
+            owner = routed
         if destination is None:
             destination = somewhere(seen.state, source.version)
         if destination.version != source.version:

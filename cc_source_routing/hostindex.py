@@ -168,6 +168,11 @@ class HostIndex:
             return lease
         return lease if self._has(dev, lease.address.ip) else None
 
+    def delegated(self, dev: str) -> Tuple[IPNetwork, ...]:
+        """The prefixes that a DHCPv6 server has delegated to the interface."""
+        lease = self.lease(dev, 6)
+        return lease.delegated if lease is not None else ()
+
     def port(self, link: Link) -> Optional[MetadataPort]:
         """The cloud's port behind a link; None where none is known to be its own.
 

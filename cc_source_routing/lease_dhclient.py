@@ -21,10 +21,10 @@ import calendar
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from .lease_packet import Told, classless_routes, told, usable_routes
-from .model import IPAddress, Lease, MetadataRoute
+from .lease_packet import Told, classless_routes, delegated_prefix, told, usable_routes
+from .model import IPAddress, IPInterface, IPNetwork, Lease, MetadataRoute
 from .netvalues import gateway_address, interface, ip_address
 
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{};]|#[^\n]*|[^\s{};,"#]+')
@@ -158,18 +158,31 @@ def _gateways(block: _Block) -> Told:
 def _lease6(block: _Block, dev: str, path: str, now: float) -> Lease | None:
     if block.first("released") is not None or block.first("abandoned") is not None:
         return None
+    addresses: list[IPInterface] = []
+    delegated: list[IPNetwork] = []
     for association in block.blocks:
-        if association.head[:1] not in (["ia-na"], ["ia-ta"]):
-            continue
         for entry in association.blocks:
-            if entry.head[:1] != ["iaaddr"] or len(entry.head) < 2:
+            if len(entry.head) < 2 or not _is_alive(entry, now):
                 continue
-            starts, life = entry.number("starts"), entry.number("max-life")
-            alive = None in (starts, life) or life == 0xFFFFFFFF or starts + life > now
-            address = interface(entry.head[1], 128)
-            if alive and address is not None and address.version == 6:
-                return Lease(dev, 6, address, client="dhclient", path=path)
-    return None
+            kinds = (association.head[:1], entry.head[:1])
+            if kinds in ((["ia-na"], ["iaaddr"]), (["ia-ta"], ["iaaddr"])):
+                address = interface(entry.head[1], 128)
+                if address is not None and address.version == 6:
+                    addresses.append(address)
+            elif kinds == (["ia-pd"], ["iaprefix"]):
+                whole = interface(entry.head[1], 128)
+                if whole is not None and isinstance(whole.ip, IPv6Address):
+                    prefix = delegated_prefix(whole.ip, whole.network.prefixlen)
+                    delegated += [prefix] if prefix is not None else []
+    if not addresses and not delegated:
+        return None
+    address = addresses[0] if addresses else None
+    return Lease(dev, 6, address, client="dhclient", path=path, delegated=tuple(delegated))
+
+
+def _is_alive(entry: _Block, now: float) -> bool:
+    starts, life = entry.number("starts"), entry.number("max-life")
+    return starts is None or life is None or life == 0xFFFFFFFF or starts + life > now
 
 
 def _expired(words: list[str], now: float) -> bool:

@@ -7,7 +7,7 @@ Malformed bytes give None or less, never an exception.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, IPv6Network
 from typing import NamedTuple
 
 from .model import IPAddress, IPInterface, Lease, MetadataRoute
@@ -24,7 +24,7 @@ _SNAME, _FILE = slice(44, 108), slice(108, 236)
 _FOR_EVER = 0xFFFFFFFF
 
 # RFC 8415, 21
-_IA_NA, _IA_TA, _IAADDR = 3, 4, 5
+_IA_NA, _IA_TA, _IAADDR, _IA_PD, _IAPREFIX = 3, 4, 5, 25, 26
 _REPLY = 7
 
 
@@ -166,23 +166,45 @@ def _interface(address: IPv4Address, mask: bytes) -> IPInterface:
 
 
 def parse_dhcpcd6(data: bytes, dev: str, path: str, mtime: float, now: float) -> Lease | None:
-    """dhcpcd's ``IFACE.lease6``: the server's Reply.  An address only: DHCPv6 has no routers."""
+    """dhcpcd's ``IFACE.lease6``: the server's Reply.  DHCPv6 has no routers.
+
+    Its first address, and the prefixes that it delegates.
+    """
     if len(data) < 4 or data[0] != _REPLY:
         return None
+    interface: IPv6Interface | None = None
+    delegated: list[IPv6Network] = []
     for code, body in _options6(data[4:]):
-        skip = {_IA_NA: 12, _IA_TA: 4}.get(code)
+        skip = {_IA_NA: 12, _IA_TA: 4, _IA_PD: 12}.get(code)
         if skip is None:
             continue
         for inner, value in _options6(body[skip:]):
-            if inner != _IAADDR or len(value) < 24:
-                continue
-            valid = int.from_bytes(value[20:24], "big")
-            address = IPv6Address(value[:16])
-            alive = valid == _FOR_EVER or mtime + valid > now
-            if alive and not address.is_unspecified and not address.is_multicast:
-                interface = IPv6Interface((int(address), 128))
-                return Lease(dev, 6, interface, client="dhcpcd", path=path)
-    return None
+            if code == _IA_PD and inner == _IAPREFIX and len(value) >= 25:
+                # Preferred and valid lifetime, prefix length, prefix (RFC 8415 21.22).
+                valid = int.from_bytes(value[4:8], "big")
+                prefix = delegated_prefix(IPv6Address(value[9:25]), value[8])
+                if prefix is not None and _is_alive(valid, mtime, now):
+                    delegated.append(prefix)
+            elif code != _IA_PD and inner == _IAADDR and len(value) >= 24:
+                valid = int.from_bytes(value[20:24], "big")
+                address = IPv6Address(value[:16])
+                usable = not address.is_unspecified and not address.is_multicast
+                if interface is None and usable and _is_alive(valid, mtime, now):
+                    interface = IPv6Interface((int(address), 128))
+    if interface is None and not delegated:
+        return None
+    return Lease(dev, 6, interface, client="dhcpcd", path=path, delegated=tuple(delegated))
+
+
+def delegated_prefix(address: IPv6Address, length: int) -> IPv6Network | None:
+    """A prefix that a server may delegate; None for what is none."""
+    if not 8 <= length <= 128 or address.is_multicast or address.is_link_local:
+        return None
+    return IPv6Network((int(address), length), strict=False)
+
+
+def _is_alive(valid: int, since: float, now: float) -> bool:
+    return valid == _FOR_EVER or since + valid > now
 
 
 def _options6(data: bytes) -> list[tuple[int, bytes]]:

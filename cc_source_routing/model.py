@@ -193,6 +193,8 @@ class Lease:
     # Gateways that earlier leases told and this one does not, where the client
     # leaves main's default as it was when they change.
     former: Tuple[IPAddress, ...] = ()
+    # Prefixes that a DHCPv6 server has delegated (RFC 8415 6.3): ours to route by this NIC.
+    delegated: Tuple[IPNetwork, ...] = ()
 
 
 class PreviousGateway(NamedTuple):
@@ -271,6 +273,7 @@ class InterfaceStanza:
     gateway6: Optional[IPv6Address] = None
     routes: Tuple[StanzaRoute, ...] = ()
     on_link: bool = False  # the gateways need not lie in a subnet of the NIC
+    sources: Tuple[IPNetwork, ...] = ()  # prefixes that the cloud routes to this port
 
 
 @dataclass(frozen=True)
@@ -323,6 +326,7 @@ class PlannedNic:
     mac: str
     table: int
     addresses: Tuple[IPInterface, ...]  # those that get rules, sorted
+    sources: Tuple[IPNetwork, ...] = ()  # prefixes that get rules beside them, sorted
     gateways: Mapping[int, Gateway] = field(default_factory=dict)  # by family
     routes: Tuple[Route, ...] = ()  # of its table, both families
     rules: Tuple[Rule, ...] = ()

@@ -65,6 +65,7 @@ class Side(NamedTuple):
     connected: Tuple[IPNetwork, ...]
     static: Mapping[IPNetwork, Route]  # configured specific routes of main through it
     extra: Tuple[Route, ...]  # the stanza's routes for its table
+    sources: Tuple[IPNetwork, ...] = ()  # prefixes that leave by it, beside its addresses
 
     @property
     def prefixes(self) -> Set[IPNetwork]:
@@ -96,6 +97,8 @@ def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
     )
     faults += table_faults
     claims, warnings = _claim_addresses(index, served, stanza)
+    sources, source_warnings = _claim_sources(index, served, claims)
+    warnings += source_warnings
     sides: Dict[str, Dict[int, Side]] = {link.name: {} for link, _entry in served}
     placement = place(stanza.rule_priority, sorted(stanza.families), state, set(ids))
     warnings += _placement_warnings(stanza, placement)
@@ -116,11 +119,12 @@ def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
         candidates = []
         for link, entry in served:
             gateway, addresses = gateways[link.name].get(family), claims[link.name, family]
-            if gateway is None or not addresses:
+            prefixes = sources.get((link.name, family), ())
+            if gateway is None or not (addresses or prefixes):
                 continue
             side, side_faults = _side(index, link, entry, ids[link.name], addresses, gateway)
             faults += side_faults
-            candidates.append(side)
+            candidates.append(side._replace(sources=prefixes))
         # One NIC with a gateway in a family is what main's own default serves.
         if len(candidates) > 1 or _goes_on_alone(candidates, selection, state):
             for side in candidates:
@@ -185,7 +189,9 @@ def _gateways(
     for link, entry in selection.managed:
         gateways[link.name] = {}
         for family in sorted(stanza.families):
-            if not index.addresses(link.name, family):
+            if not index.addresses(link.name, family) and not any(
+                prefix.version == family for prefix in _sources(index, link, entry)
+            ):
                 continue
             question = Question(link, family, index, entry, stanza.gateway_guess)
             fault = stanza_gateway_fault(question)
@@ -219,6 +225,51 @@ def _claim_addresses(
                     )
             claims[link.name, family] = tuple(sorted(mine, key=lambda i: (int(i.ip), str(i))))
     return claims, warnings
+
+
+def _sources(
+    index: HostIndex, link: Link, entry: Optional[InterfaceStanza]
+) -> Tuple[IPNetwork, ...]:
+    """Prefixes that are routed to a NIC: the stanza's, and those that DHCPv6 has delegated."""
+    return (*(entry.sources if entry is not None else ()), *index.delegated(link.name))
+
+
+def _claim_sources(
+    index: HostIndex,
+    served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
+    claims: Mapping[Tuple[str, int], Tuple[IPInterface, ...]],
+) -> Tuple[Dict[Tuple[str, int], Tuple[IPNetwork, ...]], List[str]]:
+    """The prefixes of each NIC that get rules; none that has an address or prefix of a sibling.
+
+    Rules of an address and of a prefix around it stand at the same priorities, where
+    nobody says which of them is the first.
+    """
+    taken: List[Tuple[IPNetwork, str]] = [
+        (ip_network(interface.ip), name) for (name, _f), own in claims.items() for interface in own
+    ]
+    found: Dict[Tuple[str, int], Tuple[IPNetwork, ...]] = {}
+    warnings: List[str] = []
+    for link, entry in served:
+        for prefix in dict.fromkeys(_sources(index, link, entry)):
+            clash = next(
+                (
+                    (other, name)
+                    for other, name in taken
+                    if name != link.name and prefix.version == other.version
+                    if prefix.overlaps(other)
+                ),
+                None,
+            )
+            if clash is not None:
+                warnings.append(
+                    f"what comes from {prefix} is not routed by {link.name}: {clash[0]} is "
+                    f"{clash[1]}'s"
+                )
+                continue
+            taken.append((prefix, link.name))
+            key = link.name, prefix.version
+            found[key] = tuple(sorted((*found.get(key, ()), prefix), key=network_order))
+    return found, warnings
 
 
 def _side(
@@ -430,7 +481,13 @@ def _assemble(
             routes += _table_routes(side, siblings, index.main_prefixes[family])
             mark = marks.get(side.table, 0)
             own_side = Own(
-                family, side.name, side.table, side.addresses, mark, stanza.published_ports_mark
+                family,
+                side.name,
+                side.table,
+                side.addresses,
+                mark,
+                stanza.published_ports_mark,
+                side.sources,
             )
             rules += own_rules(own_side, placement.priority, others[family])
         nics.append(
@@ -439,6 +496,7 @@ def _assemble(
                 mac=link.mac,
                 table=next(iter(own.values())).table,
                 addresses=tuple(i for _f, side in sorted(own.items()) for i in side.addresses),
+                sources=tuple(n for _f, side in sorted(own.items()) for n in side.sources),
                 gateways={family: side.gateway for family, side in own.items()},
                 routes=routes,
                 rules=rules,

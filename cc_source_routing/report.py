@@ -30,15 +30,17 @@ def status_text(view: View) -> str:
             gateway = nic.gateway(family)
             if gateway is None:
                 continue
-            for interface in (i for i in nic.addresses if i.version == family):
+            own = [(str(i), i.ip) for i in nic.addresses if i.version == family]
+            own += [(f"from {n}", n[0]) for n in nic.sources if n.version == family]
+            for shown, first in own:
                 rows.append(
                     (
                         nic.name,
-                        str(interface),
+                        shown,
                         str(nic.table),
                         str(gateway.ip),
                         gateway.reason,
-                        _rules_state(view, nic, interface.ip),
+                        _rules_state(view, nic, first),
                     )
                 )
     if rows:
@@ -167,6 +169,7 @@ def _nic_json(nic: PlannedNic) -> JsonDict:
         "mac": nic.mac,
         "table": nic.table,
         "addresses": [str(interface) for interface in nic.addresses],
+        "sources": [str(prefix) for prefix in nic.sources],
         "gateways": gateways,
         "routes": [describe_route(route) for route in nic.routes],
         "rules": [describe_rule(rule) for rule in nic.rules],

@@ -1,8 +1,8 @@
 """The rules of one NIC: which table a packet from one of its addresses is looked up in.  Pure.
 
-Each rule names an address of ours or a device of ours, so that no packet of anybody else
-is touched.  They follow each other like this (priorities are `rule_priority` plus the
-stage, T is the NIC's table, G the interface group of the managed NICs):
+Each rule names an address of ours, a prefix that is routed to us or a device of ours, so
+that no packet of anybody else is touched.  They follow each other like this (priorities are
+`rule_priority` plus the stage, T is the NIC's table, G the interface group of the managed NICs):
 
 ====== ==================================================== =========================
 stage  rule                                                 decides
@@ -42,6 +42,7 @@ from .model import (
     RESERVED_TABLES,
     TABLE_MAIN,
     IPInterface,
+    IPNetwork,
     Rule,
 )
 
@@ -81,12 +82,14 @@ class Own(NamedTuple):
     addresses: Tuple[IPInterface, ...]
     mark: int = 0  # connection mark of published_ports; 0: none
     mark_mask: int = 0
+    sources: Tuple[IPNetwork, ...] = ()  # prefixes beside the addresses
 
 
 def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> Tuple[Rule, ...]:
     """All rules of one NIC and family; `others` as `asked_after_ours` has them."""
     bare = Rule(own.family, priority, own.table, protocol=OUR_PROTOCOL)
     sources = [bare._replace(src=ip_network(interface.ip)) for interface in own.addresses]
+    sources += [bare._replace(src=prefix) for prefix in own.sources]
     if own.mark:
         sources.append(bare._replace(fwmark=own.mark, fwmask=own.mark_mask))
     rules: List[Rule] = []
@@ -145,7 +148,7 @@ def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
     if rule.oif:
         bound = {STAGE_BOUND_SPECIFIC: main and specific, STAGE_BOUND_DEFAULT: own}
         return bound.get(stage, False)
-    if rule.fwmark or (rule.src is not None and rule.src.prefixlen == rule.src.max_prefixlen):
+    if rule.fwmark or rule.src is not None:
         from_address = {
             STAGE_MAIN_ELSEWHERE: main and specific and elsewhere,
             STAGE_OWN_SPECIFIC: own and specific,

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from .errors import Fault, StanzaError
 from .faulttext import odd_key_sentence, path_text, sentences
-from .model import InterfaceStanza, Stanza, StanzaRoute
+from .model import InterfaceStanza, IPNetwork, Stanza, StanzaRoute
 from .shape import MAX_VALUES, Oversize, Path, Schema, bounded, violations
 from .stringchecks import (
     destination,
@@ -26,6 +26,7 @@ from .stringchecks import (
     mac_fault,
     name_glob_fault,
     normal_mac,
+    source_prefix,
 )
 
 MAX_FAULTS = 50
@@ -141,6 +142,7 @@ def _interface_value(entry: InterfaceStanza) -> Dict[str, Any]:
         "enabled": entry.enabled,
         **{key: told for key, told in optional.items() if told},
         "on_link": entry.on_link,
+        "sources": [str(network) for network in entry.sources],
         "routes": [
             {
                 "to": str(route.to),
@@ -183,6 +185,7 @@ class _Reader:
         self.versions: Set[int] = set(_FAMILY_VERSIONS.values())
         self.claims: Dict[Tuple[str, str], Path] = {}  # (name or MAC) -> entry
         self.tables: Dict[int, str] = {}
+        self.taken: Dict[IPNetwork, Path] = {}  # sources -> where
 
     def say(self, path: Path, sentence: str) -> None:
         if sentence:
@@ -235,6 +238,7 @@ class _Reader:
             gateway6=addresses[6],
             routes=self.routes((*path, "routes"), raw.get("routes", [])),
             on_link=raw.get("on_link", False),
+            sources=self.sources((*path, "sources"), raw.get("sources", [])),
         )
 
     def match(self, path: Path, raw: Any) -> Tuple[str, str, bool]:
@@ -286,6 +290,27 @@ class _Reader:
         if version not in self.versions:
             self.say(at, f"is {text}, but families has no ipv{version}")
         return address
+
+    def sources(self, path: Path, raw: Any) -> Tuple[IPNetwork, ...]:
+        found = []
+        for number, text in enumerate(raw if raw is not _BAD else ()):
+            at = (*path, number)
+            if text is _BAD:
+                continue
+            network, fault = source_prefix(text)
+            self.say(at, fault)
+            if network is None or fault:
+                continue
+            if network.version not in self.versions:
+                self.say(at, f"is {network}, but families has no ipv{network.version}")
+            for other, where in self.taken.items():
+                if other.version == network.version and other.overlaps(network):
+                    self.say(at, f"is {network}, which overlaps {other} of {path_text(where)}")
+                    break
+            else:
+                self.taken[network] = at
+                found.append(network)
+        return tuple(sorted(found, key=lambda n: (n.version, int(n.network_address))))
 
     def routes(self, path: Path, raw: Any) -> Tuple[StanzaRoute, ...]:
         found = []

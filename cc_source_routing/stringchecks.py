@@ -205,6 +205,16 @@ def edge_of(address: IPAddress, network: IPNetwork) -> str:
     return ""
 
 
+def source_prefix(text: str) -> Tuple[Optional[IPNetwork], str]:
+    """The prefix in `text` that hosts may send from, and what is wrong with it."""
+    if text == "default":
+        return None, "is default, which is everybody's; name the prefix of this NIC"
+    network, fault = destination(text)
+    if network is not None and not fault and network.prefixlen < 8:
+        return network, f"is {network}, which is more than one cloud has; name this NIC's prefix"
+    return network, fault
+
+
 def destination(text: str) -> Tuple[Optional[IPNetwork], str]:
     """The prefix in `text`, and what is wrong with it; an address alone is its /32 or /128.
 

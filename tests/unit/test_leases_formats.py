@@ -136,6 +136,49 @@ def test_strings_and_comments_may_hold_anything():
     assert lease.routers == (ip_address("10.0.0.1"),)
 
 
+def v6(*associations: str) -> str:
+    return 'lease6 {\n  interface "ens4";\n' + "".join(associations) + "}\n"
+
+
+def delegation(prefix: str, life: int = 0xFFFFFFFF) -> str:
+    return (
+        f"  ia-pd 01:02:03:04 {{\n    iaprefix {prefix} {{\n"
+        f"      starts {int(NOW) - 100};\n      max-life {life};\n    }}\n  }}\n"
+    )
+
+
+def test_a_dhcpv6_lease_tells_what_it_delegates_with_or_without_an_address():
+    address = "  ia-na 01:02:03:04 {\n    iaaddr fd00::5 {\n    }\n  }\n"
+    (both,) = dhclient(v6(address, delegation("2001:db8:5::/64")))
+    assert both.address == ip_interface("fd00::5/128")
+    assert both.delegated == (ip_network("2001:db8:5::/64"),)
+    (alone,) = dhclient(v6(delegation("2001:db8:5::/64"), delegation("2001:db8:6::/56", 50)))
+    assert alone.address is None
+    assert alone.delegated == (ip_network("2001:db8:5::/64"),)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["::/0", "fe80::/64", "ff00::/8", "10.0.0.0/8", "x", "fd00::/999"]
+)
+def test_what_no_server_may_delegate_is_passed_over(prefix):
+    assert dhclient(v6(delegation(prefix))) == []
+
+
+def test_dhcpcd_writes_down_what_was_delegated():
+    def option(code: int, body: bytes) -> bytes:
+        return struct.pack("!HH", code, len(body)) + body
+
+    def iaprefix(text: str, valid: int) -> bytes:
+        network = ip_network(text)
+        head = struct.pack("!IIB", valid, valid, network.prefixlen)
+        return option(26, head + network.network_address.packed)
+
+    body = bytes(12) + iaprefix("2001:db8:5::/64", 1000) + iaprefix("2001:db8:6::/64", 10)
+    lease = parse_dhcpcd6(b"\x07\0\0\0" + option(25, body), "ens4", "x", NOW - 100, NOW)
+    assert lease is not None and lease.address is None
+    assert lease.delegated == (ip_network("2001:db8:5::/64"),)
+
+
 @pytest.mark.parametrize("state", ["released", "abandoned"])
 def test_a_dhcpv6_lease_that_was_given_up_is_over(state):
     bound = (DATA / "dhclient" / "bound6.leases").read_text()

@@ -48,6 +48,39 @@ BAD = {
         {"published_ports_mark": 0xFF0},
         {"published_ports_mark": "is 4080, not one of 0xff, 0xff00, 0xff0000, 0xff000000"},
     ),
+    "sources as a word": (
+        nic(sources="10.0.0.0/8"),
+        {"interfaces.ens4.sources": "must be a list"},
+    ),
+    "a source that is no prefix": (
+        nic(sources=["10.0.0.0/8", "ten"]),
+        {"interfaces.ens4.sources.1": "is 'ten', not a prefix"},
+    ),
+    "a source with host bits": (
+        nic(sources=["198.51.100.65/29"]),
+        {"interfaces.ens4.sources.0": "write 198.51.100.64/29"},
+    ),
+    "everybody's source": (
+        nic(sources=["default"]),
+        {"interfaces.ens4.sources.0": "is default, which is everybody's"},
+    ),
+    "a source of many clouds": (
+        nic(sources=["2000::/3"]),
+        {"interfaces.ens4.sources.0": "more than one cloud has"},
+    ),
+    "a source of another family": (
+        {"families": ["ipv4"], **nic(sources=["2001:db8:5::/64"])},
+        {"interfaces.ens4.sources.0": "families has no ipv6"},
+    ),
+    "a source of two NICs": (
+        {
+            "interfaces": {
+                "ens4": {"sources": ["198.51.100.64/29"]},
+                "ens5": {"sources": ["198.51.100.66"]},
+            }
+        },
+        {"interfaces.ens5.sources.0": "overlaps 198.51.100.64/29 of interfaces.ens4.sources.0"},
+    ),
     "published_ports as text": ({"published_ports": "on"}, {"published_ports": "true or false"}),
     "misspelt renderer": ({"renderer": "netplann"}, {"renderer": "did you mean netplan?"}),
     "unknown renderer": ({"renderer": "wicked"}, {"renderer": "not one of auto, ifupdown"}),
