@@ -160,7 +160,9 @@ class Place:
 
 
 @contextlib.contextmanager
-def boot(world: World, image: Path, user_data: str, scratch: Path) -> Iterator[Place]:
+def boot(
+    world: World, image: Path, user_data: str, scratch: Path, *layers: Path
+) -> Iterator[Place]:
     home = scratch / f"guest-{uuid.uuid4().hex[:8]}"
     home.mkdir()
     with contextlib.ExitStack() as stack:
@@ -170,7 +172,7 @@ def boot(world: World, image: Path, user_data: str, scratch: Path) -> Iterator[P
             dhcp = DhcpServer(place, root_tree("router"), home)
             stack.callback(dhcp.stop)
         drive = ConfigDrive(place.ports, user_data, dhcp=world.dhcp)
-        lowers = [*world.lay_over(home), image]
+        lowers = [*world.lay_over(home), *layers, image]
         guest = stack.enter_context(nspawn.booted(place, lowers, drive, home / "guest"))
         server = Server(place, guest, wait_for_boot(guest), f"{world.name} (container)")
         yield Place(server, world, dhcp)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from imagebuild import bake
+from imagebuild import bake, package, roottree
 from imagebuild.progress import Progress
 from lab import wait_until
 
+from ...images.overlay import Overlay
 from ...sizes import one_each
 from ..story import ON
 from .test_managers import Place, boot
@@ -88,6 +89,32 @@ def test_they_stay_whatever_we_do_and_replies_follow_their_tables(served: Place)
     served.shell("source-routing remove")
     wait_until(lambda: _is_over(served) and theirs(served) == before, story=served.story)
     assert mirrored() == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    one_each(
+        ("trixie-netplan", "trixie-networkd"),
+        ("trixie-netplan",),
+        "rules of others, under the other managers",
+    ),
+)
+def test_they_stay_when_the_package_is_removed(
+    name: str, scratch: Path, tmp_path: Path, progress: Progress
+) -> None:
+    world = WORLDS[name]
+    layer = Overlay(roottree.base(world.recipe, progress), tmp_path / "layer")
+    layer.write("tmp/package.deb", package.build(tmp_path).read_bytes())
+    layer.must("dpkg --install /tmp/package.deb")
+    with boot(world, layer.lower, ON, scratch, layer.upper) as place:
+        place.is_well()
+        for rule in RULES:
+            place.shell(f"ip rule add {rule}")
+        before = theirs(place)
+        place.shell("dpkg --remove source-routing")
+        wait_until(lambda: _is_over(place) and theirs(place) == before, story=place.story)
+        ours = [line for line in place.shell("ip -N rule").splitlines() if "21330" in line]
+        assert (len(before), ours) == (len(RULES), [])
 
 
 def _is_over(served: Place) -> bool:
