@@ -78,7 +78,10 @@ def build(root: Path, target: Path, progress: Progress, *, compress: bool = True
             _embed(root, raw, core.read_bytes())
         with progress.step("compressing it to qcow2" if compress else "converting it to qcow2"):
             squeeze = ["-c"] if compress else []
-            run(["qemu-img", "convert", "-O", "qcow2", *squeeze, raw, target], timeout=900)
+            run(
+                ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *squeeze, raw, target],
+                timeout=900,
+            )
 
 
 def add_boot_files(root: Path) -> None:

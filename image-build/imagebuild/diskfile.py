@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import struct
 from pathlib import Path
 from typing import List, Mapping, NamedTuple
 
@@ -22,6 +23,22 @@ PROGRAMS: Mapping[str, str] = {
     "mount": "mount",
 }
 
+_HEAD = 104  # of a qcow2 header
+_QCOW = b"QFI\xfb"
+_EXTERNAL_DATA = 1 << 2  # of qcow2's incompatible features
+# Where in a file which bytes tell of which format.
+_OTHER_FORMATS = (
+    (0, b"KDMV", "a VMDK"),
+    (0, b"COWD", "a VMDK"),
+    (0, b"# Disk DescriptorFile", "a VMDK"),
+    (0, b"vhdxfile", "a VHDX"),
+    (0, b"conectix", "a VHD"),
+    (64, b"\x7f\x10\xda\xbe", "a VDI"),
+    (0, b"QED\0", "a QED image"),
+    (0, b"LUKS\xba\xbe", "a LUKS container"),
+    (0, b"WithoutFreeSpace", "a Parallels image"),
+    (0, b"WithouFreSpacExt", "a Parallels image"),
+)
 _CLONE_NEWNS = 0x00020000
 _SECTOR = 512
 # What of the kernel's file systems the root of a server may be.
@@ -45,24 +62,79 @@ def private_mounts() -> None:
     run(["mount", "--make-rprivate", "/"])
 
 
-def image_format(image: Path) -> str:
-    """Which format qemu-img takes it for; `BuildError` when it cannot be read."""
-    with open(image, "rb"):
-        pass  # the kernel's word on what is not there or not allowed
-    done = attempt(["qemu-img", "info", "--output=json", image])
+class DiskImage(NamedTuple):
+    """A disk image that is one file and nothing else."""
+
+    format: str  # "raw" or "qcow2"
+    size: int  # of the disk, in bytes
+
+
+def inspect(image: Path) -> DiskImage:
+    """What a file is; `BuildError` for all but raw and self-contained qcow2.
+
+    Other formats, and qcow2 with a backing or data file, name files of this machine, which
+    qemu-img would read as root and copy into the output (CVE-2022-47951, CVE-2024-32498).
+    So what a file is is judged here from its first bytes, and qemu-img, which would open
+    what an image names while it finds out, is always told the format.
+    """
+    with open(image, "rb") as content:  # the kernel's word on what is not there or not allowed
+        head = content.read(_HEAD)
+    kind = "qcow2" if head.startswith(_QCOW) else "raw"
+    if kind == "qcow2":
+        _check_qcow2(image, head)
+    else:
+        _check_raw(image, head)
+    done = attempt(["qemu-img", "info", "-f", kind, "--output=json", _plain(image)])
     if done.returncode != 0:
         raise BuildError(f"{image}: {_last_line(done.stderr)}")
     told = json.loads(done.stdout)
-    if told.get("backing-filename"):
-        raise BuildError(f"{image} needs another file, {told['backing-filename']}: flatten it")
+    specific = told.get("format-specific", {}).get("data", {})
+    for other in (told.get("backing-filename"), specific.get("data-file")):
+        if other:
+            raise BuildError(f"{image} needs another file, {other}: flatten it")
     if told["virtual-size"] < 1 << 20:
         raise BuildError(f"{image} is no disk image: it has {told['virtual-size']} bytes")
-    return str(told["format"])
+    return DiskImage(kind, int(told["virtual-size"]))
+
+
+def _check_qcow2(image: Path, head: bytes) -> None:
+    """Refuse what qemu-img must not even look at (docs/interop/qcow2.txt in QEMU)."""
+    if len(head) < _HEAD:
+        raise BuildError(f"{image} is cut off: it has not even a qcow2 header")
+    version, backing_offset, backing_length = struct.unpack_from(">IQI", head, 4)
+    (encryption,) = struct.unpack_from(">I", head, 32)
+    (incompatible,) = struct.unpack_from(">Q", head, 72)
+    if version not in (2, 3):
+        raise BuildError(f"{image} is qcow{version}, not qcow2: `qemu-img convert -O qcow2` it")
+    if encryption:
+        raise BuildError(f"{image} is encrypted; nothing can be baked into it")
+    if backing_offset:
+        with open(image, "rb") as content:
+            content.seek(backing_offset)
+            other = content.read(min(backing_length, 1023)).decode(errors="replace")
+        raise BuildError(f"{image} needs another file, {other}: flatten it")
+    if version == 3 and incompatible & _EXTERNAL_DATA:
+        raise BuildError(f"{image} has its data in another file: flatten it")
+
+
+def _check_raw(image: Path, head: bytes) -> None:
+    """Name the format of what is neither qcow2 nor a raw disk; as such it would be no use."""
+    for place, magic, name in _OTHER_FORMATS:
+        if head[place:].startswith(magic):
+            raise BuildError(
+                f"{image} is {name}, which may name other files of this machine; "
+                "convert it to qcow2 where it comes from"
+            )
+
+
+def _plain(image: Path) -> Path:
+    """A path that qemu-img takes for nothing but one (`a:b` is a protocol to it)."""
+    return image.absolute()
 
 
 def to_raw(image: Path, raw: Path) -> None:
     """A raw copy to work on, with holes where nothing is."""
-    argv = ["qemu-img", "convert", "-f", image_format(image), "-O", "raw", image, raw]
+    argv = ["qemu-img", "convert", "-f", inspect(image).format, "-O", "raw", _plain(image), raw]
     done = attempt(argv, timeout=1800)
     if done.returncode != 0:
         raise BuildError(f"{image}: {_last_line(done.stderr)}")
@@ -74,7 +146,7 @@ def mount_root(raw: Path, where: Path, *, read_only: bool) -> None:
     where.mkdir(exist_ok=True)
     for part in sorted(candidates, key=lambda part: part.size, reverse=True):
         # noload, norecovery: a dirty journal is no reason to write.
-        how = f"loop,offset={part.start},sizelimit={part.size}"
+        how = f"loop,nosuid,nodev,offset={part.start},sizelimit={part.size}"
         how += (",ro,norecovery" if part.type == "xfs" else ",ro,noload") if read_only else ""
         how = how.replace(",noload", "") if part.type == "btrfs" else how
         done = attempt(["mount", "-t", part.type, "-o", how, raw, where])

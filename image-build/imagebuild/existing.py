@@ -25,6 +25,9 @@ LOOP, VIRT_CUSTOMIZE = "loop", "virt-customize"
 # Packages, bytecode, and some for what apt downloads.
 _ROOM = 64 << 20
 
+# What libguestfs says when its own machine does not start (guestfs-faq(1)).
+_NOT_STARTED = ("guestfs_launch failed", "supermin exited with error", "supermin: ")
+
 # What an image may lack, as its package manager calls it.
 _NEEDS = ("python3-pyroute2", "python3-jinja2", "python3-yaml")
 _INSTALLERS: Mapping[str, str] = {
@@ -78,14 +81,15 @@ def bake(
     default_stanza: Optional[str],
     progress: Progress,
     *,
-    way: str = LOOP,
+    way: Optional[str] = None,
     compress: bool = True,
 ) -> Baked:
     """Write `image` with the module to `output`, which may be the same.
 
-    Call `diskfile.private_mounts` before.  Whatever fails, `image` is as it was.
+    Without a `way` by virt-customize where that works, else by a loop mount, which is
+    told.  Call `diskfile.private_mounts` before.  Whatever fails, `image` is as it was.
     """
-    kind = diskfile.image_format(image)
+    kind = diskfile.inspect(image).format
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".bake-") as name:
         scratch = Path(name)
         raw = scratch / "disk.raw"
@@ -96,10 +100,7 @@ def bake(
             if held is not None:
                 return Baked(False, held)
         try:
-            if way == VIRT_CUSTOMIZE:
-                held = _by_virt_customize(raw, default_stanza, progress)
-            else:
-                held = _by_loop(raw, scratch / "root", default_stanza, progress)
+            held = _by(way, raw, scratch / "root", default_stanza, progress)
         except (BuildError, OSError) as error:
             # Where it was mounted tells nobody anything.
             text = str(error).replace(f"{scratch}/root", str(image))
@@ -109,9 +110,19 @@ def bake(
             squeeze = ["-c"] if compress and kind == "qcow2" else []
             argv = ["qemu-img", "convert", "-f", "raw", "-O", kind, *squeeze, raw, finished]
             run(argv, timeout=1800)
+            if not _is_still(finished, kind):
+                raise BuildError(f"{image} would begin as another format's image does afterwards")
             shutil.copymode(image, finished)
         os.replace(finished, output)
     return Baked(True, held)
+
+
+def _is_still(finished: Path, kind: str) -> bool:
+    """Whether what ran in a raw image has not given it the head of another format."""
+    try:
+        return diskfile.inspect(finished).format == kind
+    except BuildError:
+        return False
 
 
 def _already(raw: Path, stanza: Optional[str]) -> Optional[Contents]:
@@ -121,6 +132,30 @@ def _already(raw: Path, stanza: Optional[str]) -> Optional[Contents]:
             if not install.install(root, stanza).changed:
                 return provenance.contents(root)
     return None
+
+
+def _by(
+    way: Optional[str], raw: Path, root: Path, stanza: Optional[str], progress: Progress
+) -> Optional[Contents]:
+    if way == LOOP:
+        return _by_loop(raw, root, stanza, progress)
+    why = "there is no virt-customize (package guestfs-tools)"
+    if way == VIRT_CUSTOMIZE or VIRT_CUSTOMIZE in ways():
+        try:
+            return _by_virt_customize(raw, stanza, progress)
+        except _NoAppliance as error:
+            if way == VIRT_CUSTOMIZE:
+                raise
+            why = f"virt-customize does not work here ({error})"
+    progress.say(
+        f"By a loop mount, since {why}: this kernel reads the image's file systems, and its "
+        "programs run here as root; only for images that you trust."
+    )
+    return _by_loop(raw, root, stanza, progress)
+
+
+class _NoAppliance(BuildError):
+    """libguestfs could not start its small machine; the image has not been touched."""
 
 
 def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -> Contents:
@@ -218,7 +253,9 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         # After its error it tells how to report a bug.
         errors = [line for line in said if line.startswith("virt-customize: error: ")]
-        raise BuildError(" ".join(errors[:1] or said[-1:]))
+        text = " ".join(errors[:1] or said[-1:])
+        started = not any(word in line for line in said for word in _NOT_STARTED)
+        raise BuildError(text) if started else _NoAppliance(text)
     try:
         with verify.look_into(raw) as root:
             found, held = verify.faults(root), provenance.contents(root)
@@ -244,7 +281,7 @@ def _looked_at(raw: Path) -> List[str]:
             raise BuildError(str(error).replace(str(root), "it")) from error
 
 
-def missing_programs(way: str) -> List[str]:
+def missing_programs(way: Optional[str]) -> List[str]:
     """Debian packages that this machine lacks for `way`."""
     programs = dict(diskfile.PROGRAMS)
     if way == VIRT_CUSTOMIZE:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import quote
 
-from . import cache, clean, payload
+from . import cache, clean, diskfile, payload
 from .chroot import run_in
-from .command import attempt, run
+from .command import attempt
 from .errors import BuildError
 
 _QUERIES: Tuple[Tuple[str, str, List[str]], ...] = (
@@ -119,7 +119,11 @@ def manifest(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
     """What is in an image and where it came from."""
     told = payload.project()
     return {
-        "image": {"name": image.name, "sha256": digest, "virtual_size": _virtual_size(image)},
+        "image": {
+            "name": image.name,
+            "sha256": digest,
+            "virtual_size": diskfile.inspect(image).size,
+        },
         "created": _created(),
         "os": {"id": held.distro, "version": held.version, "architecture": held.machine},
         "source": {
@@ -223,11 +227,12 @@ def upload_command(image: Path, held: Contents) -> str:
         "hw_rng_model": "virtio",
         "hw_qemu_guest_agent": "yes" if held.has("qemu-guest-agent") else None,
     }
-    disk = -(-_virtual_size(image) // _GIB)
+    found = diskfile.inspect(image)
+    disk = -(-found.size // _GIB)
     name = "-".join(filter(None, (held.distro, held.version, "source-routing")))
     lines = [
         f"openstack image create {shlex.quote(name)}",
-        f"--file {shlex.quote(str(image))} --disk-format {_format(image)}"
+        f"--file {shlex.quote(str(image))} --disk-format {found.format}"
         f" --container-format bare --min-disk {disk}",
         *(f"--property {key}={shlex.quote(value)}" for key, value in properties.items() if value),
     ]
@@ -254,16 +259,3 @@ def _sha256(path: Path) -> str:
         for block in iter(lambda: content.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _info(image: Path) -> Dict[str, Any]:
-    told: Dict[str, Any] = json.loads(run(["qemu-img", "info", "--output=json", image]))
-    return told
-
-
-def _virtual_size(image: Path) -> int:
-    return int(_info(image)["virtual-size"])
-
-
-def _format(image: Path) -> str:
-    return str(_info(image)["format"])

@@ -50,17 +50,17 @@ def look_into(image: Path) -> Iterator[Path]:
             below = image.resolve()
         else:
             raw = image
-            if diskfile.image_format(image) != "raw":
+            if diskfile.inspect(image).format != "raw":
                 raw = scratch / "disk.raw"
                 diskfile.to_raw(image, raw)
             diskfile.mount_root(raw, below, read_only=True)
         memory = scratch / "memory"
         for path in (memory, root):
             path.mkdir()
-        run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", memory])
+        run(["mount", "-t", "tmpfs", "-o", "size=256m,nosuid,nodev", "tmpfs", memory])
         for path in (memory / "upper", memory / "work"):
             path.mkdir()
-        options = f"lowerdir={below},upperdir={memory}/upper,workdir={memory}/work"
+        options = f"nosuid,nodev,lowerdir={below},upperdir={memory}/upper,workdir={memory}/work"
         try:
             run(["mount", "-t", "overlay", "-o", options, "overlay", root])
             yield root

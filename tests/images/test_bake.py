@@ -98,6 +98,21 @@ def test_an_output_of_its_own_leaves_the_image_alone(image: Path) -> None:
     assert attempt([VERIFY, other]).returncode == 0
 
 
+def test_where_libguestfs_does_not_start_a_loop_mount_is_used_and_told(
+    image: Path, tmp_path: Path
+) -> None:
+    mock = tmp_path / "virt-customize"  # as on a machine without a kernel of its own in /boot
+    mock.write_text("#!/bin/sh\necho 'supermin: failed to find a suitable kernel' >&2\nexit 1\n")
+    mock.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = attempt([BAKE, "--uncompressed", image], timeout=900, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "By a loop mount, since virt-customize does not work here (supermin: " in done.stderr
+    assert "only for images that you trust" in done.stderr
+    done = attempt([BAKE, "--way", "virt-customize", image], timeout=900, env=environment)
+    assert done.returncode == 0 and "nothing was changed" in done.stdout
+
+
 def test_what_the_image_lacks_is_installed_by_its_own_package_manager(
     plain: Callable[[str], Path], overlay: Callable[[Path], Overlay], scratch: Path
 ) -> None:
