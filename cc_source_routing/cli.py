@@ -189,6 +189,12 @@ def _explain(arguments: argparse.Namespace) -> int:
 def _remove(arguments: argparse.Namespace) -> int:
     from . import engine, report
 
+    if arguments.files_only:
+        removed = list(engine.forget(arguments.root).removed)
+        lines = [f"removed {path}" for path in removed]
+        text = "\n".join(lines) or "Nothing to remove: there are no files of ours."
+        _print(arguments, {"removed": removed}, text)
+        return OK
     outcome = engine.remove(arguments.root)
     _print(arguments, report.outcome_json(outcome), report.outcome_text(outcome))
     return OK
@@ -285,7 +291,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("explain", _explain, "show the way a reply takes and what would drop it")
     sub.add_argument("--from", dest="source", metavar="ADDR", type=_address, required=True)
     sub.add_argument("--to", metavar="DEST", type=_address, help="default: somewhere remote")
-    command("remove", _remove, "take away everything of ours, kernel and files")
+    sub = command("remove", _remove, "take away everything of ours, kernel and files")
+    sub.add_argument(
+        "--files-only",
+        action="store_true",
+        help="leave the kernel and the running network manager alone (for cloud-init clean)",
+    )
     sub = command("validate", _validate, "check the stanza in a user-data file")
     sub.add_argument("file", metavar="FILE", type=Path)
     return parser

@@ -151,6 +151,18 @@ def remove(root: Path) -> Outcome:
     return apply(Stanza(enabled=False), root, Metadata(), keep=False)
 
 
+def forget(root: Path) -> FileChanges:
+    """Only the files gone, as for an image of this server that is made next.
+
+    The kernel and the running network manager stay as they are, for whoever is logged in
+    by one of our addresses; what of ours listens is stopped.
+    """
+    with lock(root):
+        changes = write_files(root, (), _owned(root))
+        _notify_managers(root, changes, but=(networkd.RELOAD,))
+        return changes
+
+
 def render_only(stanza: Stanza, root: Path, name: str) -> Tuple[View, FileChanges]:
     """Only the files, for the renderer `name`; the kernel is read, never changed."""
     with lock(root):
@@ -255,16 +267,14 @@ def _files(
     stanza: Stanza, plan: RoutingPlan, state: HostState, root: Path, keep: bool
 ) -> Tuple[Tuple[ConfigFile, ...], Tuple[str, ...], str, str, Tuple[str, ...]]:
     """The files that shall be, all paths that may be ours, the renderer and why it."""
-    owned: Dict[str, None] = dict.fromkeys((*COMMON_PATHS, STANZA_PATH, METADATA_PATH))
-    for name in render.RENDERERS:
-        owned.update(dict.fromkeys(render.renderer(name).owned(root)))
+    owned = _owned(root)
     saved = ConfigFile(STANZA_PATH, stanza_to_json(stanza))
     if not stanza.enabled:
         return (saved,) if keep else (), (*owned, PREVIOUS_PATH), "none", plan.reason, ()
     # With one NIC there is nothing to do, now or after an event.  Once there
     # were more, a missing one may come back: then all stays.
     if potential_nics(state) < 2 and read_text(root, STANZA_PATH) is None:
-        return (), tuple(owned), "none", plan.reason, ()
+        return (), owned, "none", plan.reason, ()
     try:
         name, reason = render.select(stanza.renderer, root)
         warnings: Tuple[str, ...] = ()
@@ -285,10 +295,20 @@ def _files(
         )
     if state.metadata.ports:
         files.append(ConfigFile(METADATA_PATH, metadata_to_json(state.metadata)))
-    return tuple(files), tuple(owned), name, reason, warnings
+    return tuple(files), owned, name, reason, warnings
 
 
-def _notify_managers(root: Path, changes: FileChanges) -> List[str]:
+def _owned(root: Path) -> Tuple[str, ...]:
+    """All paths that may be ours."""
+    paths: Dict[str, None] = dict.fromkeys((*COMMON_PATHS, STANZA_PATH, METADATA_PATH))
+    for name in render.RENDERERS:
+        paths.update(dict.fromkeys(render.renderer(name).owned(root)))
+    return tuple(paths)
+
+
+def _notify_managers(
+    root: Path, changes: FileChanges, but: Tuple[Tuple[str, ...], ...] = ()
+) -> List[str]:
     """Tell the running managers whose files have changed; returns what failed.
 
     Whose those are is told by their paths: files that are taken away may be
@@ -302,6 +322,7 @@ def _notify_managers(root: Path, changes: FileChanges) -> List[str]:
         command
         for name in render.RENDERERS
         for command in render.renderer(name).after(changes.written, changes.removed)
+        if command not in but
     )
     failures = []
     for command in commands:

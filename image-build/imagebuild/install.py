@@ -32,12 +32,12 @@ _MISSING = {
 }
 
 # `cloud-init clean` removes only its own files; what was rendered for one
-# server's NICs must not go into a golden image.  An own network namespace,
-# because the kernel's part has to stay: the operator's session may depend on it.
+# server's NICs must not go into a golden image.  The kernel and the network manager
+# stay as they are: the operator's session may depend on them.
 _CLEAN_D = "etc/cloud/clean.d"
 CLEAN_SCRIPT = b"""\
 #!/bin/sh
-[ ! -x /usr/bin/source-routing ] || exec unshare --net /usr/bin/source-routing remove
+[ ! -x /usr/bin/source-routing ] || exec /usr/bin/source-routing remove --files-only
 """
 
 # What comes without a package has no dpkg trigger; this is the next best.  Not
