@@ -47,6 +47,14 @@ def main():
         except (RegistrationError, OSError) as error:
             failed = True
             print(f"register: {error}", file=sys.stderr)
+        except (ImportError, SyntaxError, AttributeError, ValueError) as error:
+            # Its own code and files are asked, which dpkg replaces one after the other.
+            failed = True
+            told = " ".join(str(error).split()) or type(error).__name__
+            print(
+                f"register: cloud-init is not whole ({told}); to be run again once it is",
+                file=sys.stderr,
+            )
     return 1 if failed else 0
 
 

@@ -115,6 +115,33 @@ def test_the_module_is_registered_and_the_distributions_files_verify(
     assert root.must("dpkg --verify cloud-init source-routing") == ""
 
 
+UTIL = f"/{SITE}/cloudinit/util.py"
+
+
+@pytest.mark.parametrize(
+    ("halfway", "sentence"),
+    [
+        (f"rm {UTIL}", "cloud-init is not whole ("),
+        (f"head -c 20000 {UTIL} >/tmp/half; cp /tmp/half {UTIL}", "cloud-init is not whole ("),
+        (f"rm -r /{SITE}/cloudinit", "cloud-init is not whole ("),
+        (f": >/{SCHEMA}.distrib", "cloud-init's schema is no JSON"),
+    ],
+    ids=["a module is missing", "a module is cut off", "nothing is there", "an empty schema"],
+)
+def test_while_cloud_init_is_half_unpacked_that_is_a_sentence_and_nothing_changes(
+    root: Overlay, deb: Path, halfway: str, sentence: str
+) -> None:
+    _install(root, deb)
+    before = root.read(DROP_IN)
+    root.must(halfway)
+    for option in ("--check", ""):
+        done = root.inside(f"/usr/lib/source-routing/register {option}")
+        assert done.returncode == 1, done.stdout
+        assert "Traceback" not in done.stderr
+        assert f"register: {sentence}" in done.stderr
+    assert root.read(DROP_IN) == before
+
+
 def test_a_purge_leaves_no_trace(root: Overlay, deb: Path) -> None:
     _install(root, deb)
     assert root.traces() != []
