@@ -30,7 +30,7 @@ from imagebuild.progress import Progress  # noqa: E402
 
 from lab import demand  # noqa: E402  # isort: skip
 
-from . import times  # noqa: E402
+from . import story, times  # noqa: E402
 
 BUILDERS = {**roottree.PROGRAMS, **disk.PROGRAMS}
 BOOTERS = {**lab.PROGRAMS, **nspawn.PROGRAMS, **qemu.PROGRAMS, **configdrive.PROGRAMS}
@@ -84,6 +84,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if times.NOTED:
         terminalreporter.section("how long boots took, in seconds")
         terminalreporter.write_line(times.table(times.NOTED))
+
+
+@pytest.fixture(autouse=True)
+def no_unit_has_failed() -> Iterator[None]:
+    """Whatever a test does to a server, no unit of it is failed afterwards."""
+    yield
+    assert story.failed_units() == []
 
 
 @pytest.fixture(scope="session")

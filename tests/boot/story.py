@@ -42,6 +42,22 @@ def hot_port(number: int = 1) -> lab.Port:
     )
 
 
+RUNNING: list[Server] = []
+"""All that have been booted; some have been ended since."""
+
+
+def failed_units() -> list[str]:
+    """A line for each failed unit of a running server."""
+    RUNNING[:] = [server for server in RUNNING if server.guest.alive()]
+    return [
+        f"{server.name}: {line}"
+        for server in RUNNING
+        for line in server.guest.run(["systemctl", "--failed", "--no-legend", "--plain"])
+        .stdout.strip()
+        .splitlines()
+    ]
+
+
 @dataclass
 class Server:
     """A guest that has booted in a lab of its own."""
@@ -52,6 +68,7 @@ class Server:
     name: str  # in the table of times at the end of the run
 
     def __post_init__(self) -> None:
+        RUNNING.append(self)
         self._note("first boot", self.boot.seconds)
 
     def reboot(self) -> None:
