@@ -167,7 +167,8 @@ def _type_hint(names: List[str], found: Any, around: Schema, path: Path) -> str:
 
 def _enum(violation: Violation) -> str:
     choices = violation.expected
-    near = _near(violation.found, choices) if isinstance(violation.found, str) else None
+    words = [choice for choice in choices if isinstance(choice, str)]
+    near = _near(violation.found, words) if isinstance(violation.found, str) else None
     hint = f"; did you mean {near}?" if near else ""
     # Of numbers there are only masks.
     told = (f"{choice:#x}" if isinstance(choice, int) else choice for choice in choices)

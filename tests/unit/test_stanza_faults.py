@@ -81,6 +81,10 @@ BAD = {
         },
         {"interfaces.ens5.sources.0": "overlaps 198.51.100.64/29 of interfaces.ens4.sources.0"},
     ),
+    "a mark as text": (
+        {"published_ports_mark": "0xff"},
+        {"published_ports_mark": "must be a whole number, not the string '0xff'"},
+    ),
     "published_ports as text": ({"published_ports": "on"}, {"published_ports": "true or false"}),
     "misspelt renderer": ({"renderer": "netplann"}, {"renderer": "did you mean netplan?"}),
     "unknown renderer": ({"renderer": "wicked"}, {"renderer": "not one of auto, ifupdown"}),
