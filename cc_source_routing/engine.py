@@ -32,7 +32,7 @@ from .model import (
     RoutingPlan,
     Stanza,
 )
-from .observe import PROBE_SECONDS, STANZA_PATH, observe, routerless
+from .observe import STANZA_PATH, observe, routerless
 from .planner import build_plan
 from .previous import PREVIOUS_PATH, previous_to_json
 from .render import networkd
@@ -41,6 +41,7 @@ from .selection import potential_nics
 from .stanza import parse_stanza, stanza_to_json
 from .verify import (
     Reply,
+    answering,
     deviations,
     gateways_to_ask,
     kernel_rule_deviations,
@@ -180,8 +181,8 @@ def check(stanza: Stanza, root: Path) -> Tuple[View, List[str]]:
         found += file_deviations(root, seen.files, seen.owned)
         answers = replies(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
         found += reply_deviations(answers, seen.plan, seen.state)
-        asked = gateways_to_ask(seen.plan, seen.state)
-        answered = kernel.probe(asked, PROBE_SECONDS, hosts=True)  # type: ignore[attr-defined]
+        hops = gateways_to_ask(seen.plan, seen.state)
+        answered = answering(kernel, seen.state, hops)  # type: ignore[arg-type]
         beaten, alone = silent_gateways(seen.plan, seen.state, answered)
         limits = main_by_sibling(answers, seen.plan, seen.state)
         warnings = (*seen.warnings, *alone, *limits)
@@ -213,10 +214,8 @@ def explain(
         answer = reply(kernel, seen.plan, seen.state, owner, source, destination)  # type: ignore[arg-type]
         if answer.lookup is not None and answer.lookup.gateway is not None:
             hop = answer.lookup.dev, answer.lookup.gateway
-            silent = any((n.dev, n.ip) == hop and n.failed for n in seen.state.neighbours)
-            asked = [] if silent else [hop]
-            answers = kernel.probe(asked, PROBE_SECONDS, hosts=True)  # type: ignore[attr-defined]
-            answer = answer._replace(next_hop_answers=answers.get(hop, False))
+            answered = answering(kernel, seen.state, [hop])  # type: ignore[arg-type]
+            answer = answer._replace(next_hop_answers=answered[hop])
         return seen, answer
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Set
+from typing import Dict, Iterator, List, Set
 
 from .diff import describe_rule
 from .errors import FileError
@@ -79,7 +79,7 @@ def _rules(plan: RoutingPlan, state: HostState) -> Iterator[str]:
             continue
         if rule.table in RESERVED_TABLES:
             continue
-        served = [nic.name for nic in plan.nics if any(_in_rule(rule, a.ip) for a in nic.addresses)]
+        served = [nic.name for nic in plan.nics if any(a.ip in rule.src for a in nic.addresses)]
         if any(name in defaults.get(rule.table, ()) for name in served):
             yield (
                 f"a rule that is not ours routes {' and '.join(served)} by source, too: "
@@ -91,10 +91,6 @@ def _rules(plan: RoutingPlan, state: HostState) -> Iterator[str]:
 def _deletion(rule: Rule) -> str:
     family = "-6 " if rule.family == 6 else ""
     return f"ip {family}rule del priority {rule.priority} from {rule.src}"
-
-
-def _in_rule(rule: Rule, ip: object) -> bool:
-    return rule.src is not None and ip in rule.src
 
 
 def _commands_of(text: str) -> Iterator[str]:
@@ -111,8 +107,7 @@ def _adds_rules(root: Path, path: str) -> bool:
 
 
 def _without_comments(script: str) -> str:
-    lines: Iterable[str] = script.splitlines()
-    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    return "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("#"))
 
 
 def _text(root: Path, path: str) -> str:

@@ -45,7 +45,7 @@ def observe(
     to be expected, which may take seconds.
     """
     state = observe_kernel(kernel)
-    if metadata is None or not metadata.ports:
+    if metadata is None:
         metadata = read_metadata(root)
     leases = read_leases(root, state.links, time.time())
     names = tuple(table_names(root))

@@ -17,7 +17,6 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
-    Set,
     Tuple,
 )
 
@@ -375,19 +374,28 @@ def main_by_sibling(answers: Iterable[Reply], plan: RoutingPlan, state: HostStat
 
 
 def gateways_to_ask(plan: RoutingPlan, state: HostState) -> List[Tuple[str, IPAddress]]:
-    """The gateways of the plan and of main's defaults, by interface.
-
-    Not routers that the kernel has found silent: asked, they would count as not yet
-    tried, for the kernel's choice among routers and for ours.
-    """
+    """The gateways of the plan and of main's defaults, by interface."""
     asked = {(nic.name, gateway.ip): None for nic in plan.nics for gateway in nic.gateways.values()}
     versions = {ip.version for _dev, ip in asked}
     for route in _main_gateways(state):
         if route.family in versions and route.gateway is not None:
             asked[route.dev, route.gateway] = None
     tunnels = {link.name for link in state.links if link.kind in OVERLAY_KINDS}
-    failed = _failed_routers(state)
-    return [(dev, ip) for dev, ip in asked if dev not in tunnels and (dev, ip) not in failed]
+    return [(dev, ip) for dev, ip in asked if dev not in tunnels]
+
+
+def answering(
+    kernel: Kernel, state: HostState, hops: Iterable[Tuple[str, IPAddress]]
+) -> Dict[Tuple[str, IPAddress], bool]:
+    """Which of some next hops answer on their interface.
+
+    Routers that the kernel has found silent are not asked again: they would count as not
+    yet tried, for the kernel's choice among routers and for ours.
+    """
+    failed = {(neighbour.dev, neighbour.ip) for neighbour in state.neighbours if neighbour.failed}
+    answered = dict.fromkeys(hops, False)
+    answered.update(kernel.probe([hop for hop in answered if hop not in failed], hosts=True))
+    return answered
 
 
 def silent_gateways(
@@ -395,14 +403,12 @@ def silent_gateways(
 ) -> Tuple[List[str], List[str]]:
     """Gateways of the plan that do not answer: where main's does, and where that is silent, too.
 
-    `answered` has each of `gateways_to_ask`.
+    `answered` as `answering` tells of `gateways_to_ask`.
     """
     beaten, alone = [], []
-    failed = _failed_routers(state)
     for nic in plan.nics:
         for family, gateway in sorted(nic.gateways.items()):
-            hop = nic.name, gateway.ip
-            if hop not in failed and answered.get(hop, True):
+            if answered.get((nic.name, gateway.ip), True):
                 continue
             how = "ARP" if family == 4 else "neighbour discovery"
             text = f"{nic.name}'s gateway {gateway.ip} ({gateway.reason}) does not answer {how}"
@@ -419,10 +425,6 @@ def silent_gateways(
             best = min(alive, key=lambda route: (route.dev != nic.name, route.metric))
             beaten.append(f"{text}, and table main's {best.gateway} by {best.dev} does")
     return beaten, alone
-
-
-def _failed_routers(state: HostState) -> Set[Tuple[str, IPAddress]]:
-    return {(n.dev, n.ip) for n in state.neighbours if n.failed}
 
 
 def _main_gateways(state: HostState) -> List[Route]:

@@ -70,11 +70,6 @@ class Baked(NamedTuple):
     contents: Optional[Contents]  # None: it cannot be looked into on this machine
 
 
-def ways() -> List[str]:
-    """The ways that this machine can go, the better one first."""
-    return [VIRT_CUSTOMIZE, LOOP] if shutil.which("virt-customize") else [LOOP]
-
-
 def bake(
     image: Path,
     output: Path,
@@ -140,7 +135,7 @@ def _by(
     if way == LOOP:
         return _by_loop(raw, root, stanza, progress)
     why = "there is no virt-customize (package guestfs-tools)"
-    if way == VIRT_CUSTOMIZE or VIRT_CUSTOMIZE in ways():
+    if way == VIRT_CUSTOMIZE or shutil.which(VIRT_CUSTOMIZE):
         try:
             return _by_virt_customize(raw, stanza, progress)
         except _NoAppliance as error:
