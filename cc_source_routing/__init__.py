@@ -8,7 +8,10 @@ next to nothing, and hands real work to `cc_source_routing.cloud`.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Dict, List
+
+SAVED_INSTANCE = "/etc/source-routing/instance-id"
 
 # cloud-init <= 22.1 reads these two, later releases `meta`; "always", because a
 # per-instance module that failed once is never run again.
@@ -36,7 +39,8 @@ def handle(name: str, cfg: Any, *args: Any, **kwargs: Any) -> None:
     """
     try:
         stanza = cfg.get("source_routing")
-        if stanza is None:
+        # Without one, what is there stays, unless a snapshot has brought it along.
+        if stanza is None and not os.path.exists(SAVED_INSTANCE):
             return
         from .cloud import run
 

@@ -81,7 +81,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from . import engine, report
     from .files import file_deviations
 
-    view = engine.view(_stanza(arguments), arguments.root)
+    view = engine.view(_stanza(arguments), arguments.root, exact=_exact(arguments))
     pending = file_deviations(arguments.root, view.files, view.owned)
     _warn(view.warnings)
     document = {**report.view_json(view), "pending_files": pending}
@@ -103,7 +103,7 @@ def _apply(arguments: argparse.Namespace) -> int:
                 raise _NothingAsked("nothing has been applied here, nothing to do")
             outcome = again
         else:
-            outcome = engine.apply(stanza, arguments.root)
+            outcome = engine.apply(stanza, arguments.root, exact=_exact(arguments))
         served = not arguments.interface or outcome.view.plan.nic(arguments.interface) is not None
         if served or not arguments.wait or time.monotonic() >= deadline:
             break
@@ -133,8 +133,8 @@ def _status(arguments: argparse.Namespace) -> int:
     from . import engine, report
     from .leftovers import leftovers
 
-    view = engine.view(_stanza(arguments), arguments.root)
-    _warn(view.plan.warnings)
+    view = engine.view(_stanza(arguments), arguments.root, exact=_exact(arguments))
+    _warn(view.warnings)
     left = leftovers(arguments.root, view.plan, view.state)
     text = "\n".join([report.status_text(view), *(f"By hand: {what}." for what in left)])
     _print(arguments, {**report.view_json(view), "by_hand": left}, text)
@@ -145,7 +145,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from . import engine
     from .leftovers import leftovers
 
-    view, found = engine.check(_stanza(arguments), arguments.root)
+    view, found = engine.check(_stanza(arguments), arguments.root, _exact(arguments))
     warnings = [*view.warnings, *leftovers(arguments.root, view.plan, view.state)]
     _warn(warnings)
     count = sum(len(nic.addresses) for nic in view.plan.nics)
@@ -170,7 +170,9 @@ def _watch(arguments: argparse.Namespace) -> int:
         print(f"{clock}  {line.about:7}  {line.what}{meaning}", flush=True)
 
     try:
-        found = watch(lambda: _stanza(arguments), arguments.root, say, arguments.seconds)
+        found = watch(
+            lambda: _stanza(arguments), arguments.root, say, arguments.seconds, _exact(arguments)
+        )
     except KeyboardInterrupt:
         return OK
     return FAILURE if found else OK
@@ -180,7 +182,9 @@ def _explain(arguments: argparse.Namespace) -> int:
     from . import engine, report
 
     stanza = _stanza(arguments)
-    view, reply = engine.explain(stanza, arguments.root, arguments.source, arguments.to)
+    view, reply = engine.explain(
+        stanza, arguments.root, arguments.source, arguments.to, _exact(arguments)
+    )
     facts = report.explain_facts(reply, view)
     _print(arguments, facts, report.explain_text(facts))
     return OK
@@ -230,9 +234,14 @@ def _stanza(arguments: argparse.Namespace) -> Stanza:
             # As in cloud-init: no stanza is no order, not an order to remove.
             raise _NothingAsked(f"{loaded.path}: no source_routing: key, nothing to do")
         return loaded.stanza
-    from .engine import saved_stanza
+    from .saved import saved_stanza
 
     return saved_stanza(arguments.root) or Stanza()
+
+
+def _exact(arguments: argparse.Namespace) -> bool:
+    """Whether a stanza that contradicts the host is refused: one that was named just now."""
+    return arguments.config is not None
 
 
 def _load(path: Path) -> LoadedStanza:

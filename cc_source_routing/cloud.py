@@ -1,6 +1,6 @@
-"""What `handle` does when there is a stanza: guard, time limit, one run, a log.
+"""What `handle` does with a stanza, or with what an earlier one has left: guard, run, log.
 
-Imports the standard library alone until it is sure that there is work.
+Imports next to nothing until it is sure that there is work.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
+
+if TYPE_CHECKING:
+    from .engine import Outcome
 
 LOG = logging.getLogger("cc_source_routing")
 # cloud-init runs all stages in one process without a time limit (24.3+): what
@@ -20,17 +23,19 @@ SAVED_STANZA = Path("etc/source-routing/stanza.json")
 
 
 def run(value: Any, cloud: Any, root: Path = SYSTEM_ROOT) -> None:
-    """Apply the raw stanza `value` within the time limit; errors become log lines."""
-    if _is_off(value):
-        if not (root / SAVED_STANZA).exists():
-            LOG.debug("source_routing is off, nothing to do")
-            return
-    elif count_nics() < 2:
-        LOG.debug("fewer than two NICs, nothing to do")
+    """Apply the raw stanza `value` within the time limit; errors become log lines.
+
+    None, for no stanza, leaves what is there as it is, unless another server has left it.
+    """
+    work = _work_for(value, root)
+    if work is None:
         return
     failures: List[BaseException] = []
     worker = threading.Thread(
-        target=_guarded, args=(value, cloud, root, failures), name="source_routing", daemon=True
+        target=_guarded,
+        args=(work, value, cloud, root, failures),
+        name="source_routing",
+        daemon=True,
     )
     worker.start()
     worker.join(TIME_LIMIT_SECONDS)
@@ -54,13 +59,46 @@ def count_nics(sysfs: Path = SYSFS_NET) -> int:
     return count
 
 
+def _work_for(value: Any, root: Path) -> Optional[Callable[[Any, Any, Path], None]]:
+    """What there is to do, found out without importing much; None for nothing."""
+    saved = (root / SAVED_STANZA).exists()
+    if value is None or _is_off(value):
+        if not saved:
+            LOG.debug("no source_routing here, nothing to do")
+            return None
+        if value is None:
+            from .instance import is_of_another
+
+            return _remove if is_of_another(root) else None
+        return _remove
+    if count_nics() > 1:
+        return _work
+    from . import second_nic
+    from .instance import is_of_another
+
+    if not saved:
+        return _wait
+    if not second_nic.is_waiting(root) or is_of_another(root):
+        return _work
+    if second_nic.is_known(root, value):
+        LOG.debug("one NIC as before, nothing to do until a second one comes")
+        return None
+    return _wait
+
+
 def _is_off(value: Any) -> bool:
     return value is False or (isinstance(value, dict) and value.get("enabled") is False)
 
 
-def _guarded(value: Any, cloud: Any, root: Path, failures: List[BaseException]) -> None:
+def _guarded(
+    work: Callable[[Any, Any, Path], None],
+    value: Any,
+    cloud: Any,
+    root: Path,
+    failures: List[BaseException],
+) -> None:
     try:
-        _work(value, cloud, root)
+        work(value, cloud, root)
     except Exception as error:
         from .errors import SourceRoutingError, StanzaError
 
@@ -71,6 +109,21 @@ def _guarded(value: Any, cloud: Any, root: Path, failures: List[BaseException]) 
             failures.append(error)
         else:
             LOG.exception("source_routing failed; the boot goes on")
+
+
+def _wait(value: Any, cloud: Any, root: Path) -> None:
+    from .second_nic import keep
+
+    keep(root, value)
+    LOG.info("one NIC: nothing to route until a second one comes")
+
+
+def _remove(value: Any, cloud: Any, root: Path) -> None:
+    from . import engine
+
+    if value is None:
+        LOG.info("what another server has left here goes: its snapshot became this one")
+    _say(engine.remove(root))
 
 
 def _work(value: Any, cloud: Any, root: Path) -> None:
@@ -85,7 +138,11 @@ def _work(value: Any, cloud: Any, root: Path) -> None:
         metadata = read_metadata(root, datasource)
     except Exception as error:
         LOG.debug("no metadata from cloud-init's datasource: %s", error)
-    outcome = engine.apply(stanza, root, metadata)
+    # The server has to answer, whatever of a stanza does not fit it (any more).
+    _say(engine.apply(stanza, root, metadata, exact=False))
+
+
+def _say(outcome: Outcome) -> None:
     for warning in outcome.view.warnings:
         LOG.warning("source_routing: %s", warning)
     for nic in outcome.view.plan.nics:

@@ -7,20 +7,20 @@ lock is held around everything that changes something.
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from . import render
+from . import render, second_nic
 from .apply import apply_plan, operations_for
-from .commands import run
 from .diff import Operation, SetGroup, SetSysctl, sysctl_overrides
-from .errors import ApplyError, CommandError, DiscoveryError, FileError
-from .files import FileChanges, file_deviations, lock, read_text, write_files
+from .errors import ApplyError, DiscoveryError, Fault, FileError
+from .files import FileChanges, file_deviations, lock, write_files
+from .fitting import fit, warning
 from .gateway import EARLIER_RUN, SILENT
+from .instance import is_of_another
 from .metadata import metadata_to_json
 from .model import (
     ConfigFile,
@@ -32,13 +32,14 @@ from .model import (
     RoutingPlan,
     Stanza,
 )
-from .observe import STANZA_PATH, observe, routerless
+from .notify import notify
+from .observe import observe, routerless
 from .planner import build_plan
 from .previous import PREVIOUS_PATH, previous_to_json
 from .render import networkd
 from .render.common import COMMON_PATHS, common_files
+from .saved import SAVED_PATHS, saved_files, saved_stanza
 from .selection import potential_nics
-from .stanza import parse_stanza, stanza_to_json
 from .verify import (
     Reply,
     answering,
@@ -54,8 +55,6 @@ from .verify import (
 )
 
 METADATA_PATH = "/etc/source-routing/metadata.json"
-SYSTEMD_RUNS = Path("/run/systemd/system")
-NOTIFY_SECONDS = 5.0
 ATTEMPTS = 3
 
 
@@ -95,38 +94,78 @@ def _kernel() -> Iterator[object]:
         yield kernel
 
 
-def view(stanza: Stanza, root: Path, metadata: Optional[Metadata] = None) -> View:
-    """Observe and plan; changes nothing."""
+def view(
+    stanza: Stanza, root: Path, metadata: Optional[Metadata] = None, exact: bool = True
+) -> View:
+    """Observe and plan; changes nothing.
+
+    What of the stanza contradicts the host is a `StanzaError`, or, unless `exact`,
+    left out with a warning.
+    """
     with _kernel() as kernel:
-        return _view(kernel, stanza, root, metadata)
+        seen = _view(kernel, stanza, root, metadata, exact=exact)
+        return replace(seen, warnings=(*seen.warnings, *_of_another(root)))
 
 
 def apply(
-    stanza: Stanza, root: Path, metadata: Optional[Metadata] = None, keep: bool = True
+    stanza: Stanza,
+    root: Path,
+    metadata: Optional[Metadata] = None,
+    keep: bool = True,
+    exact: bool = True,
 ) -> Outcome:
     """Make kernel and files match the stanza; a second run changes nothing.
 
-    `keep` saves the stanza, also one that says "off": later runs go by it.
+    `keep` saves the stanza, also one that says "off": later runs go by it.  `exact` as
+    in `view`.
     """
     with lock(root):
-        return _apply(stanza, root, metadata, keep)
+        return _apply(stanza, root, metadata, keep, exact)
 
 
 def apply_again(root: Path) -> Optional[Outcome]:
     """Apply the saved stanza, as whoever was before us under the lock has left it.
 
     For hooks: None, and nothing is done, when there is none (any more).  An
-    event that was under way must not bring back what `remove` has taken away.
+    event that was under way must not bring back what `remove` has taken away.  What
+    another server has left in a snapshot is taken away.
     """
     with lock(root):
+        if is_of_another(root):
+            _apply(Stanza(enabled=False), root, Metadata(), False, True)
         stanza = saved_stanza(root)
-        return None if stanza is None else _apply(stanza, root, None, True)
+        return None if stanza is None else _apply(stanza, root, None, True, False)
 
 
-def _apply(stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool) -> Outcome:
+def _apply(
+    stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool, exact: bool
+) -> Outcome:
+    """One run under the lock; what was there of another server goes before anything is read."""
+    if not is_of_another(root):
+        outcome = _run(stanza, root, metadata, keep, exact)
+    elif not stanza.enabled:
+        outcome = _run(stanza, root, metadata, keep, exact)
+    else:
+        before = _run(Stanza(enabled=False), root, Metadata(), False, True)
+        outcome = _after(before, _run(stanza, root, metadata, keep, exact))
+    failures = _notify_managers(root, outcome.files)
+    seen = outcome.view
+    return replace(outcome, view=replace(seen, warnings=(*seen.warnings, *failures)))
+
+
+def _after(before: Outcome, then: Outcome) -> Outcome:
+    """Two runs as one."""
+    removed = {*before.files.removed, *then.files.removed} - set(then.files.written)
+    files = then.files._replace(removed=tuple(sorted(removed - set(then.files.unchanged))))
+    return replace(then, operations=(*before.operations, *then.operations), files=files)
+
+
+def _run(
+    stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool, exact: bool
+) -> Outcome:
     with _kernel() as kernel:
         for attempt in range(ATTEMPTS):
-            seen = _view(kernel, stanza, root, metadata, keep, solicit=attempt == 0)
+            seen = _view(kernel, stanza, root, metadata, keep, attempt == 0, exact)
             previous = _remember_previous(seen, root)
             try:
                 operations = apply_plan(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
@@ -143,8 +182,7 @@ def _apply(stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool)
                 f"{error}; the kernel is set up, but nothing will restore it"
             ) from error
         _forget_restored(seen, root, previous)
-        failures = _notify_managers(root, files)
-        return Outcome(replace(seen, warnings=(*seen.warnings, *failures)), operations, files)
+        return Outcome(seen, operations, files)
 
 
 def remove(root: Path) -> Outcome:
@@ -171,10 +209,13 @@ def render_only(stanza: Stanza, root: Path, name: str) -> Tuple[View, FileChange
         return seen, write_files(root, seen.files, seen.owned)
 
 
-def check(stanza: Stanza, root: Path) -> Tuple[View, List[str]]:
-    """Each deviation of kernel, files and lookups from the plan; none when all is well."""
+def check(stanza: Stanza, root: Path, exact: bool = True) -> Tuple[View, List[str]]:
+    """Each deviation of kernel, files and lookups from the plan; none when all is well.
+
+    `exact` as in `view`.
+    """
     with _kernel() as kernel:
-        seen = _view(kernel, stanza, root, None)
+        seen = _view(kernel, stanza, root, None, exact=exact)
         found = deviations(seen.operations)
         families = {family for nic in seen.plan.nics for family in nic.gateways}
         found += kernel_rule_deviations(seen.state, sorted(families))
@@ -185,19 +226,23 @@ def check(stanza: Stanza, root: Path) -> Tuple[View, List[str]]:
         answered = answering(kernel, seen.state, hops)  # type: ignore[arg-type]
         beaten, alone = silent_gateways(seen.plan, seen.state, answered)
         limits = main_by_sibling(answers, seen.plan, seen.state)
-        warnings = (*seen.warnings, *alone, *limits)
+        warnings = (*seen.warnings, *_of_another(root), *alone, *limits)
         return replace(seen, warnings=warnings), [*found, *beaten]
 
 
 def explain(
-    stanza: Stanza, root: Path, source: IPAddress, destination: Optional[IPAddress]
+    stanza: Stanza,
+    root: Path,
+    source: IPAddress,
+    destination: Optional[IPAddress],
+    exact: bool = True,
 ) -> Tuple[View, Reply]:
     """The kernel's way for a packet from one of the host's addresses.
 
     Raises `DiscoveryError` when no interface has `source`, or the families differ.
     """
     with _kernel() as kernel:
-        seen = _view(kernel, stanza, root, None)
+        seen = _view(kernel, stanza, root, None, exact=exact)
         owner = next((a.dev for a in seen.state.addresses if a.ip == source), None)
         routed = next(
             (n.name for n in seen.plan.nics if any(source in prefix for prefix in n.sources)), None
@@ -219,15 +264,13 @@ def explain(
         return seen, answer
 
 
-def saved_stanza(root: Path) -> Optional[Stanza]:
-    """The stanza of the last apply, as saved for hooks and command; None when there is none."""
-    text = read_text(root, STANZA_PATH)
-    if not text:
-        return None
-    try:
-        return parse_stanza(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{STANZA_PATH}: not JSON ({error})") from error
+def _of_another(root: Path) -> Tuple[str, ...]:
+    if not is_of_another(root):
+        return ()
+    return (
+        "what is saved here is of another server, of whose snapshot this one was made, and does "
+        "not count; the next apply takes it away",
+    )
 
 
 # -- the pieces ----------------------------------------------------------------
@@ -240,10 +283,19 @@ def _view(
     metadata: Optional[Metadata] = None,
     keep: bool = True,
     solicit: bool = False,
+    exact: bool = True,
 ) -> View:
+    asked = stanza
     state = observe(kernel, root, stanza, metadata, solicit)  # type: ignore[arg-type]
+    left_out: Tuple[Fault, ...] = ()
+    if not exact:
+        stanza, left_out = fit(stanza, state)
+    if left_out:
+        # Evidence in place of what is left out has not been looked for yet.
+        state = observe(kernel, root, stanza, metadata, solicit)  # type: ignore[arg-type]
     plan = build_plan(_possible(stanza), state)
-    files, owned, name, reason, warnings = _files(stanza, plan, state, root, keep)
+    plan = replace(plan, warnings=(*map(warning, left_out), *plan.warnings))
+    files, owned, name, reason, warnings = _files(asked, plan, state, root, keep)
     if networkd.has_drop_in(files):
         plan = networkd.as_declared(plan)
     operations = operations_for(plan, state)
@@ -267,13 +319,13 @@ def _files(
 ) -> Tuple[Tuple[ConfigFile, ...], Tuple[str, ...], str, str, Tuple[str, ...]]:
     """The files that shall be, all paths that may be ours, the renderer and why it."""
     owned = _owned(root)
-    saved = ConfigFile(STANZA_PATH, stanza_to_json(stanza))
+    saved = saved_files(root, stanza)
     if not stanza.enabled:
-        return (saved,) if keep else (), (*owned, PREVIOUS_PATH), "none", plan.reason, ()
-    # With one NIC there is nothing to do, now or after an event.  Once there
+        return saved if keep else (), (*owned, PREVIOUS_PATH), "none", plan.reason, ()
+    # With one NIC there is nothing to do until a second one comes.  Once there
     # were more, a missing one may come back: then all stays.
-    if potential_nics(state) < 2 and read_text(root, STANZA_PATH) is None:
-        return (), owned, "none", plan.reason, ()
+    if potential_nics(state) < 2 and not _has_served(root):
+        return (*saved, *second_nic.files(root)), owned, "none", plan.reason, ()
     try:
         name, reason = render.select(stanza.renderer, root)
         warnings: Tuple[str, ...] = ()
@@ -283,7 +335,7 @@ def _files(
     module = render.renderer(name)
     facts = module.inspect(root, plan)
     warnings += module.warnings(plan, facts)
-    files = [*common_files(plan), saved]
+    files = [*common_files(plan), *saved]
     try:
         files += module.render(plan, facts)
     except ModuleNotFoundError as error:
@@ -297,9 +349,15 @@ def _files(
     return tuple(files), owned, name, reason, warnings
 
 
+def _has_served(root: Path) -> bool:
+    """Whether an earlier run has found several NICs here."""
+    return saved_stanza(root) is not None and not second_nic.is_waiting(root)
+
+
 def _owned(root: Path) -> Tuple[str, ...]:
     """All paths that may be ours."""
-    paths: Dict[str, None] = dict.fromkeys((*COMMON_PATHS, STANZA_PATH, METADATA_PATH))
+    own = (*COMMON_PATHS, *SAVED_PATHS, METADATA_PATH, second_nic.WAITING_PATH)
+    paths: Dict[str, None] = dict.fromkeys(own)
     for name in render.RENDERERS:
         paths.update(dict.fromkeys(render.renderer(name).owned(root)))
     return tuple(paths)
@@ -311,25 +369,15 @@ def _notify_managers(
     """Tell the running managers whose files have changed; returns what failed.
 
     Whose those are is told by their paths: files that are taken away may be
-    another renderer's.  Only on the system that runs: an image or a test's
-    tree has nobody to tell.
+    another renderer's.
     """
-    # sd_booted(3): in a chroot or without systemd nobody listens either.
-    if root.resolve() != Path("/") or not SYSTEMD_RUNS.is_dir():
-        return []
     commands = dict.fromkeys(
         command
-        for name in render.RENDERERS
-        for command in render.renderer(name).after(changes.written, changes.removed)
+        for module in (second_nic, *map(render.renderer, render.RENDERERS))
+        for command in module.after(changes.written, changes.removed)
         if command not in but
     )
-    failures = []
-    for command in commands:
-        try:
-            run(command, timeout=NOTIFY_SECONDS)
-        except CommandError as error:
-            failures.append(f"the network manager was not told of its new files: {error}")
-    return failures
+    return notify(root, commands)
 
 
 def _possible(stanza: Stanza) -> Stanza:

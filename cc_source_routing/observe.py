@@ -21,6 +21,7 @@ from .leases import read_leases
 from .metadata import read_metadata
 from .model import HostState, IPAddress, Link, Metadata, Stanza
 from .previous import read_previous
+from .saved import STANZA_PATH
 from .selection import select_links
 from .solicit import ANSWER_SECONDS, ask_routers
 from .stringchecks import id_fault
@@ -28,7 +29,6 @@ from .stringchecks import id_fault
 if TYPE_CHECKING:
     from .netlink import Kernel
 
-STANZA_PATH = "/etc/source-routing/stanza.json"
 PROBE_SECONDS = 1.0
 
 

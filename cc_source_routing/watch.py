@@ -36,15 +36,17 @@ def watch(
     root: Path,
     say: Callable[[Line], None],
     seconds: Optional[float] = None,
+    exact: bool = True,
 ) -> List[str]:
     """Say what happens, for ever or for `seconds`; the deviations at the end.
 
-    `stanza` is asked before each check: an apply may have changed it.
+    `stanza` is asked before each check: an apply may have changed it; `exact` as in
+    `engine.view`.
     Raises `DiscoveryError` when the kernel cannot be read.
     """
     end = None if seconds is None else time.monotonic() + seconds
     with Listener() as listener:
-        view, found = engine.check(stanza(), root)
+        view, found = engine.check(stanza(), root, exact)
         listener.know(list(view.state.links))
         known = Known(view.state, view.plan)
         for line in _verdict(view, found, None):
@@ -60,7 +62,7 @@ def watch(
                 if now >= due:
                     heard_first = 0.0
                     try:
-                        view, now_found = engine.check(stanza(), root)
+                        view, now_found = engine.check(stanza(), root, exact)
                     except SourceRoutingError as error:
                         say(Line(time.time(), "check", str(error)))
                         continue
@@ -77,7 +79,7 @@ def watch(
                 say(_line(one))
             if heard.overrun:
                 say(Line(time.time(), "watch", "more came than could be read; some of it is lost"))
-                view = engine.view(stanza(), root)
+                view = engine.view(stanza(), root, exact=exact)
                 listener.know(list(view.state.links))
                 known.learn(view.state, view.plan)
             if told or heard.overrun:

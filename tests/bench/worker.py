@@ -250,6 +250,8 @@ def boot(root: Path, config: Path, what: str) -> dict[str, object]:
                 (links / "lo").mkdir(parents=True, exist_ok=True)
                 (links / "ens3").mkdir(exist_ok=True)
                 cloud.count_nics.__defaults__ = (links,)
+                root /= "one-nic"  # where the first round keeps the stanza
+                root.mkdir(exist_ok=True)
             cloud.run.__defaults__ = (root,)
         cc_source_routing.handle("source_routing", cfg, cloud=None, args=[])
     seconds = time.perf_counter() - start

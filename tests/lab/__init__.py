@@ -11,7 +11,7 @@ Nothing here touches the namespace of the host.
 from __future__ import annotations
 
 from .cloud import Cloud, Nic, nics_in_own_subnets, seed_nics
-from .command import Driver, Files, Result, SourceRouting, files_below
+from .command import Driver, Files, Result, SourceRouting, be_instance, files_below
 from .monitor import Monitor
 from .needs import demand, missing_for_lab
 from .netns import Lab, LabError
@@ -33,6 +33,7 @@ __all__ = [
     "Snapshot",
     "SourceRouting",
     "UdpEcho",
+    "be_instance",
     "comes_true",
     "demand",
     "files_below",

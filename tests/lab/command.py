@@ -51,6 +51,13 @@ def files_below(root: Path) -> Files:
     }
 
 
+def be_instance(root: Path, instance: str) -> None:
+    """Have cloud-init say below `root` that this server is `instance`."""
+    told = root / "var/lib/cloud/data/instance-id"
+    told.parent.mkdir(parents=True, exist_ok=True)
+    told.write_text(f"{instance}\n")
+
+
 class SourceRouting:
     """`source-routing` in namespace `netns` of `lab`, with files below `root`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from lab import be_instance
 
 import cc_source_routing
 from cc_source_routing import cloud
+from cc_source_routing.saved import saved_stanza
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,11 +64,54 @@ def test_with_false_nothing_heavy_is_imported(stanza):
     assert loaded.split() == ["cc_source_routing", "cc_source_routing.cloud"]
 
 
-def test_with_a_single_nic_nothing_heavy_is_imported():
-    loaded = load(
-        "import cc_source_routing.cloud as c\nc.count_nics = lambda: 1\nc.run(True, None)"
-    )
-    assert loaded.split() == ["cc_source_routing", "cc_source_routing.cloud"]
+ONE_NIC = (
+    "import pathlib, cc_source_routing.cloud as c\nc.count_nics = lambda: 1\n"
+    "c.run({stanza!r}, None, pathlib.Path({root!r}))"
+)
+
+
+@pytest.mark.parametrize("stanza", [True, {"rp_filter": "loose"}])
+def test_with_a_single_nic_the_stanza_is_kept_and_next_to_nothing_imported(tmp_path, stanza):
+    code = ONE_NIC.format(stanza=stanza, root=str(tmp_path))
+    first = load(code).split()
+    assert not {"pyroute2", "jinja2"} & set(first)
+    kept = tmp_path / "etc/source-routing"
+    assert sorted(path.name for path in kept.iterdir()) == ["one-nic", "stanza.json"]
+    assert json.loads((kept / "one-nic").read_text()) == stanza
+    later = [name for name in load(code).split() if name.startswith("cc_source_routing")]
+    assert later == [
+        "cc_source_routing",
+        *(f"cc_source_routing.{name}" for name in ("cloud", "errors", "instance", "rootfiles")),
+        "cc_source_routing.second_nic",
+    ]
+
+
+def test_with_a_single_nic_another_stanza_takes_the_place_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(cloud, "count_nics", lambda: 1)
+    cloud.run(True, None, tmp_path)
+    cloud.run({"gateway_guess": "never"}, None, tmp_path)
+    assert saved_stanza(tmp_path).gateway_guess == "never"
+
+
+def test_with_a_single_nic_a_bad_stanza_is_told_and_not_kept(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(cloud, "count_nics", lambda: 1)
+    cloud.run({"tabel_base": 5}, None, tmp_path)
+    assert "tabel_base" in caplog.text
+    assert not (tmp_path / "etc").exists()
+
+
+def test_without_a_stanza_what_another_server_has_left_is_taken_away(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(cloud, "_remove", lambda value, _cloud, root: taken.append(root))
+    cloud.run(None, None, tmp_path)
+    be_instance(tmp_path, "i-1")
+    monkeypatch.setattr(cloud, "count_nics", lambda: 1)
+    cloud.run(True, None, tmp_path)
+    cloud.run(None, None, tmp_path)
+    assert taken == [], "on stays on, on the server that was told so"
+    be_instance(tmp_path, "i-2")
+    cloud.run(None, None, tmp_path)
+    assert taken == [tmp_path]
 
 
 def test_loopback_bridges_and_tunnels_are_not_counted_as_nics(tmp_path):

@@ -15,6 +15,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "templates" not in pa
 PURE = {
     "diff",
     "errors",
+    "fitting",
     "gateway",
     "hostindex",
     "marks",
