@@ -327,4 +327,4 @@ def _remove(root: Path, paths: List[str]) -> List[str]:
 
 
 def _is_own(directory: str) -> bool:
-    return f"/{PACKAGE}" in directory or directory == payload.LIBRARY
+    return f"/{PACKAGE}" in directory or directory in (payload.LIBRARY, payload.WANTS)

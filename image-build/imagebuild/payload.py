@@ -20,6 +20,7 @@ LIBRARY = "/usr/lib/source-routing"
 REGISTER = f"{LIBRARY}/register"
 
 UNITS = "/usr/lib/systemd/system"
+WANTS = f"{UNITS}/multi-user.target.d"
 
 
 class File(NamedTuple):
@@ -111,10 +112,18 @@ def registration(python: str) -> Dict[str, File]:
 
 
 def units(checkout: Path = CHECKOUT) -> Dict[str, File]:
-    """The units that nobody starts unless he is asked to: absolute path -> content."""
+    """The units and what they run: absolute path -> content.
+
+    The timer is off until somebody enables it; what listens for a second NIC is wanted at
+    each boot, and does nothing without a stanza that waits for one.
+    """
     directory = checkout / "image-build/systemd"
-    found = _members(directory, ["*.service", "*.timer"])
-    return {f"{UNITS}/{path.name}": File(path.read_bytes()) for path in found}
+    found = _members(directory, ["*.service", "*.socket", "*.timer"])
+    files = {f"{UNITS}/{path.name}": File(path.read_bytes()) for path in found}
+    wanted = File((directory / "second-nic.conf").read_bytes())
+    files[f"{WANTS}/50-source-routing.conf"] = wanted
+    files[f"{LIBRARY}/second-nic"] = File((directory / "second-nic").read_bytes(), 0o755)
+    return files
 
 
 def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -> Dict[str, File]:

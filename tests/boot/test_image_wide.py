@@ -60,5 +60,8 @@ def test_one_nic_needs_nothing_and_gets_nothing(bookworm: Path, scratch: Path) -
     with first_boot(bookworm, ON, scratch, nics=1) as server:
         assert all(server.comes_to_answer_everywhere().values())
         assert "source-routing" not in server.guest.run(["ip", "rule"]).stdout
-        assert server.guest.run(["test", "-e", "/etc/source-routing"]).returncode != 0
+        kept = server.guest.run(["ls", "/etc/source-routing"]).stdout.split()
+        assert kept == ["instance-id", "one-nic", "stanza.json"], "for a second one"
+        hooks = server.guest.run(["ls", "/etc/network/if-up.d/source-routing"])
+        assert hooks.returncode != 0
         assert server.boot.status["status"] == "done"
