@@ -132,12 +132,17 @@ def _render(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from . import engine, report
     from .leftovers import leftovers
+    from .second_nic import is_waiting
 
     view = engine.view(_stanza(arguments), arguments.root, exact=_exact(arguments))
     _warn(view.warnings)
     left = leftovers(arguments.root, view.plan, view.state)
-    text = "\n".join([report.status_text(view), *(f"By hand: {what}." for what in left)])
-    _print(arguments, {**report.view_json(view), "by_hand": left}, text)
+    lines = [report.status_text(view), *(f"By hand: {what}." for what in left)]
+    waiting = is_waiting(arguments.root)
+    if waiting:
+        lines.append("A second NIC will be served when it comes.")
+    document = {**report.view_json(view), "by_hand": left, "waits_for_second_nic": waiting}
+    _print(arguments, document, "\n".join(lines))
     return OK
 
 

@@ -36,7 +36,7 @@ from .notify import notify
 from .observe import observe, routerless
 from .planner import build_plan
 from .previous import PREVIOUS_PATH, previous_to_json
-from .render import networkd
+from .render import networkd, units
 from .render.common import COMMON_PATHS, common_files
 from .saved import SAVED_PATHS, saved_files, saved_stanza
 from .selection import potential_nics
@@ -148,8 +148,10 @@ def _apply(
     else:
         before = _run(Stanza(enabled=False), root, Metadata(), False, True)
         outcome = _after(before, _run(stanza, root, metadata, keep, exact))
-    failures = _notify_managers(root, outcome.files)
     seen = outcome.view
+    # Without files of ours networkd would delete what stands in the kernel.
+    kept = (networkd.RELOAD_ALL,) if seen.renderer == "none" and seen.plan.nics else ()
+    failures = _notify_managers(root, outcome.files, but=kept)
     return replace(outcome, view=replace(seen, warnings=(*seen.warnings, *failures)))
 
 
@@ -198,7 +200,7 @@ def forget(root: Path) -> FileChanges:
     """
     with lock(root):
         changes = write_files(root, (), _owned(root))
-        _notify_managers(root, changes, but=(networkd.RELOAD,))
+        _notify_managers(root, changes, but=(networkd.RELOAD, networkd.RELOAD_ALL))
         return changes
 
 
@@ -325,7 +327,8 @@ def _files(
     # With one NIC there is nothing to do until a second one comes.  Once there
     # were more, a missing one may come back: then all stays.
     if potential_nics(state) < 2 and not _has_served(root):
-        return (*saved, *second_nic.files(root)), owned, "none", plan.reason, ()
+        waiting = second_nic.files(root, saved_stanza(root) == stanza)
+        return (*saved, *waiting), owned, "none", plan.reason, ()
     try:
         name, reason = render.select(stanza.renderer, root)
         warnings: Tuple[str, ...] = ()
@@ -373,7 +376,7 @@ def _notify_managers(
     """
     commands = dict.fromkeys(
         command
-        for module in (second_nic, *map(render.renderer, render.RENDERERS))
+        for module in (units, second_nic, *map(render.renderer, render.RENDERERS))
         for command in module.after(changes.written, changes.removed)
         if command not in but
     )

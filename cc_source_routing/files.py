@@ -27,9 +27,17 @@ from .rootfiles import list_names, read_file
 
 TABLE_NAMES_PATH = "/etc/iproute2/rt_tables.d/source-routing.conf"
 LOCK_PATH = "/run/source-routing/lock"
-# Directories that are ours alone; left empty they go, the inner one first.
-OUR_DIRECTORIES = ("/etc/source-routing/nics", "/etc/source-routing")
-DROP_IN_SUFFIX = ".network.d"
+# Directories that are ours alone or that we may have made; left empty they go, the inner
+# ones first.
+OUR_DIRECTORIES = (
+    "/etc/source-routing/nics",
+    "/etc/source-routing",
+    # iproute2 6.9 and later keep theirs in /usr/share.
+    "/etc/iproute2/rt_tables.d",
+    "/etc/iproute2/rt_protos.d",
+    "/etc/iproute2",
+)
+DROP_IN_SUFFIXES = (".network.d", ".service.d")
 
 # Before a NIC's name where the bare one cannot name its table; longer than any NIC's name.
 LONG_NAME = "source-routing-"
@@ -232,7 +240,7 @@ def _remove(directory: RootDirectory, path: str) -> bool:
         if there:
             os.unlink(name, dir_fd=parent)
             os.fsync(parent)
-        if folder.endswith(DROP_IN_SUFFIX):
+        if folder.endswith(DROP_IN_SUFFIXES):
             directory.rmdir(folder)
     return there
 

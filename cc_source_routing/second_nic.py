@@ -42,11 +42,11 @@ def is_known(root: Path, value: Any) -> bool:
     return _noted(root) == note(value)
 
 
-def files(root: Path, told: str = "") -> tuple[ConfigFile, ...]:
-    """What switches the listening on; `told` is to be noted in place of what is there."""
+def files(root: Path, is_same: bool) -> tuple[ConfigFile, ...]:
+    """What switches the listening on; what is noted stays for the same stanza as before."""
     from .model import ConfigFile
 
-    return (ConfigFile(WAITING_PATH, told or _noted(root) or ""),)
+    return (ConfigFile(WAITING_PATH, _noted(root) or "" if is_same else ""),)
 
 
 def after(written: tuple[str, ...], removed: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
@@ -64,13 +64,14 @@ def keep(root: Path, value: Any) -> None:
     Raises `StanzaError` for one that is wrong, and then nothing is saved.
     """
     from .files import lock, write_files
+    from .model import ConfigFile
     from .notify import notify
     from .saved import saved_files
     from .stanza import parse_stanza
 
     stanza = parse_stanza(value)
     with lock(root):
-        wanted = (*saved_files(root, stanza), *files(root, note(value)))
+        wanted = (*saved_files(root, stanza), ConfigFile(WAITING_PATH, note(value)))
         changes = write_files(root, wanted, ())
         notify(root, after(changes.written, changes.removed))
 

@@ -49,7 +49,7 @@ from ..model import (
 )
 from ..netvalues import interface_name
 from ..rules import STAGES_OF_OTHERS
-from . import Evidence
+from . import Evidence, units
 from .evidence import names, program, systemd_version, text, unit
 from .networkd_events import START, STOP, event_files, is_event_unit, owned_events
 from .networkd_files import (
@@ -62,7 +62,7 @@ from .networkd_files import (
 from .waiting import waiting_nics
 
 RELOAD_SCRIPT = r"""
-test -z "$(ip -o address show dynamic scope global)" || exit 0
+test "$1" = all -o -z "$(ip -o address show dynamic scope global)" || exit 0
 # As `ip rule add` takes them.
 rules() {
     ip -N "$1" rule show | sed -e 's/:[[:space:]]*/ /' -e 's/ \[detached\]//' \
@@ -93,10 +93,12 @@ done
     "systemd-networkd deleted $back rules as it read its files; they are back"
 """
 
+
 # Makes networkd read its files.  It configures the links whose files have changed
 # anew, which costs a static address nothing, but ends a lease: pings are lost, and
 # 252 may then give up the link.  So with dynamic addresses it is left until the
-# next start; the kernel is right already, and the event path keeps it so.
+# next start; the kernel is right already, and the event path keeps it so.  Once all of
+# ours is gone nobody would, and networkd has to forget it.
 #
 # And it deletes every rule that stands in none of its files, whosever it is (257), so
 # what was there before is put back.
@@ -104,12 +106,14 @@ done
 # A job of its own: networkctl speaks D-Bus, which is not there yet in cloud-init's
 # network stage, and nothing may wait for it there.  Again and again, since 257
 # refuses while it is reading them for somebody else, who was there before ours.
+# After systemd's own reload, where that is due, too: it has netplan write networkd's files.
 RELOAD = (
     *("systemd-run", "--quiet", "--collect", "--no-block"),
     "--description=Tell systemd-networkd of changed source routing",
-    "--property=After=dbus.service systemd-networkd.service",
-    *("sh", "-c", RELOAD_SCRIPT),
+    f"--property=After=dbus.service systemd-networkd.service {units.SERVICE}",
+    *("sh", "-c", RELOAD_SCRIPT, "reload"),
 )
+RELOAD_ALL = (*RELOAD, "all")
 SERVICE = "systemd-networkd.service"
 DROP_IN = "50-source-routing.conf"
 HEADER = "# Written by source-routing for {}; `source-routing apply` writes it anew.\n"
@@ -216,7 +220,7 @@ def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ..
     new, gone = tuple(written), tuple(removed)
     commands: List[Tuple[str, ...]] = []
     if any(map(_is_drop_in, (*new, *gone))):
-        commands.append(RELOAD)
+        commands.append(RELOAD_ALL if any(map(is_event_unit, gone)) else RELOAD)
     if any(map(is_event_unit, new)):
         commands.append(START)
     if any(map(is_event_unit, gone)):

@@ -119,6 +119,7 @@ class TestOneNic:
         assert own == ["etc/source-routing/one-nic", "etc/source-routing/stanza.json"]
         assert command.ok("apply", "--again").startswith("Nothing to change")
         assert command.ok("check").startswith("Nothing is managed here")
+        assert "A second NIC will be served when it comes." in command.ok("status")
 
     def test_the_second_one_is_served_by_the_same_stanza(self, server, lab: Lab) -> None:
         _cloud, command = self.one(server)

@@ -13,7 +13,7 @@ from cc_source_routing.files import write_files
 from cc_source_routing.model import OUR_PROTOCOL, PROTO_STATIC, PlannedNic, RoutingPlan
 from cc_source_routing.planner import build_plan
 from cc_source_routing.render import networkd
-from cc_source_routing.render.networkd_events import START, STOP
+from cc_source_routing.render.networkd_events import PATH_PATH, START, STOP
 from cc_source_routing.render.networkd_files import (
     is_match,
     match_section,
@@ -348,6 +348,8 @@ def test_networkd_is_told_of_drop_ins_that_came_and_that_went():
     conf = "/etc/systemd/network/10-x.network.d/50-source-routing.conf"
     assert networkd.after([conf, conf], []) == (networkd.RELOAD,)
     assert networkd.after([], [conf]) == (networkd.RELOAD,)
+    gone = networkd.after([], [conf, PATH_PATH])
+    assert gone == (networkd.RELOAD_ALL, STOP), "with leases, too"
     assert networkd.after(["/etc/source-routing/stanza.json"], []) == ()
     assert networkd.after([], []) == ()
 

@@ -19,12 +19,16 @@ recipe.VARIANTS.setdefault("netplan-nm", ("netplan.io", "network-manager"))
 FLAP = "ip link set {nic} down; sleep 1; ip link set {nic} up"
 # A container has no udev, so what netplan asks of it is answered by this.  It
 # also does to newly generated files what the lab does at networkd's start:
-# veths have no permanent MAC.
+# veths have no permanent MAC.  So does a generator in place of netplan's own.
 UDEV = "/opt/no-udev/udevadm"
-UDEV_FILE = {
-    UDEV: "#!/bin/sh\n"
+NO_PERMANENT_MAC = (
     "sed -i s/^PermanentMACAddress=/MACAddress=/ /run/systemd/network/*.network 2>/dev/null\n"
-    "exit 0\n"
+)
+UDEV_FILE = {
+    UDEV: f"#!/bin/sh\n{NO_PERMANENT_MAC}exit 0\n",
+    "/etc/systemd/system-generators/netplan": (
+        f'#!/bin/sh\n/usr/lib/systemd/system-generators/netplan "$@"\n{NO_PERMANENT_MAC}exit 0\n'
+    ),
 }
 
 RENAME = (
