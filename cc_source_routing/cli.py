@@ -222,10 +222,34 @@ def _validate(arguments: argparse.Namespace) -> int:
         _print(arguments, {"valid": False, "faults": faults}, "\n".join(error.lines()))
         return MISUSE
     found = loaded.stanza is not None
-    text = "the stanza is valid" if found else "no source_routing: key, nothing to validate"
-    document = {"valid": True, "stanza": found, "warnings": list(loaded.warnings)}
-    _print(arguments, document, f"{loaded.path}: {text}")
+    document = {
+        "valid": True,
+        "stanza": found,
+        "warnings": list(loaded.warnings),
+        "kind": loaded.kind,
+        "known": not loaded.unknown,
+        "unknown": list(loaded.unknown),
+        "handed": loaded.handed,
+    }
+    _print(arguments, document, f"{loaded.path}: {_verdict(loaded)}")
     return OK
+
+
+def _verdict(loaded: LoadedStanza) -> str:
+    """What `validate` says of a file without faults; no more than cloud-init makes of it."""
+    reasons = "; ".join(loaded.unknown)
+    if loaded.stanza is None and reasons:
+        return f"whether it has a source_routing: key cannot be known from the file: {reasons}"
+    if loaded.stanza is None:
+        return "no source_routing: key, nothing to validate"
+    if reasons:
+        return (
+            "the stanza that is in the file is valid; what cloud-init makes of it cannot be known "
+            f"from the file: {reasons}"
+        )
+    if loaded.kind == "drop-in":
+        return "the stanza is valid, in cloud.cfg.d; user-data begins with #cloud-config"
+    return "the stanza is valid"
 
 
 # -- arguments -------------------------------------------------------------------
@@ -237,7 +261,8 @@ def _stanza(arguments: argparse.Namespace) -> Stanza:
         loaded = _load(arguments.config)
         if loaded.stanza is None:
             # As in cloud-init: no stanza is no order, not an order to remove.
-            raise _NothingAsked(f"{loaded.path}: no source_routing: key, nothing to do")
+            told = _verdict(loaded) if loaded.unknown else "no source_routing: key"
+            raise _NothingAsked(f"{loaded.path}: {told}, nothing to do")
         return loaded.stanza
     from .saved import saved_stanza
 

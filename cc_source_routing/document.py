@@ -22,6 +22,9 @@ Located = Tuple[Optional[int], Fault]
 MAX_DIGITS = 100
 """Longer numbers stay strings: reading them takes quadratic time, or is an error."""
 
+# 1 MiB of text has fewer; cloud-init follows references when it writes what it has gathered.
+_MAX_EXPANDED = 1 << 20
+
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
 # What SafeLoader's constructors raise for values that an explicit tag does not fit.
@@ -29,11 +32,15 @@ _UNREADABLE = (ValueError, OverflowError, TypeError, LookupError, AttributeError
 
 
 class Unreadable(Exception):
-    """The text is no YAML at all; carries the one fault."""
+    """The text cannot be taken at all; carries the one fault."""
 
-    def __init__(self, line: Optional[int], message: str):
-        self.located: Located = (line, Fault("", message))
+    def __init__(self, line: Optional[int], message: str, path: str = ""):
+        self.located: Located = (line, Fault(path, message))
         super().__init__(message)
+
+
+class Unbounded(Exception):
+    """The text would unfold to more than this process bears; the rest of a sentence on it."""
 
 
 class Document(NamedTuple):
@@ -77,6 +84,9 @@ class Json:
         if key is not None and key in self.top.twice:
             faults.append((None, Fault("", f"{key} is there more than once")))
         return Document(value, tuple(faults), frozenset(), lines)
+
+    def whole(self) -> Any:
+        return self.top
 
     def has_text(self, key: Optional[str], *texts: str) -> bool:
         return any(text in self.text for text in texts)
@@ -165,6 +175,54 @@ class Yaml:
             faults.append((lines.get(""), Fault("", f"{key or 'the file'} cannot be read as YAML")))
             untold = frozenset(("",))
         return Document(value, tuple(faults), untold, lambda: lines)
+
+    def whole(self) -> Any:
+        """All of it as ``yaml.safe_load`` has it.  `take` is no good any more afterwards.
+
+        Raises `Unreadable` for what that would fail at and `Unbounded` for what would
+        take it too much time or memory.
+        """
+        self._refuse_endless()
+        try:
+            return self.loader.construct_document(self.root)
+        except self.yaml.MarkedYAMLError as error:
+            line, message = self._told(error)
+            raise Unreadable(line, message.replace("is not YAML: ", "")) from None
+        except RecursionError:
+            raise Unreadable(None, "it is nested too deeply") from None
+        except _UNREADABLE as error:
+            told = " ".join(str(error).split())[:200]
+            raise Unreadable(None, told.encode("ascii", "backslashreplace").decode()) from None
+
+    def _refuse_endless(self) -> None:
+        """Raise for what holds itself, and for what is huge once references are followed."""
+        size: Dict[int, int] = {}
+        mappings = []
+        waiting = [(self.root, False)]
+        while waiting:
+            node, counted = waiting.pop()
+            inner = self._inner(node)
+            if counted:
+                size[id(node)] = 1 + sum(size[id(one)] for one in inner)
+                if size[id(node)] > _MAX_EXPANDED:
+                    raise Unbounded(f"has more than {_MAX_EXPANDED} values behind its references")
+            elif id(node) not in size:
+                size[id(node)] = 0
+                waiting += [(node, True), *((one, False) for one in inner)]
+                if isinstance(node, self.yaml.MappingNode):
+                    mappings.append(node)
+                elif len(node.value) > MAX_DIGITS and node.tag in (_TAG + "int", _TAG + "float"):
+                    raise Unbounded("has a number of many digits")
+            elif size[id(node)] == 0:
+                line = self._line(node.start_mark.line)
+                raise Unreadable(line, "it has a value that holds itself")
+        if _unfolded(mappings) - sum(len(node.value) for node in mappings) > MAX_VALUES:
+            raise Unbounded(f"has more than {MAX_VALUES} values when its merges unfold")
+
+    def _inner(self, node: Any) -> List[Any]:
+        if isinstance(node, self.yaml.MappingNode):
+            return [one for pair in node.value for one in pair]
+        return node.value if isinstance(node, self.yaml.SequenceNode) else []
 
     def has_text(self, key: Optional[str], *texts: str) -> bool:
         """Whether a scalar under `key` has one of the texts."""
@@ -290,20 +348,24 @@ class _Survey:
         self.untold.add(path_text(path))
 
     def refuse_bombs(self, line: Optional[int]) -> None:
-        """Merge keys copy: a few lines of them may unfold to any size."""
-        size: Dict[int, int] = {}
-        # What a mapping merges ends before it does: an earlier anchor, or within itself.
-        ordered = sorted(
-            self.mappings, key=lambda node: (node.end_mark.index, -node.start_mark.index)
-        )
-        for node in ordered:
-            size[id(node)] = len(node.value)
-            for key, value in node.value:
-                if key.tag == _MERGE:
-                    merged = value.value if isinstance(value, self.nodes.SequenceNode) else [value]
-                    size[id(node)] += sum(size.get(id(other), 0) for other in merged)
-        if sum(size.values()) > MAX_VALUES:
+        if _unfolded(self.mappings) > MAX_VALUES:
             raise Unreadable(line, f"has more than {MAX_VALUES} values when its merges unfold")
+
+
+def _unfolded(mappings: List[Any]) -> int:
+    """How many values these mappings have once merge keys have copied theirs into them.
+
+    A few lines of them may unfold to any size.
+    """
+    size: Dict[int, int] = {}
+    # What a mapping merges ends before it does: an earlier anchor, or within itself.
+    for node in sorted(mappings, key=lambda one: (one.end_mark.index, -one.start_mark.index)):
+        size[id(node)] = len(node.value)
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                merged = value.value if value.id == "sequence" else [value]
+                size[id(node)] += sum(size.get(id(other), 0) for other in merged)
+    return sum(size.values())
 
 
 def _first_at(line: Optional[int]) -> str:

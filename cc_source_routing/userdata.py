@@ -2,8 +2,8 @@
 
 cloud-init decides by the first line what a user-data file is (its
 ``user_data.py`` and "User-data formats" in its documentation); here the same
-is done for one file, and said when cloud-init would not look at it.  Only the
-stanza is judged, never the rest of a cloud-config.
+is done for one file, and said when cloud-init would not look at it, or would drop
+it.  Only the stanza is judged, never the rest of a cloud-config.
 
 The saved stanza is JSON, so hooks need no PyYAML; `email`, `gzip` and `yaml`
 are imported where they are needed.
@@ -14,19 +14,33 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Collection, List, Optional, Sequence, Tuple, Union
 
-from .document import Document, Json, Located, Unreadable, Yaml
+from . import cloudparts
+from .cloudparts import Part
+from .document import Document, Located, Unbounded, Unreadable
 from .errors import Fault, FileError, StanzaError
-from .faulttext import nearest_key, path_text
+from .gathering import (
+    ABSENT,
+    KEY,
+    Gathering,
+    LineOf,
+    Source,
+    refuse_misspelt,
+    refuse_other_than_mapping,
+    source,
+    template,
+    whole,
+)
 from .model import Stanza
-from .stanza import check_stanza, limit_faults, schema_defaults, stanza_to_json
+from .stanza import check_stanza, limit_faults, stanza_to_json
 from .stringchecks import shown
 
 __all__ = ["LoadedStanza", "StanzaFileError", "load_stanza_file", "stanza_to_json"]
 
-KEY = "source_routing"
 HEADER = "#cloud-config"
+USER_DATA, DROP_IN, BARE = "user-data", "drop-in", "stanza"
+_MERGE_KEY = "<<"
 MAX_BYTES = 1 << 20
 """Metadata services give 16 to 64 KiB of user-data; more than this is something else."""
 
@@ -40,18 +54,17 @@ _BOMS = (
     ),
 )
 
-_MIME = re.compile(r"(mime-version:|content-type: *multipart/)", re.IGNORECASE)
+# cloud-init reads MIME by its MIME-Version alone.
+_UNVERSIONED = re.compile(r"\s*content-type: *multipart/", re.IGNORECASE)
 
-# What cloud-init takes for something else than a cloud-config, by the first line.
-_OTHER_KINDS = (
-    ("#!", "is a script"),
-    ("#include", "is a list of URLs to include"),
-    ("#cloud-boothook", "is a boothook"),
-    ("#part-handler", "is a part handler"),
-    ("#upstart-job", "is an upstart job"),
-    ("#cloud-config-archive", "is a cloud-config-archive; put its cloud-config in a file"),
-    ("#cloud-config-jsonp", "is a JSON patch; put the stanza in a cloud-config"),
-)
+# What has no stanza in it, by the kind that cloud-init takes it for.
+_OTHER_KINDS = {
+    "text/x-shellscript": "is a script",
+    "text/cloud-boothook": "is a boothook",
+    cloudparts.PART_HANDLER: "is a part handler",
+    cloudparts.INCLUDE: "is a list of URLs to include",
+    cloudparts.INCLUDE_ONCE: "is a list of URLs to include",
+}
 
 # A mapping without our key or header is a bare stanza unless it has one of these.
 _CLOUD_CONFIG_KEYS = frozenset(
@@ -71,10 +84,14 @@ class LoadedStanza:
 
     path: str
     stanza: Optional[Stanza]
-    kind: str  # "cloud-config" or "stanza"
+    kind: str  # what cloud-init takes as user-data, or only in cloud.cfg.d, or a bare stanza
     warnings: Tuple[str, ...]
     line_of: Callable[[str], Optional[int]]
     """Line (from 1) of a fault's dotted path in the file, or of the nearest key above it."""
+    handed: Any = None
+    """The key's value as cloud-init hands it to the module where this file is all it has."""
+    unknown: Tuple[str, ...] = ()
+    """Why that cannot be known from this file; empty where it is known."""
 
 
 class StanzaFileError(StanzaError):
@@ -96,13 +113,6 @@ class StanzaFileError(StanzaError):
         )
 
 
-class _Part(NamedTuple):
-    """One text to look for a stanza in, and how far down the file it begins."""
-
-    text: str
-    offset: int = 0
-
-
 def load_stanza_file(path: Union[str, Path], *, use_jsonschema: bool = True) -> LoadedStanza:
     """Read a file that is a whole cloud-config, a bare stanza, or our saved JSON.
 
@@ -117,10 +127,10 @@ def load_stanza_file(path: Union[str, Path], *, use_jsonschema: bool = True) -> 
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"{told_path}: cannot be read: {reason}") from None
     file = _File(told_path, use_jsonschema)
-    text = file.decode(data)
-    if _MIME.match(text.lstrip()):
-        return file.mime(text)
-    return file.part(_Part(text))
+    try:
+        return file.load(file.decode(data))
+    except Unreadable as error:
+        raise StanzaFileError(told_path, [error.located]) from None
 
 
 def shown_path(path: Union[str, Path]) -> str:
@@ -136,6 +146,7 @@ class _File:
         self.path = path
         self.use_jsonschema = use_jsonschema
         self.warnings: List[str] = []
+        self.unknown: List[str] = []
 
     def wrong(self, message: str, line: Optional[int] = None, key: str = "") -> StanzaFileError:
         return StanzaFileError(self.path, [(line, Fault(key, message))])
@@ -168,109 +179,86 @@ class _File:
             raise self.wrong("is gzip that ends too early")
         return unpacked
 
-    # -- kinds of user-data --------------------------------------------------------
+    def load(self, text: str) -> LoadedStanza:
+        """The stanza of all the parts that the file has, merged as cloud-init does."""
+        gathering = Gathering()
+        if cloudparts.is_mime(text):
+            parts, multipart = cloudparts.of_mime(text, MAX_BYTES)
+            gathering.take_all(parts)
+            if not gathering.documents and not gathering.unknown:
+                if not multipart:
+                    raise self.wrong("is MIME without parts")
+                self.warnings.append("no part of this MIME file is a cloud-config")
+            return self.gathered(gathering)
+        if _UNVERSIONED.match(text):
+            self.warnings.append("has no MIME-Version header: cloud-init ignores this as user-data")
+            return self.loaded(None, USER_DATA)
+        kind = cloudparts.kind_of(text)
+        if kind == cloudparts.TEMPLATE:
+            return self.jinja(text)
+        if kind in (cloudparts.CONFIG, cloudparts.ARCHIVE, cloudparts.PATCH):
+            gathering.take(Part(text, kind))
+            return self.gathered(gathering)
+        if kind in _OTHER_KINDS:
+            raise self.wrong(f"{_OTHER_KINDS[kind]}, not a cloud-config", 1)
+        return self.judge(source(Part(text, kind)), text)
 
-    def mime(self, text: str) -> LoadedStanza:
-        """The part of a multipart that has the stanza; cloud-init lets the last one win."""
-        import email
-
-        found = []
-        message = email.message_from_string(text)
-        for part in message.walk():
-            if part.is_multipart():
-                continue
-            payload = part.get_payload(decode=True)
-            content = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""
-            declared = part.get_content_type() in ("text/cloud-config", "text/jinja2")
-            if declared or content.lstrip().lower().startswith((HEADER, "## template:")):
-                # Encoded parts are not in the file as they stand: no lines then.
-                at = text.find(content) if content.strip() else -1
-                offset = text.count("\n", 0, at) if at >= 0 else -1
-                found.append(self.part(_Part(content, offset), declared=declared))
-        if not message.is_multipart():
-            raise self.wrong("is MIME without parts")
-        if not found:
-            self.warnings.append("no part of this MIME file is a cloud-config")
-            return self.loaded(None, "cloud-config")
-        with_stanza = [loaded for loaded in found if loaded.stanza is not None]
-        if len(with_stanza) > 1:
-            self.warnings.append(
-                f"{len(with_stanza)} parts have {KEY}: cloud-init takes the last one's"
-            )
-        chosen = (with_stanza or found)[-1]
-        return self.loaded(chosen.stanza, chosen.kind, chosen.line_of)
-
-    def part(self, part: _Part, declared: bool = False) -> LoadedStanza:
-        text = part.text
-        start = text.lstrip()
-        lowered = start[:100].lower()
-        if lowered.startswith("## template:"):
-            return self.jinja(part)
-        for prefix, told in _OTHER_KINDS:
-            if lowered.startswith(prefix):
-                raise self.wrong(f"{told}, not a cloud-config", 1)
-        is_config = declared or lowered.startswith(HEADER)
-        return self.judge(self.source(part), is_config, text)
-
-    def jinja(self, part: _Part) -> LoadedStanza:
+    def jinja(self, text: str) -> LoadedStanza:
         """A template can be judged only where the stanza itself is plain."""
-        unjudgeable = self.wrong(
-            "is a Jinja template that cannot be checked before cloud-init has rendered it; "
-            "run `cloud-init devel render` on the server and check what it prints",
-            1,
-        )
-        body = part.text.lstrip()
-        skipped = part.text[: len(part.text) - len(body)].count("\n")
-        if "\n" not in body:
-            raise unjudgeable
-        rest = body.split("\n", 1)[1]
-        if re.search(r"{%-?\s*(if|for|macro|block|set|include|extends)", rest):
-            raise unjudgeable
-        try:
-            source = Yaml(rest, part.offset + skipped + 1 if part.offset >= 0 else -1)
-        except (ImportError, Unreadable):
-            raise unjudgeable from None
-        if source.has_text(KEY, "{{", "{%", "{#"):
-            raise unjudgeable
-        self.warnings.append("is a Jinja template; its stanza has no expressions and was checked")
-        return self.judge(source, rest.lstrip().lower().startswith(HEADER), rest)
-
-    def source(self, part: _Part) -> Union[Json, Yaml]:
-        if part.text.lstrip().startswith("{"):
-            try:
-                return Json(part.text)
-            except (ValueError, RecursionError):
-                pass  # then it may be YAML in flow style
-        try:
-            return Yaml(part.text, part.offset)
-        except Unreadable as error:
-            raise StanzaFileError(self.path, [error.located]) from None
-        except ImportError:
+        told = template(Part(text, cloudparts.TEMPLATE))
+        if told is None:
             raise self.wrong(
-                "is not JSON, and reading YAML needs PyYAML (python3-yaml), which is missing"
-            ) from None
+                "is a Jinja template that cannot be checked before cloud-init has rendered it; "
+                "run `cloud-init devel render` on the server and check what it prints",
+                1,
+            )
+        self.unknown.append("it is a Jinja template, which the server fills in")
+        self.warnings.append("is a Jinja template; its stanza has no expressions and was checked")
+        return self.judge(told, text.lstrip().split("\n", 1)[1])
 
     # -- judgement ------------------------------------------------------------------
 
-    def judge(self, source: Union[Json, Yaml], is_config: bool, text: str) -> LoadedStanza:
-        if source.is_empty and is_config:
-            return self.loaded(None, "cloud-config")
-        if source.is_empty:
+    def judge(self, told: Source, text: str) -> LoadedStanza:
+        """A file that has no parts: a drop-in, a bare stanza, or what a template has."""
+        is_config = cloudparts.kind_of(text) == cloudparts.CONFIG
+        kind = USER_DATA if is_config else DROP_IN
+        if told.is_empty and is_config:
+            return self.loaded(None, kind)
+        if told.is_empty:
             raise self.wrong(f"is empty; it needs at least a line such as {KEY}: true")
-        if not source.is_mapping:
-            raise self.wrong(f"is not a mapping of keys such as {KEY}: true", 1)
-        if KEY in source.keys:
+        refuse_other_than_mapping(told)
+        if KEY in told.keys:
             if not is_config:
-                self.hint_header(text, source.keys)
-            return self.parsed(source.take(KEY), "cloud-config")
-        own = schema_defaults()
-        for key in source.keys:
-            if key not in own and nearest_key(key, {KEY: None}, 0.8) == KEY:
-                message = f"is not a known key; did you mean {KEY}?"
-                raise self.wrong(message, source.line_of_key(key), path_text((key,)))
-        if is_config or _CLOUD_CONFIG_KEYS.intersection(source.keys):
-            return self.loaded(None, "cloud-config")
-        return self.parsed(source.take(None), "stanza")
+                self.hint_header(text, told.keys)
+            document = told.take(KEY)
+            if not document.faults and not self.unknown:
+                try:
+                    whole(told)
+                except Unbounded as error:
+                    self.unknown.append(f"it {error}")
+            return self.document(document, kind)
+        if _MERGE_KEY in told.keys and not self.unknown:
+            # A document's own merge may bring it in.
+            value = whole(told)
+            if KEY in value:
+                return self.parsed(value[KEY], (), (), (), kind)
+        refuse_misspelt(told)
+        if is_config or _CLOUD_CONFIG_KEYS.intersection(told.keys):
+            return self.loaded(None, kind)
+        return self.document(told.take(None), BARE)
+
+    def gathered(self, gathering: Gathering) -> LoadedStanza:
+        self.warnings += gathering.warnings
+        self.unknown += gathering.unknown
+        if gathering.value is ABSENT and not gathering.faults:
+            return self.loaded(None, USER_DATA)
+        return self.parsed(
+            gathering.value, gathering.faults, gathering.untold, gathering.lines, USER_DATA
+        )
+
+    def document(self, document: Document, kind: str) -> LoadedStanza:
+        lines = [document.line_of]
+        return self.parsed(document.value, document.faults, document.untold, lines, kind)
 
     def hint_header(self, text: str, keys: Tuple[Any, ...]) -> None:
         first = text.lstrip().split("\n", 1)[0].strip()
@@ -286,29 +274,43 @@ class _File:
                 "(a file in cloud.cfg.d needs none)"
             )
 
-    def parsed(self, document: Document, kind: str) -> LoadedStanza:
-        located: List[Located] = list(document.faults)
+    def parsed(
+        self,
+        value: Any,
+        noted: Sequence[Located],
+        untold: Collection[str],
+        lines: Sequence[LineOf],
+        kind: str,
+    ) -> LoadedStanza:
+        """The stanza that `value` is; raises for its faults and for those of its notation."""
+
+        def line_of(path: str) -> Optional[int]:
+            # A path that several parts may have is where the last one has it.
+            found = [told for told in (one(path) for one in reversed(lines)) if told]
+            return found[0] if found else None
+
+        located: List[Located] = list(noted)
         stanza = None
-        if "" not in document.untold:
-            stanza, faults = check_stanza(document.value, use_jsonschema=self.use_jsonschema)
+        if "" not in untold:
+            stanza, faults = check_stanza(value, use_jsonschema=self.use_jsonschema)
             located += [
-                (document.line_of(fault.path), fault)
-                for fault in faults
-                if fault.path not in document.untold
+                (line_of(fault.path), fault) for fault in faults if fault.path not in untold
             ]
         if located:
             located.sort(key=lambda pair: pair[0] or 0)
             told = limit_faults([fault for _line, fault in located])
-            lines = [line for line, _fault in located[: len(told)]]
+            shown_lines = [line for line, _fault in located[: len(told)]]
             if len(told) < len(located):
-                lines[-1] = None  # "and N more" is nowhere
-            raise StanzaFileError(self.path, list(zip(lines, told)))
-        return self.loaded(stanza, kind, document.line_of)
+                shown_lines[-1] = None  # "and N more" is nowhere
+            raise StanzaFileError(self.path, list(zip(shown_lines, told)))
+        return self.loaded(stanza, kind, line_of, None if kind == BARE else value)
 
     def loaded(
         self,
         stanza: Optional[Stanza],
         kind: str,
-        line_of: Callable[[str], Optional[int]] = lambda path: None,
+        line_of: LineOf = lambda path: None,
+        handed: Any = None,
     ) -> LoadedStanza:
-        return LoadedStanza(self.path, stanza, kind, tuple(self.warnings), line_of)
+        warnings, unknown = tuple(self.warnings), tuple(dict.fromkeys(self.unknown))
+        return LoadedStanza(self.path, stanza, kind, warnings, line_of, handed, unknown)

@@ -26,7 +26,7 @@ def test_there_are_examples():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_an_example_is_valid_user_data(path):
     loaded = load_stanza_file(path)
-    assert (loaded.kind, loaded.warnings) == ("cloud-config", ())
+    assert (loaded.kind, loaded.warnings) == ("user-data", ())
     assert isinstance(loaded.stanza, Stanza)
     assert load_stanza_file(path, use_jsonschema=False).stanza == loaded.stanza
     assert parse_stanza(json.loads(stanza_to_json(loaded.stanza))) == loaded.stanza

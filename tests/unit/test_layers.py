@@ -13,6 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cc_source_routing"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "templates" not in path.parts)
 # Modules of the pure core: no I/O, no kernel, no cloud-init.
 PURE = {
+    "cloudmerge",
+    "cloudparts",
     "diff",
     "errors",
     "fitting",

@@ -91,7 +91,7 @@ WELL = {
             ("cloud-config", "source_routing: {table_base: 700}\n"),
             ("cloud-config", "source_routing: {table_base: 900}\n"),
         ),
-        ("takes the last",),
+        ("takes the place of the one before",),
     ),
     "a template whose stanza is plain": (
         "## template: jinja\n#cloud-config\nhostname: {{ v1.name }}\n"
@@ -106,8 +106,8 @@ WELL = {
         "#cloud-config\nx: &base {table_base: 700}\nsource_routing: {<<: *base, table_base: 900}\n",
         (),
     ),
-    "odd things elsewhere": (
-        "#cloud-config\nx: !odd {}\ny: 1\ny: 2\n[a]: {{ b }}\nsource_routing: {table_base: 900}\n",
+    "keys twice elsewhere": (
+        "#cloud-config\ny: 1\ny: 2\nsource_routing: {table_base: 900}\n",
         (),
     ),
 }
@@ -173,7 +173,28 @@ BROKEN = {
     "a script": ("#!/bin/sh\nreboot\n", 1, "is a script"),
     "an include": ("#include\nhttp://example.org/\n", 1, "list of URLs"),
     "a boothook": ("#cloud-boothook\nid\n", 1, "is a boothook"),
-    "an archive": ("#cloud-config-archive\n- {}\n", 1, "cloud-config-archive"),
+    "an archive that is no list": ("#cloud-config-archive\na: 1\n", 1, "is no list of parts"),
+    "an unknown tag elsewhere": (
+        "#cloud-config\nx: !odd {}\nsource_routing: true\n",
+        2,
+        "cloud-init cannot read this document, and drops it: could not determine a constructor",
+    ),
+    "an expression elsewhere": (
+        "#cloud-config\nx: {{ y }}\nsource_routing: true\n",
+        2,
+        "cloud-init cannot read this document, and drops it: found unhashable key",
+    ),
+    "a merge_how that is none": (
+        "#cloud-config\nmerge_how: dict\nsource_routing: true\n",
+        None,
+        "cloud-init cannot merge it as it asks for, and drops it: 'dict' is no merger",
+    ),
+    "a merge_how without dict()": (
+        "#cloud-config\nmerge_how: list()\nsource_routing: true\n",
+        None,
+        "cloud-init takes nothing of it",
+    ),
+    "a JSON patch that is none": ("#cloud-config-jsonp\n[{]\n", None, "is no JSON patch"),
     "Latin-1": (b"#cloud-config\nsource_routing: true # caf\xe9\n", 2, "not UTF-8: byte 0xe9"),
     "a byte order mark": (b"\xef\xbb\xbf#cloud-config\nsource_routing: true\n", 1, "byte order"),
     "UTF-16": ("#cloud-config\n".encode("utf-16"), 1, "is UTF-16"),
@@ -386,8 +407,10 @@ def test_faults_without_end_are_counted(faults):
 
 
 def test_a_value_that_holds_itself_is_a_fault(faults):
-    told = faults("source_routing: &all\n  interfaces: {ens4: *all}\n")
-    assert told[0][1] == "interfaces.ens4.interfaces"
+    ((_line, _path, message),) = faults("source_routing: &all\n  interfaces: {ens4: *all}\n")
+    assert message.endswith("it has a value that holds itself")
+    ((_line, path, _message),) = faults("&all\ninterfaces: {ens4: *all}\n")
+    assert path == "interfaces.ens4.interfaces"
 
 
 # -- the file itself -----------------------------------------------------------------------

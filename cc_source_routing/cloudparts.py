@@ -1,0 +1,155 @@
+"""What cloud-init takes user-data for: a script, a cloud-config, several of both.
+
+The rules are those of cloud-init's ``user_data.py`` and ``handlers``: the first
+line decides, and in MIME the declared type, where that is not text/plain.
+What an archive has inside is not looked at a second time.  Judges no content.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+CONFIG = "text/cloud-config"
+PATCH = "text/cloud-config-jsonp"
+ARCHIVE = "text/cloud-config-archive"
+TEMPLATE = "text/jinja2"
+INCLUDE = "text/x-include-url"
+INCLUDE_ONCE = "text/x-include-once-url"
+INCLUDES = (INCLUDE, INCLUDE_ONCE)
+PART_HANDLER = "text/part-handler"
+UNKNOWN = "text/x-not-multipart"
+
+# Longest first where one begins like another.
+_BEGINNINGS = (
+    ("#cloud-config-archive", ARCHIVE),
+    ("#cloud-config-jsonp", PATCH),
+    ("## template: jinja", TEMPLATE),
+    ("#cloud-boothook", "text/cloud-boothook"),
+    ("#cloud-config", CONFIG),
+    ("#part-handler", PART_HANDLER),
+    ("#include-once", INCLUDE_ONCE),
+    ("#include", INCLUDE),
+    ("#!", "text/x-shellscript"),
+)
+# Declared types that say nothing: the first line decides.
+_UNDECIDED = ("text/plain", UNKNOWN, "text/x-shellscript")
+_COMPRESSED = tuple(
+    f"application/{name}"
+    for name in (
+        "gzip gzip-compressed gzipped x-compress x-compressed x-gunzip x-gzip x-gzip-compressed"
+    ).split()
+)
+# Keys of an archive's entry that are no headers of a part.
+_NO_HEADERS = ("content", "filename", "type", "content-disposition", "content-type")
+# How far cloud-init looks for it.
+_MIME_WITHIN = 4096
+
+
+class Part(NamedTuple):
+    """One text that cloud-init hands to the handler of its kind."""
+
+    text: str
+    kind: str  # a content type
+    offset: int = 0  # lines of the file before it; -1: it is not there as it stands
+    headers: Mapping[str, str] = {}
+    title: str = ""  # what messages call it; empty where it is the whole file
+
+    @property
+    def merge_type(self) -> str:
+        return str(self.headers.get("Merge-Type") or self.headers.get("X-Merge-Type") or "")
+
+    @property
+    def by_launch_index(self) -> bool:
+        return any(name.lower() == "launch-index" for name in self.headers)
+
+
+class PartError(Exception):
+    """cloud-init would fail at this user-data as a whole; a sentence without its subject."""
+
+
+def kind_of(text: str, default: str = UNKNOWN) -> str:
+    """The type that cloud-init gives a text by how it begins."""
+    start = text.lstrip()[:100].lower()
+    return next((kind for begins, kind in _BEGINNINGS if start.startswith(begins)), default)
+
+
+def is_mime(text: str) -> bool:
+    """Whether cloud-init reads `text` as MIME."""
+    if "mime-version:" not in text[:_MIME_WITHIN].lower():
+        return False
+    # A text that only mentions it has no header before its body, and is what it begins as.
+    return "MIME-Version" in _message(text)
+
+
+def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
+    """The parts of MIME, and whether it is a multipart; none of them is over `most` bytes."""
+    message = _message(text)
+    parts: List[Part] = []
+    for number, part in enumerate(_leaves(message), 1):
+        declared = part.get_content_type()
+        payload = part.get_payload(decode=True)
+        if declared in _COMPRESSED:
+            payload, declared = _unpacked(payload, most), "text/plain"
+        elif not declared.startswith("text/"):
+            continue  # binary: no handler takes it
+        content = payload.decode("utf-8", "surrogateescape") if isinstance(payload, bytes) else ""
+        kind = kind_of(content, declared) if declared in _UNDECIDED else declared
+        # Encoded parts are not in the file as they stand: no lines then.
+        at = text.find(content) if content.strip() else -1
+        offset = text.count("\n", 0, at) if at >= 0 else -1
+        parts.append(Part(content, kind, offset, dict(part.items()), f"part {number}"))
+    return parts, message.is_multipart()
+
+
+def of_archive(entries: Any) -> Iterator[Part]:
+    """The parts of a cloud-config-archive's list; raises `PartError`."""
+    for number, entry in enumerate(entries, 1):
+        title = f"entry {number}"
+        entry = {"content": entry} if isinstance(entry, str) else entry
+        if not isinstance(entry, dict):
+            continue
+        content = entry.get("content", "")
+        if not isinstance(content, (str, bytes)):
+            raise PartError(f"has {title} whose content is no text")
+        binary = "application/octet-stream"
+        kind = entry.get("type")
+        if not kind and isinstance(content, bytes):
+            kind = kind_of(content.decode("utf-8", "replace"), binary)
+        kind = kind or kind_of(content, CONFIG)  # type: ignore[arg-type]
+        if not isinstance(kind, str) or kind.count("/") < 1:
+            raise PartError(f"has {title} of type {str(kind)[:40]!r}, which is none")
+        if isinstance(content, bytes):
+            content = content.decode("utf-8", "replace")
+        headers: Dict[str, str] = {}
+        for name, value in entry.items():
+            if str(name).lower() in _NO_HEADERS:
+                continue
+            if not isinstance(name, str) or not (
+                isinstance(value, str) or name.lower() == "launch-index"
+            ):
+                raise PartError(f"has {title} with a header that is no text")
+            headers[name] = str(value)
+        yield Part(content, kind.lower(), -1, headers, title)
+
+
+def _message(text: str) -> Any:
+    import email
+
+    return email.message_from_string(text)
+
+
+def _leaves(message: Any) -> Iterator[Any]:
+    for part in message.walk():
+        if part.get_content_maintype().lower() != "multipart":
+            yield part
+
+
+def _unpacked(payload: Optional[bytes], most: int) -> bytes:
+    # Bounded: a small file may unpack to gigabytes.
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = inflater.decompress(payload or b"", most + 1)
+    except zlib.error:
+        return b""  # cloud-init leaves it out, too
+    return unpacked if inflater.eof and len(unpacked) <= most else b""
