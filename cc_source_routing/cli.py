@@ -137,13 +137,34 @@ def _status(arguments: argparse.Namespace) -> int:
     view = engine.view(_stanza(arguments), arguments.root, exact=_exact(arguments))
     _warn(view.warnings)
     left = leftovers(arguments.root, view.plan, view.state)
-    lines = [report.status_text(view), *(f"By hand: {what}." for what in left)]
+    asked = _asked(arguments)
     waiting = is_waiting(arguments.root)
+    lines = [report.status_text(view), *(f"By hand: {what}." for what in left)]
     if waiting:
         lines.append("A second NIC will be served when it comes.")
-    document = {**report.view_json(view), "by_hand": left, "waits_for_second_nic": waiting}
+    if asked is False:
+        lines.append(
+            "Nothing asks for it any more: the stanza is of an earlier boot or of an `apply`, and "
+            "cloud-init's present configuration has none. It stays on until `source-routing "
+            "remove`, or source_routing: false in user-data."
+        )
+    document = {
+        **report.view_json(view),
+        "by_hand": left,
+        "waits_for_second_nic": waiting,
+        "asked": asked,
+    }
     _print(arguments, document, "\n".join(lines))
     return OK
+
+
+def _asked(arguments: argparse.Namespace) -> Optional[bool]:
+    """Whether the saved stanza is still asked for; None: there is none that is on, or who knows."""
+    from .asked import still_asked
+    from .engine import saved_stanza
+
+    saved = None if arguments.config is not None else saved_stanza(arguments.root)
+    return still_asked(arguments.root) if saved is not None and saved.enabled else None
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -182,6 +182,8 @@ class Yaml:
         Raises `Unreadable` for what that would fail at and `Unbounded` for what would
         take it too much time or memory.
         """
+        if self.root is None:
+            return None
         self._refuse_endless()
         try:
             return self.loader.construct_document(self.root)

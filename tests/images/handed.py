@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import sys
+from pathlib import Path
 
 SOURCES = "/var/tmp/sources"
 CONFD = "/etc/cloud/cloud.cfg.d"
@@ -25,6 +26,7 @@ from cloudinit.config import modules  # noqa: E402
 from cloudinit.settings import PER_INSTANCE  # noqa: E402
 
 from cc_source_routing import cloud, errors, userdata  # noqa: E402
+from cc_source_routing.asked import still_asked  # noqa: E402
 
 
 class Metadata(sources.DataSource):
@@ -45,7 +47,10 @@ class Metadata(sources.DataSource):
 
 
 def handed(case):
-    """What `handle` passes on for these documents: a list of at most one value."""
+    """What `handle` passes on, a list of at most one value, and what `status` would say of it.
+
+    That is whether anything asks for source routing, by what cloud-init has left behind.
+    """
     for path in ("/var/lib/cloud/instances", "/run/cloud-init"):
         shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
@@ -69,7 +74,9 @@ def handed(case):
         cloud.run = lambda stanza, _cloud: asked.append(stanza)
         told, failed = modules.Modules(init, []).run_single("source_routing", freq="always")
         assert told or failed
-        return asked
+        with open("/run/cloud-init/result.json", "w") as stream:
+            stream.write("{}")  # as the last stage does
+        return asked, still_asked(Path("/"))
     finally:
         for path in written:
             os.unlink(path)
@@ -101,10 +108,12 @@ def main():
     for case in cases:
         data = base64.b64decode(case["user"])
         try:
-            asked = handed({**case, "user": data})
+            asked, known = handed({**case, "user": data})
         except Exception:
-            asked = []  # the boot's stage has failed, and nobody is called
-        answers.append({"handed": asked, "claimed": claimed(data) if data else None})
+            asked, known = [], None  # the boot's stage has failed, and nobody is called
+        answers.append(
+            {"handed": asked, "asked": known, "claimed": claimed(data) if data else None}
+        )
     print("\n" + json.dumps(answers))
 
 

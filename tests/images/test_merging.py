@@ -206,6 +206,11 @@ def test_the_docs_tell_what_cloud_init_hands_the_module(title: str, answers: dic
     assert documented.splitlines() == told.splitlines()
 
 
+def test_status_knows_by_what_cloud_init_has_left_whether_anything_asks(answers: dict) -> None:
+    for case, answer in answers["sources"] + answers["documents"]:
+        assert answer["asked"] is bool(answer["handed"]), case
+
+
 def test_validate_claims_of_user_data_just_what_cloud_init_makes_of_it(answers: dict) -> None:
     wrong, claims = [], 0
     asked = answers["documents"] + answers["random"]

@@ -102,3 +102,21 @@ def test_what_goes_behind_a_siblings_host_as_main_says_is_told_once(
     told = command.ok("explain", "--from", PRIVATE, "--to", "10.244.0.9")
     assert "A port with anti-spoofing behind ens3 drops it" in told
     assert ("rp_filter=1 on ens4 drops" in told) == (rp_filter == 1)
+
+
+def test_status_says_when_the_stanza_is_gone_from_user_data(server, lab: Lab):
+    _cloud, command = server()
+    command.ok("apply")
+    command.configure(None)
+    gone = "Nothing asks for it any more"
+    assert gone not in command.ok("status")
+    assert command.run("status", "--json").json["asked"] is None
+    merged = command.root / "run/cloud-init/combined-cloud-config.json"
+    merged.parent.mkdir(parents=True, exist_ok=True)
+    for document, asked in (("{}", False), ('{"source_routing": true}', True)):
+        merged.write_text(document)
+        assert (gone in command.ok("status")) is not asked
+        assert command.run("status", "--json").json["asked"] is asked
+    # It is said, and nothing more: what is on stays on.
+    merged.write_text("{}")
+    assert command.run("check").code == 0
