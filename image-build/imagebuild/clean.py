@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Optional, Tuple
 
+from . import asking, install, traces
 from .chroot import run_in
+from .errors import BuildError
 
-# Files of one machine or of the build.  Globs below the root.
+# More files of one machine or of the build, which nobody misses or blames.  Globs
+# below the root.
 _FILES: Tuple[str, ...] = (
-    "etc/ssh/ssh_host_*",
     "etc/machine-info",
-    "var/lib/systemd/random-seed",
     "var/lib/systemd/credential.secret",
-    "var/lib/dhcp/*.leases",
     "var/lib/dpkg/*-old",
     "var/cache/apt/*.bin",
     "var/cache/debconf/*-old",
@@ -24,7 +25,6 @@ _FILES: Tuple[str, ...] = (
     "var/log/[bw]tmp",
     "var/log/lastlog",
     "var/log/faillog",
-    "root/.bash_history",
     "root/.ssh/authorized_keys",
 )
 
@@ -59,6 +59,7 @@ def clamp_times(root: Path, date: int) -> None:
 # every server the same DHCP client identity.
 _SCRIPT = f"""
 rm -f -- {" ".join(f"/{pattern}" for pattern in _FILES)}
+{traces.removal(traces.FILES)}
 for directory in {" ".join(f"/{name}" for name in _EMPTIED)}; do
     if [ -d "$directory" ] && [ ! -L "$directory" ]; then
         find "$directory" -xdev -mindepth 1 -delete
@@ -74,10 +75,13 @@ fi
 
 def clean(root: Path) -> None:
     """Leave what operators expect of a golden image."""
+    own_network = _has_own_network(root)
     # cloud-init's own part first: its state, logs and seed, and what packages
     # have put into /etc/cloud/clean.d.
     run_in(root, ["cloud-init", "clean", "--logs", "--seed"])
     run_in(root, ["sh", "-euc", _SCRIPT])
+    if not own_network:
+        run_in(root, ["sh", "-euc", traces.removal(traces.NETWORK)])
     # Covered by a file system of its own while programs run in the root.
     run = root / "run"
     if run.is_dir() and not run.is_symlink():
@@ -86,3 +90,13 @@ def clean(root: Path) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+
+def _has_own_network(root: Path) -> bool:
+    """Whether cloud-init would not write the files of its network again."""
+    with asking.sent(root) as scratch:
+        done = asking.examine(root, install.interpreter(root), scratch, "first-boot")
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["?"])[-1]
+        raise BuildError(f"asking the cloud-init of {root}: {said}")
+    return bool(json.loads(done.stdout.splitlines()[-1])["own_network"])

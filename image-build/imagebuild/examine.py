@@ -1,16 +1,18 @@
-"""Runs inside an image, by the interpreter behind its cloud-init: the faults, as JSON.
+"""Runs inside an image, by the interpreter behind its cloud-init: faults and warnings, as JSON.
 
-Sent there beside `inside`; imports nothing else that is not in the image.
+Sent there beside `inside` and others; imports nothing else that is not in the image.
 Lets cloud-init's own code read the list, find the module and call it.
 """
 
 import importlib
+import importlib.util
 import json
 import logging
 import pkgutil
 import sys
 import tempfile
 
+import firstboot
 import inside
 import modulelist
 
@@ -19,10 +21,37 @@ MODULE = modulelist.MODULE
 PACKAGE = "cc_source_routing"
 
 
-def main():
-    faults = listing()
-    found = module_faults()
-    return faults + (found or files_faults() + call_faults())
+def main(only_first_boot=False):
+    """`only_first_boot`: what does not ask for our module."""
+    told = first_boot()
+    if not only_first_boot:
+        told["faults"] += listing()
+        found = module_faults()
+        told["faults"] += found or files_faults() + call_faults()
+    return told
+
+
+def first_boot():
+    """Whether cloud-init will run at all, and what it will then go by."""
+    from cloudinit import util
+
+    paths = ["/etc/cloud/cloud.cfg"]
+    paths += [f"{modulelist.CONFD}/{name}" for name in sorted(_names(modulelist.CONFD))]
+    read = [(path, util.read_conf(path)) for path in paths if path.endswith(".cfg")]
+    configs = [(path, content) for path, content in read if isinstance(content, dict)]
+    merged = util.read_conf_with_confd("/etc/cloud/cloud.cfg")
+    root = firstboot.Root()
+    faults, warnings = firstboot.findings(root, configs, merged, is_module)
+    own_network = firstboot.leaves_network(root, merged)
+    return {"faults": faults, "warnings": warnings, "own_network": own_network}
+
+
+def is_module(name):
+    """Whether cloud-init has a module of that name, of its own or of somebody else's."""
+    return any(
+        importlib.util.find_spec(f"{place}cc_{name}") is not None
+        for place in ("cloudinit.config.", "")
+    )
 
 
 def listing():
@@ -129,4 +158,4 @@ def _names(directory):
 
 if __name__ == "__main__":
     tempfile.tempdir = "/tmp"
-    print("\n" + json.dumps(main()))
+    print("\n" + json.dumps(main("first-boot" in sys.argv[1:])))

@@ -123,7 +123,7 @@ def _is_still(finished: Path, kind: str) -> bool:
 def _already(raw: Path, stanza: Optional[str]) -> Optional[Contents]:
     """What is in it, if baking would change nothing: it is done where it has no effect."""
     with contextlib.suppress(BuildError), verify.look_into(raw) as root:
-        if install.present(root) and not verify.faults(root):
+        if install.present(root) and not verify.findings(root).faults:
             if not install.install(root, stanza).changed:
                 return provenance.contents(root)
     return None
@@ -169,9 +169,10 @@ def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -
         with progress.step("baking the module into it"):
             install.install(root, stanza)
             clean.clean(root)
-        found = verify.faults(root)
-        if found:
-            raise BuildError(f"{root} would not serve: {'; '.join(found)}")
+        found = verify.findings(root)
+        if found.faults:
+            raise BuildError(f"{root} would not serve: {'; '.join(found.faults)}")
+        _warn(found.warnings, progress)
         return provenance.contents(root)
     finally:
         run(["umount", "--recursive", root])
@@ -253,13 +254,19 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
         raise BuildError(text) if started else _NoAppliance(text)
     try:
         with verify.look_into(raw) as root:
-            found, held = verify.faults(root), provenance.contents(root)
+            found, held = verify.findings(root), provenance.contents(root)
     except BuildError as error:
         progress.say(f"The result was not verified: {error}")  # LVM, or another machine's
         return None
-    if found:
-        raise BuildError(f"it would not serve: {'; '.join(found)}")
+    if found.faults:
+        raise BuildError(f"it would not serve: {'; '.join(found.faults)}")
+    _warn(found.warnings, progress)
     return held
+
+
+def _warn(warnings: List[str], progress: Progress) -> None:
+    for warning in warnings:
+        progress.say(f"Warning: {warning}")
 
 
 def _looked_at(raw: Path) -> List[str]:

@@ -154,16 +154,20 @@ def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -
 # What decides how a tree is baked; the rest of these modules build roots, which
 # have keys of their own, write disks, look into images or boot them.
 BAKING = (
+    "asking.py",
     "bake.py",
     "chroot.py",
     "clean.py",
     "disk.py",
+    "examine.py",
+    "firstboot.py",
     "inside.py",
     "install.py",
     "modulelist.py",
     "payload.py",
     "register.py",
     "schemafile.py",
+    "traces.py",
 )
 
 

@@ -6,31 +6,25 @@ import base64
 import contextlib
 import hashlib
 import json
-import shutil
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, NamedTuple, Tuple
 
-from . import diskfile, install, payload
+from . import asking, diskfile, install, payload, traces
 from .chroot import attempt_in
 from .command import Completed, run
 from .errors import BuildError
+from .traces import Trace
 
-_HERE = Path(__file__).resolve().parent
-
-# What belongs to one machine; globs below the root, and what to call it.
-_OF_ONE_MACHINE: Tuple[Tuple[str, str], ...] = (
-    ("etc/ssh/ssh_host_*", "an SSH host key"),
-    ("var/lib/cloud/instance", "cloud-init's state of an instance"),
-    ("var/lib/cloud/instances/*", "cloud-init's state of an instance"),
-    ("var/lib/cloud/seed/*", "a seed for cloud-init"),
-    ("var/log/cloud-init*.log", "cloud-init's log"),
-    ("var/lib/apt/lists/*_*", "a package list"),
-    ("var/cache/apt/archives/*.deb", "a downloaded package"),
-    ("var/lib/systemd/random-seed", "a random seed"),
-    ("var/lib/dhcp/*.leases", "DHCP leases"),
-    ("etc/source-routing/*", "what was rendered for one server's NICs"),
-    ("root/.bash_history", "root's shell history"),
+# What `clean` has cloud-init, `source-routing remove` or find(1) take away.
+_TAKEN_BY_OTHERS: Tuple[Trace, ...] = (
+    Trace("var/lib/cloud/instance", "cloud-init's state of an instance"),
+    Trace("var/lib/cloud/instances/*", "cloud-init's state of an instance"),
+    Trace("var/lib/cloud/seed/*", "a seed for cloud-init"),
+    Trace("var/log/cloud-init*.log", "cloud-init's log"),
+    Trace("var/lib/apt/lists/*_*", "a package list"),
+    Trace("var/cache/apt/archives/*.deb", "a downloaded package"),
+    Trace("etc/source-routing/*", "what was rendered for one server's NICs"),
 )
 
 _GOOD = "#cloud-config\nsource_routing:\n  gateway_guess: never\n"
@@ -70,26 +64,38 @@ def look_into(image: Path) -> Iterator[Path]:
                     run(["umount", "--recursive", path])
 
 
-def faults(root: Path, *, used: bool = False) -> List[str]:
-    """All that is wrong with the root, a sentence each; `used` leaves out cleanliness."""
+class Findings(NamedTuple):
+    """What there is to say of an image, a sentence each."""
+
+    faults: List[str]  # it would not serve its servers, or not all of them alike
+    warnings: List[str]  # it may be meant so
+    own_network: bool = False  # cloud-init leaves the network to the image
+
+
+def findings(root: Path, *, used: bool = False) -> Findings:
+    """All that is wrong with the root, or odd; `used` leaves out cleanliness."""
     try:
         python = install.interpreter(root)
     except BuildError as error:
-        return [_one_line(str(error))]
-    found = _registered(root, python) + _as_recorded(root)
-    return found + ([] if used else _clean(root))
+        return Findings([_one_line(str(error))], [])
+    # First: the module, when it is called, may take away what it finds of an earlier boot.
+    left = [] if used else _clean(root)
+    found = _registered(root, python)
+    if not used and not found.own_network:
+        left += traces.told(root, traces.NETWORK)
+    return Findings(found.faults + _as_recorded(root) + left, found.warnings)
 
 
-def _registered(root: Path, python: str) -> List[str]:
-    with tempfile.TemporaryDirectory(dir=root / "tmp", prefix="verify-") as name:
-        scratch = Path(name)
+def _registered(root: Path, python: str) -> Findings:
+    with asking.sent(root) as scratch:
         inside = f"/{scratch.relative_to(root)}"
-        for module in ("examine.py", "inside.py", "modulelist.py"):
-            shutil.copyfile(_HERE / module, scratch / module)
         for title, text in (("good", _GOOD), ("bad", _BAD)):
             (scratch / f"{title}.yaml").write_text(text)
-        done = attempt_in(root, [python, "-B", f"{inside}/examine.py"])
-        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else [_said(done)]
+        done = asking.examine(root, python, scratch)
+        told = Findings([_said(done)], [])
+        if done.returncode == 0:
+            told = Findings(**json.loads(done.stdout.splitlines()[-1]))
+        found = told.faults
         for title, accepted in (("good", True), ("bad", False)):
             argv = ["cloud-init", "schema", "--config-file", f"{inside}/{title}.yaml"]
             done = attempt_in(root, argv)
@@ -97,11 +103,12 @@ def _registered(root: Path, python: str) -> List[str]:
                 verb = "refuses" if accepted else "accepts"
                 found.append(f"cloud-init's schema {verb} a {title} stanza: {_said(done)}")
     if not (root / payload.REGISTER.lstrip("/")).is_file():
-        return [*found, f"{payload.REGISTER} is missing: the next upgrade of cloud-init ends it"]
+        found.append(f"{payload.REGISTER} is missing: the next upgrade of cloud-init ends it")
+        return told
     done = attempt_in(root, [payload.REGISTER, "--check"])
     if done.returncode != 0:
         found += (done.stdout + done.stderr).strip().splitlines()[-5:]
-    return found
+    return told
 
 
 def _as_recorded(root: Path) -> List[str]:
@@ -142,12 +149,7 @@ def _clean(root: Path) -> List[str]:
     else:
         if identity not in ("", "uninitialized"):
             found.append("/etc/machine-id is not empty: all servers would be the same machine")
-    for pattern, title in _OF_ONE_MACHINE:
-        there = sorted(root.glob(pattern))
-        if there:
-            more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-            found.append(f"/{there[0].relative_to(root)}{more}: {title} is left in the image")
-    return found
+    return found + traces.told(root, traces.FILES + _TAKEN_BY_OTHERS)
 
 
 def _said(done: Completed) -> str:

@@ -124,6 +124,14 @@ BROKEN: dict[str, tuple[Callable[[Overlay], None], str]] = {
         lambda root: root.write("etc/source-routing/nics/ens4", ""),
         "what was rendered for one server's NICs is left",
     ),
+    "cloud-init is disabled": (
+        lambda root: root.write("etc/cloud/cloud-init.disabled", ""),
+        "cloud-init is disabled: /etc/cloud/cloud-init.disabled is there",
+    ),
+    "cloud-init asks no cloud": (
+        lambda root: root.write(f"{CONFD}/90_site.cfg", "datasource_list: [None]\n"),
+        "datasource_list names None alone",
+    ),
     "cloud-init is no Python program": (
         lambda root: root.write("usr/bin/cloud-init", "#!/bin/sh\n", 0o755),
         "does not start with a Python",
@@ -161,6 +169,18 @@ def test_all_faults_are_told_at_once_a_line_each(root: Overlay) -> None:
 def test_a_system_in_use_need_not_be_clean(root: Overlay) -> None:
     BROKEN["it has a machine-id"][0](root)
     assert _verify(root, "--used").returncode == 0
+
+
+def test_what_may_be_meant_so_is_a_warning(root: Overlay) -> None:
+    network = "network: {config: disabled}\ncloud_final_modules: [scripts_user, emit_upstart]\n"
+    root.write(f"{CONFD}/90_site.cfg", network)
+    done = _verify(root)
+    assert done.returncode == 0, done.stdout
+    first, second, last = done.stdout.splitlines()
+    assert first.startswith("warning: cloud-init leaves the network alone")
+    assert second.startswith(f"warning: /{CONFD}/90_site.cfg replaces the image's own")
+    assert second.endswith("this cloud-init has no emit_upstart")
+    assert last.endswith(": well")
 
 
 def test_looking_changes_nothing(root: Overlay) -> None:

@@ -1,0 +1,266 @@
+"""Runs inside an image: what keeps cloud-init from its work at the first boot of a server.
+
+Sent there beside `examine`; the standard library alone.  Reads files and decides by
+what systemd, ds-identify and cloud-init's own reading would make of them: a fault
+where cloud-init does not run or gets nothing of its cloud, a warning where it runs
+otherwise than most who build an image expect.
+"""
+
+import glob
+import os
+import re
+
+import modulelist
+
+DISABLED = "/etc/cloud/cloud-init.disabled"
+IDENTIFY = "/etc/cloud/ds-identify.cfg"
+GENERATOR = "cloud-init-generator"
+
+# Searched in this order (systemd.unit(5)); the last two are the packages' own.
+UNIT_PLACES = (
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+# What brings the stage of our module about, in all releases.  Hotplug is not among it.
+UNITS = (
+    "cloud-init.target",
+    "cloud-init-main.service",  # 24.3 and later
+    "cloud-init-local.service",
+    "cloud-init.service",  # before 24.3
+    "cloud-init-network.service",
+)
+
+# What the next boot takes, and which lines of it are kernel command lines.
+MENUS = (
+    ("/boot/grub*/grub.cfg", re.compile(r"\s*(?:linux(?:16|efi)?\s|set kernelopts=)")),
+    ("/boot/efi/EFI/*/grub.cfg", re.compile(r"\s*linux(?:16|efi)?\s")),
+    ("/boot/loader/entries/*.conf", re.compile(r"options\s")),
+    ("/boot/efi/loader/entries/*.conf", re.compile(r"options\s")),
+    ("/efi/loader/entries/*.conf", re.compile(r"options\s")),
+    ("/boot/extlinux/extlinux.conf", re.compile(r"\s*append\s", re.IGNORECASE)),
+)
+# What the next kernel or `update-grub` makes it of.
+SOURCES = (
+    ("/etc/default/grub", re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_LINUX\w*\+?=")),
+    ("/etc/default/grub.d/*.cfg", re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_LINUX\w*\+?=")),
+    ("/etc/kernel/cmdline", re.compile("")),
+)
+GRUB_ENVIRONMENTS = "/boot/grub*/grubenv"
+
+# As systemd's conditions and ds-identify look for it, and cloud-init's net/cmdline.py.
+NEVER_RUNS = re.compile(r"(?<![\w.-])(?:cloud-init|ci\.di\.policy)=disabled(?![\w-])")
+NO_NETWORK = re.compile(r"(?<![\w.-])network-config=disabled(?![\w-])")
+
+NO_CLOUD = "cloud-init asks no cloud, so servers get neither user-data nor their network"
+ALONE = "cloud-init leaves the network alone"
+NOBODY = "a second NIC has its addresses from what the image itself brings, or has none"
+
+MODES = ("disabled", "enabled", "search", "report")  # of ds-identify's policy
+
+LISTS = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
+LIMIT = 1 << 20
+
+
+class Root:
+    """Files below a directory; ``/`` within an image, else a test's."""
+
+    def __init__(self, place="/"):
+        self.place = place.rstrip("/")
+
+    def at(self, path):
+        return self.place + path
+
+    def matches(self, pattern):
+        return sorted(path[len(self.place) :] for path in glob.glob(self.at(pattern)))
+
+    def text(self, path):
+        """A regular file's text; "" where there is none that can be read."""
+        try:
+            if os.path.isfile(self.at(path)):  # a pipe would block for ever
+                with open(self.at(path), encoding="utf-8", errors="replace") as handle:
+                    return handle.read(LIMIT)
+        except OSError:
+            pass
+        return ""
+
+    def off(self, path):
+        """Whether there is something that switches a unit off: empty, or a link to /dev/null."""
+        place = self.at(path)
+        if os.path.islink(place):
+            return os.readlink(place) == "/dev/null"
+        return os.path.isfile(place) and os.path.getsize(place) == 0
+
+
+def findings(root, configs, merged, known):
+    """(faults, warnings), a sentence each.
+
+    `configs` are cloud.cfg and its drop-ins in the order of their reading, as (path,
+    content); `merged` is what cloud-init makes of them; `known` says whether it has a
+    module of that name.
+    """
+    faults, warnings = command_line(root)
+    faults = switched_off(root) + units(root) + faults + data_sources(root, merged)
+    return faults, warnings + network(configs, merged) + frozen_lists(configs, known)
+
+
+def switched_off(root):
+    faults = []
+    if os.path.lexists(root.at(DISABLED)):
+        faults.append(f"cloud-init is disabled: {DISABLED} is there")
+    return faults
+
+
+def units(root):
+    """Units of cloud-init that systemd would not start."""
+    faults = []
+    for name in UNITS:
+        if not any(_is_file(root.at(f"{place}/{name}")) for place in UNIT_PLACES[2:]):
+            continue  # not of this release, or another name of one that is
+        masks = [f"{place}/{name}" for place in UNIT_PLACES[:2] if root.off(f"{place}/{name}")]
+        if masks:
+            faults.append(f"cloud-init is disabled: {name} is masked ({masks[0]})")
+        elif name.endswith(".service") and not _wanted(root, name):
+            faults.append(f"cloud-init is disabled: {name} is not enabled (`systemctl enable` it)")
+    mask = f"/etc/systemd/system-generators/{GENERATOR}"
+    if root.off(mask) and not _wanted(root, UNITS[0]):
+        faults.append(f"cloud-init is disabled: its generator is masked ({mask})")
+    return faults
+
+
+def _is_file(path):
+    return os.path.isfile(path) and not os.path.islink(path)
+
+
+def _wanted(root, name):
+    identity = root.text("/etc/machine-id").strip()
+    if not os.path.exists(root.at("/etc/machine-id")) or identity == "uninitialized":
+        return True  # the first boot enables what presets say (machine-id(5))
+    return any(
+        os.path.lexists(directory + "/" + name)
+        for place in UNIT_PLACES
+        for how in ("wants", "requires", "upholds")
+        for directory in glob.glob(root.at(f"{place}/*.{how}"))
+    )
+
+
+def command_line(root):
+    """(faults, warnings) of what the boot loader tells the kernel, and so cloud-init."""
+    menu, later = kernel_lines(root)
+    faults, warnings = [], []
+    told = "on the kernel command line"
+    hits = [path for path, line in menu if NEVER_RUNS.search(line)]
+    sources = [path for path, line in later if NEVER_RUNS.search(line)]
+    if hits and len(hits) == len(menu):
+        faults.append(f"cloud-init is disabled {told} ({_paths(hits + sources)})")
+    elif hits:
+        warnings.append(f"some boot entries disable cloud-init {told} ({_paths(hits)})")
+    elif sources and menu:
+        warnings.append(
+            f"the next update of the boot loader disables cloud-init {told} ({_paths(sources)})"
+        )
+    elif sources:
+        faults.append(f"cloud-init is disabled {told} ({_paths(sources)})")
+    hits = [path for path, line in menu + later if NO_NETWORK.search(line)]
+    if hits:
+        warnings.append(f"{ALONE} (network-config=disabled {told}, {_paths(hits)}): {NOBODY}")
+    return faults, warnings
+
+
+def kernel_lines(root):
+    """(what the next boot takes, what a later one is made of): (path, line) each."""
+    environment = {
+        path: line.split("=", 1)[1]
+        for path in root.matches(GRUB_ENVIRONMENTS)
+        for line in root.text(path).splitlines()
+        if line.startswith("kernelopts=")
+    }
+    options = " ".join(environment.values())
+    menu = [(path, line.replace("$kernelopts", options)) for path, line in _lines(root, MENUS)]
+    return menu, _lines(root, SOURCES)
+
+
+def _lines(root, kinds):
+    return [
+        (path, line)
+        for pattern, wanted in kinds
+        for path in root.matches(pattern)
+        for line in root.text(path).splitlines()
+        if wanted.match(line) and not line.lstrip().startswith("#")
+    ]
+
+
+def _paths(paths):
+    return ", ".join(dict.fromkeys(paths))
+
+
+def data_sources(root, merged):
+    """Faults of where cloud-init looks for what its cloud says."""
+    faults = []
+    names = merged.get("datasource_list")
+    if isinstance(names, list) and names and {_plain(name) for name in names} == {"none"}:
+        faults.append(f"datasource_list names None alone: {NO_CLOUD}")
+    for line in root.text(IDENTIFY).splitlines():
+        key, _colon, value = line.split("#")[0].partition(":")
+        value = value.strip().strip("\"'")
+        modes = [word for word in value.split(",") if word in MODES]
+        if key.strip() == "policy" and modes[-1:] == ["disabled"]:
+            faults.append(f"cloud-init is disabled: the policy of {IDENTIFY} is {value}")
+        if key.strip() == "datasource" and _plain(value) == "none":
+            faults.append(f"{IDENTIFY} names the data source None: {NO_CLOUD}")
+    return faults
+
+
+def _plain(name):
+    return str(name).strip().lower()
+
+
+def leaves_network(root, merged):
+    """Whether cloud-init writes no network: what is there is the image's own."""
+    menu, _later = kernel_lines(root)
+    disabled = _network_of(merged).get("config") == "disabled"
+    return disabled or any(NO_NETWORK.search(line) for _path, line in menu)
+
+
+def _network_of(merged):
+    told = merged.get("network")
+    if isinstance(told, dict) and isinstance(told.get("network"), dict):
+        told = told["network"]
+    return told if isinstance(told, dict) else {}
+
+
+def network(configs, merged):
+    """Warnings of a network that is told to every server, whatever its cloud says."""
+    told = _network_of(merged)
+    if not told:
+        return []
+    where = [path for path, content in configs if "network" in content][-1:]
+    if told.get("config") == "disabled":
+        return [f"{ALONE} (network: {{config: disabled}}, {_paths(where)}): {NOBODY}"]
+    return [
+        f"{_paths(where)} has the network of every server of this image, "
+        "and cloud-init does not ask their cloud for it"
+    ]
+
+
+def frozen_lists(configs, known):
+    """Warnings of lists of modules that a drop-in replaced, for another cloud-init than this."""
+    warnings = []
+    for key in LISTS:
+        written = [
+            (path, [modulelist.name(entry) for entry in content[key]])
+            for path, content in configs
+            if isinstance(content.get(key), list) and not path.endswith(modulelist.MODULES_DROP_IN)
+        ]
+        if not written or written[-1][0] == configs[0][0]:
+            continue
+        path, names = written[-1]
+        own = written[0][1] if written[0][0] == configs[0][0] else []
+        lost = [name for name in own if name not in names]
+        strange = [name for name in names if not known(name)]
+        said = [f"it leaves out {', '.join(lost)}"] if lost else []
+        said += [f"this cloud-init has no {', '.join(strange)}"] if strange else []
+        if said:
+            warnings.append(f"{path} replaces the image's own {key}: {'; '.join(said)}")
+    return warnings
