@@ -1,7 +1,8 @@
 """The root of a disk image, mounted: only in this process's own mount namespace.
 
 Loop devices with an offset, since device-mapper and partition nodes are not
-everywhere.  Whatever is mounted goes when the process ends, however it ends.
+everywhere.  What the image has on partitions of its own is mounted as its fstab
+says (`partitions`).  Whatever is mounted goes when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import struct
 from pathlib import Path
 from typing import List, Mapping, NamedTuple
 
+from . import partitions
 from .command import attempt, run
 from .errors import BuildError
+from .partitions import Partition
 
 PROGRAMS: Mapping[str, str] = {
     "qemu-img": "qemu-utils",
@@ -40,17 +43,8 @@ _OTHER_FORMATS = (
     (0, b"WithouFreSpacExt", "a Parallels image"),
 )
 _CLONE_NEWNS = 0x00020000
-_SECTOR = 512
-# What of the kernel's file systems the root of a server may be.
-_ROOT_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs"})
-
-
-class Partition(NamedTuple):
-    """Where a file system is in a disk, in bytes."""
-
-    start: int
-    size: int
-    type: str
+# What a root has; all but the first also where /usr is on a partition of its own.
+_OF_A_ROOT = ("usr/lib/os-release", "etc/os-release", "etc/fstab")
 
 
 def private_mounts() -> None:
@@ -141,41 +135,68 @@ def to_raw(image: Path, raw: Path) -> None:
 
 
 def mount_root(raw: Path, where: Path, *, read_only: bool) -> None:
-    """Mount the root file system of `raw` at `where`: the one with /etc and a release file."""
-    candidates = [part for part in _partitions(raw) if part.type in _ROOT_TYPES]
+    """Mount the root file system of `raw` at `where`, and what its fstab has below it.
+
+    Raises `BuildError` where there is none, or where a part of it that a baked image
+    must have cannot be mounted.
+    """
+    there = partitions.of(raw)
+    candidates = [part for part in there if part.type in partitions.LINUX]
     where.mkdir(exist_ok=True)
     for part in sorted(candidates, key=lambda part: part.size, reverse=True):
-        # noload, norecovery: a dirty journal is no reason to write.
-        how = f"loop,nosuid,nodev,offset={part.start},sizelimit={part.size}"
-        how += (",ro,norecovery" if part.type == "xfs" else ",ro,noload") if read_only else ""
-        how = how.replace(",noload", "") if part.type == "btrfs" else how
-        done = attempt(["mount", "-t", part.type, "-o", how, raw, where])
-        if done.returncode != 0:
-            said = done.stderr.strip().splitlines()[:1]  # the next is advice
-            raise BuildError(f"{part.type} at byte {part.start}: {' '.join(said)}")
-        if any((where / name).exists() for name in ("etc/os-release", "usr/lib/os-release")):
+        _mount(raw, part, where, read_only=read_only)
+        if any(os.path.lexists(where / name) for name in _OF_A_ROOT):
+            try:
+                _mount_below(raw, there, where, read_only=read_only)
+            except BuildError:
+                run(["umount", "--recursive", where])
+                raise
             return
         run(["umount", where])
-    kinds = ", ".join(sorted({part.type for part in _partitions(raw)})) or "nothing known"
+    kinds = ", ".join(sorted({part.type for part in there} - {""})) or "nothing known"
     raise BuildError(f"no root file system of a Linux is in it (found: {kinds})")
 
 
-def _partitions(raw: Path) -> List[Partition]:
-    """All file systems: of the partitions, or the one without a partition table."""
-    done = attempt(["sfdisk", "--json", raw])
-    whole = [(0, raw.stat().st_size)]
-    if done.returncode == 0:
-        table = json.loads(done.stdout)["partitiontable"]
-        sector = table.get("sectorsize", _SECTOR)
-        places = [(p["start"] * sector, p["size"] * sector) for p in table.get("partitions", [])]
-    else:
-        places = whole
-    return [Partition(start, size, _type(raw, start, size)) for start, size in places or whole]
+def _mount(
+    raw: Path, part: Partition, where: Path, *, read_only: bool, subvolume: str = ""
+) -> None:
+    how = f"loop,nosuid,nodev,offset={part.start},sizelimit={part.size}"
+    how += f",subvol={subvolume}" if subvolume else ""
+    if read_only:
+        # A dirty journal is no reason to write.
+        how += {"xfs": ",ro,norecovery", "btrfs": ",ro", "vfat": ",ro"}.get(part.type, ",ro,noload")
+    done = attempt(["mount", "-t", part.type, "-o", how, raw, where])
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()[:1]  # the next is advice
+        raise BuildError(f"{part.type} at byte {part.start}: {' '.join(said)}")
 
 
-def _type(raw: Path, start: int, size: int) -> str:
-    argv = ["blkid", "--probe", "--offset", str(start), "--size", str(size)]
-    return attempt([*argv, "--match-tag", "TYPE", "--output", "value", raw]).stdout.strip()
+def _mount_below(raw: Path, there: List[Partition], root: Path, *, read_only: bool) -> None:
+    for entry in partitions.fstab(root):
+        part = partitions.meant(entry.device, there)
+        if part is None or part.type not in partitions.MOUNTABLE:
+            if entry.needed:
+                kind = f" ({part.type})" if part is not None and part.type else ""
+                raise BuildError(
+                    f"its fstab has {entry.place} on {entry.device}{kind}, which cannot be mounted "
+                    "here: `--way virt-customize`, or install-into the mounted root"
+                )
+            continue
+        target = partitions.inside(root, entry.place)
+        if target is None:
+            if entry.needed:
+                raise BuildError(f"its fstab has {entry.place}, where its root has no directory")
+            continue
+        try:
+            _mount(raw, part, target, read_only=read_only, subvolume=entry.subvolume)
+        except BuildError:
+            if entry.needed:
+                raise
+    for name in partitions.NEEDED:
+        if (root / name[1:]).is_dir() and not any((root / name[1:]).iterdir()):
+            raise BuildError(
+                f"its {name} is empty: it is on another file system, which its fstab does not name"
+            )
 
 
 def _last_line(text: str) -> str:

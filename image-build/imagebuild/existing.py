@@ -14,7 +14,17 @@ import tempfile
 from pathlib import Path
 from typing import List, Mapping, NamedTuple, Optional
 
-from . import clean, command, diskfile, install, payload, provenance, roottree, verify
+from . import (
+    clean,
+    command,
+    diskfile,
+    install,
+    partitions,
+    payload,
+    provenance,
+    roottree,
+    verify,
+)
 from .command import attempt, run
 from .errors import BuildError
 from .progress import Progress
@@ -157,11 +167,13 @@ def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -
     diskfile.mount_root(raw, root, read_only=False)
     try:
         _check_kind(root)
-        if shutil.disk_usage(root).free < _ROOM:
-            raise BuildError(
-                f"{root}: No space left in the image, {_ROOM >> 20} MiB are needed; "
-                "`qemu-img resize` and growing its file system make some"
-            )
+        for place in ("", *partitions.NEEDED):
+            there = root / place[1:]
+            if there.is_dir() and shutil.disk_usage(there).free < _ROOM:
+                raise BuildError(
+                    f"{root}{place}: No space left in the image, {_ROOM >> 20} MiB are needed; "
+                    "`qemu-img resize` and growing its file system make some"
+                )
         lacking = install.lacking(root)
         if lacking:
             with progress.step(f"installing {' '.join(lacking)} into it"):

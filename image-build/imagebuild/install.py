@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
@@ -167,12 +168,20 @@ def interpreter(root: Path) -> str:
     shebang = run_in(root, ["head", "-n1", "/usr/bin/cloud-init"]).strip()
     words = shebang[2:].split() if shebang.startswith("#!") else []
     if words and os.path.basename(words[0]) == "env":
-        words = words[1:]
+        words = _of_env(words[1:])
     if not words or "python" not in words[0]:
         raise BuildError(f"{root}/usr/bin/cloud-init does not start with a Python: {shebang!r}")
     if not words[0].startswith("/"):
-        return run_in(root, ["which", words[0]]).strip()
+        return run_in(root, ["sh", "-c", 'command -v "$1"', "sh", words[0]]).strip()
     return words[0]
+
+
+def _of_env(words: List[str]) -> List[str]:
+    """What env(1) would run: behind its options (-S splits the line) and variables."""
+    while words and (words[0].startswith("-") or "=" in words[0]):
+        split = re.fullmatch(r"(?:-[iv0]*S|--split-string=)(.+)", words[0])
+        words = [*split.groups(), *words[1:]] if split else words[1:]
+    return words
 
 
 def _ask(

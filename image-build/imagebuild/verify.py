@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Tuple
 
-from . import asking, diskfile, install, payload, traces
+from . import asking, diskfile, install, partitions, payload, traces
 from .chroot import attempt_in
-from .command import Completed, run
+from .command import Completed, attempt, run
 from .errors import BuildError
 from .traces import Trace
 
@@ -52,16 +52,25 @@ def look_into(image: Path) -> Iterator[Path]:
         for path in (memory, root):
             path.mkdir()
         run(["mount", "-t", "tmpfs", "-o", "size=256m,nosuid,nodev", "tmpfs", memory])
-        for path in (memory / "upper", memory / "work"):
-            path.mkdir()
-        options = f"nosuid,nodev,lowerdir={below},upperdir={memory}/upper,workdir={memory}/work"
         try:
-            run(["mount", "-t", "overlay", "-o", options, "overlay", root])
+            # An overlay has the lower file system alone, without what is mounted in it.
+            for number, inner in enumerate(["", *partitions.mounts_below(below)]):
+                _cover(below / inner, memory / str(number), root / inner)
             yield root
         finally:
             for path in (root, memory, *([] if image.is_dir() else [below])):
                 with contextlib.suppress(BuildError):
                     run(["umount", "--recursive", path])
+
+
+def _cover(below: Path, memory: Path, place: Path) -> None:
+    """Show `below` at `place`, where it can be written to without any effect."""
+    for path in (memory, memory / "upper", memory / "work"):
+        path.mkdir()
+    options = f"nosuid,nodev,lowerdir={below},upperdir={memory}/upper,workdir={memory}/work"
+    if attempt(["mount", "-t", "overlay", "-o", options, "overlay", place]).returncode != 0:
+        # Not over a vfat, of which nothing is written to anyway.
+        run(["mount", "--bind", "-o", "ro,nosuid,nodev", below, place])
 
 
 class Findings(NamedTuple):
