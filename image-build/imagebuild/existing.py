@@ -19,6 +19,7 @@ from . import (
     command,
     diskfile,
     install,
+    labels,
     partitions,
     payload,
     provenance,
@@ -181,6 +182,9 @@ def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -
         with progress.step("baking the module into it"):
             install.install(root, stanza)
             clean.clean(root)
+            labelled = labels.restore(root)
+        if labelled:
+            progress.say(labelled)
         found = verify.findings(root)
         if found.faults:
             raise BuildError(f"{root} would not serve: {'; '.join(found.faults)}")
@@ -254,7 +258,8 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
         argv += ["--install", ",".join(lacking)] if lacking else []
         argv += ["--run-command", installer]
         argv += ["--run-command", f'python3 -B -c "{cleaning}"', "--delete", place]
-        argv += ["--truncate", "/etc/machine-id"]
+        # Later releases do it by themselves, and none does where there are no labels.
+        argv += ["--truncate", "/etc/machine-id", "--selinux-relabel"]
         with progress.step("baking the module into it with virt-customize"):
             done = attempt(argv, timeout=3600)
     if done.returncode != 0:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Tuple
 
-from . import asking, diskfile, install, partitions, payload, traces
+from . import asking, diskfile, install, labels, partitions, payload, traces
 from .chroot import attempt_in
 from .command import Completed, attempt, run
 from .errors import BuildError
@@ -88,7 +88,7 @@ def findings(root: Path, *, used: bool = False) -> Findings:
     except BuildError as error:
         return Findings([_one_line(str(error))], [])
     # First: the module, when it is called, may take away what it finds of an earlier boot.
-    left = [] if used else _clean(root)
+    left = labels.fault(root) + ([] if used else _clean(root))
     found = _registered(root, python)
     if not used and not found.own_network:
         left += traces.told(root, traces.NETWORK)
