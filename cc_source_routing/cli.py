@@ -161,7 +161,7 @@ def _status(arguments: argparse.Namespace) -> int:
 def _asked(arguments: argparse.Namespace) -> Optional[bool]:
     """Whether the saved stanza is still asked for; None: there is none that is on, or who knows."""
     from .asked import still_asked
-    from .engine import saved_stanza
+    from .saved import saved_stanza
 
     saved = None if arguments.config is not None else saved_stanza(arguments.root)
     return still_asked(arguments.root) if saved is not None and saved.enabled else None
