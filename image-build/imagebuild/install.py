@@ -107,6 +107,7 @@ def install(
         compiling = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
         run_in(root, [python, *compiling, f"{site}/{PACKAGE}"])
     written += _told("wrote", run_in(root, [payload.REGISTER]))
+    _tell_systemd(root, [*written, *removed])
     final = _ask(root, python, text=text, find=True)
     where = final["finds"]
     if not where or not where.startswith(f"{site}/{PACKAGE}/"):
@@ -147,7 +148,16 @@ def uninstall(root: Path) -> Outcome:
         undone = _told("removed", done.stdout)
         if done.returncode != 0:
             warnings.append(f"cloud-init may still know of it: {failure(argv, done)}")
-    return Outcome([], undone + _remove(root, recorded), [], warnings)
+    removed = _remove(root, recorded)
+    _tell_systemd(root, removed)
+    return Outcome([], undone + removed, [], warnings)
+
+
+def _tell_systemd(root: Path, paths: List[str]) -> None:
+    """Have a systemd that runs there read its units again, where some of these are such."""
+    units = any(path.startswith(f"{payload.UNITS}/") for path in paths)
+    if units and root == Path("/") and Path("/run/systemd/system").is_dir():
+        attempt_in(root, ["systemctl", "daemon-reload"])
 
 
 def _told(verb: str, text: str) -> List[str]:

@@ -28,7 +28,7 @@ _SOURCES = payload.CHECKOUT / "image-build/debian"
 _PYTHON = "/usr/bin/python3"
 _SITE = "/usr/lib/python3/dist-packages"
 _DOC = f"/usr/share/doc/{NAME}"
-_SCRIPTS = ("preinst", "postinst", "prerm")
+_SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 
 
 def build(directory: Path, checkout: Path = payload.CHECKOUT) -> Path:
