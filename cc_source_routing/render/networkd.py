@@ -31,6 +31,7 @@ read files that are not there, and let go of the NIC.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
@@ -61,7 +62,9 @@ from .networkd_files import (
 )
 from .waiting import waiting_nics
 
+# A function, so that all of it has been read before anything that it runs could read on.
 RELOAD_SCRIPT = r"""
+main() {
 test "$1" = all -o -z "$(ip -o address show dynamic scope global)" || exit 0
 # As `ip rule add` takes them.
 rules() {
@@ -91,6 +94,8 @@ while [ $look -lt 50 ]; do
 done
 [ $back -eq 0 ] || logger -t source-routing -p daemon.notice \
     "systemd-networkd deleted $back rules as it read its files; they are back"
+}
+main "$@" </dev/null
 """
 
 
@@ -107,11 +112,14 @@ done
 # network stage, and nothing may wait for it there.  Again and again, since 257
 # refuses while it is reading them for somebody else, who was there before ours.
 # After systemd's own reload, where that is due, too: it has netplan write networkd's files.
+# A reload breaks what waits with a script among its arguments (252 escapes each $ as it writes
+# the unit down, and leaves it so), hence as input.
 RELOAD = (
     *("systemd-run", "--quiet", "--collect", "--no-block"),
     "--description=Tell systemd-networkd of changed source routing",
     f"--property=After=dbus.service systemd-networkd.service {units.SERVICE}",
-    *("sh", "-c", RELOAD_SCRIPT, "reload"),
+    f"--property=StandardInputData={base64.b64encode(RELOAD_SCRIPT.encode()).decode()}",
+    *("sh", "-s"),
 )
 RELOAD_ALL = (*RELOAD, "all")
 SERVICE = "systemd-networkd.service"
