@@ -6,6 +6,7 @@ Pure.  Nothing gets into a file here but what `shell_safe` has passed.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, List, Tuple
 
 from ..errors import FileError
@@ -151,9 +152,15 @@ def shell_safe(value: Any) -> str:
 
 def render_template(name: str, **values: Any) -> str:
     """The template `name` with `values`, of which every single one is checked as it is printed."""
+    environment = _environment()
+    return environment.get_template(name).render(header=HEADER.rstrip("\n"), **values)
+
+
+@cache
+def _environment() -> Any:
     import jinja2  # here, since a plan without hooks needs no templates
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("cc_source_routing", "templates"),
         undefined=jinja2.StrictUndefined,
         finalize=_finalize,
@@ -162,7 +169,6 @@ def render_template(name: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name).render(header=HEADER.rstrip("\n"), **values)
 
 
 def _finalize(value: Any) -> Any:

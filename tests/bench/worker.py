@@ -150,7 +150,7 @@ def applies(root: Path, config: Path, rounds: str, with_ndb: str) -> dict[str, o
             ipr.rule("add", **_rule_keywords(rule))
 
     def ndb() -> None:
-        with NDB(log="critical") as database:
+        with NDB(log="off") as database:
             for nic in plan.nics:
                 database.interfaces[nic.name].set("group", plan.group).commit()
             for route in plan.routes:
