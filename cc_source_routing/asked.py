@@ -26,29 +26,46 @@ _USER_DATA = "/var/lib/cloud/instance/cloud-config.txt"
 _SYSTEM = "/etc/cloud/cloud.cfg"
 _DROP_INS = "/etc/cloud/cloud.cfg.d"
 _COMMAND_LINE = "/proc/cmdline"
+_UNKNOWN = object()
 
 
 def still_asked(root: Path) -> Optional[bool]:
     """Whether anything asks for source routing at this boot; None where that cannot be known."""
+    value = _present(root)
+    return None if value is _UNKNOWN else value is not None
+
+
+def is_told_off(root: Path) -> bool:
+    """Whether what decides at this boot says that source routing shall be off."""
+    value = _present(root)
+    return value is False or (isinstance(value, dict) and value.get("enabled") is False)
+
+
+def _present(root: Path) -> Any:
+    """The value of the key, None without one or any; `_UNKNOWN` where that cannot be known.
+
+    Where several documents are merged, that of the one that wins: what it leaves to others
+    is not in it.
+    """
     try:
         combined = read_file(root, _COMBINED)
         if combined is not None:
-            return _asks(json.loads(combined.data))
+            return _value(json.loads(combined.data))
         if read_file(root, _RESULT) is None or read_file(root, _USER_DATA) is None:
-            return None  # it has not run, or is not through
+            return _UNKNOWN  # it has not run, or is not through
         command_line = read_file(root, _COMMAND_LINE)
         if command_line is not None and b"cc:" in command_line.data:
-            return None  # a kernel's command line may have a configuration, too
+            return _UNKNOWN  # a kernel's command line may have a configuration, too
         for path in _in_order(root):
             document = _document(root, path)
             if path == _SYSTEM and "conf_d" in document:
-                return None
+                return _UNKNOWN
             # The first that has it decides; one without a value, too.
             if KEY in document:
-                return _asks(document)
+                return _value(document)
     except (FileError, ValueError, RecursionError, ImportError, Unbounded):
-        return None
-    return False
+        return _UNKNOWN
+    return None
 
 
 def _in_order(root: Path) -> Iterator[str]:
@@ -73,5 +90,5 @@ def _document(root: Path, path: str) -> Any:
     return value if isinstance(value, dict) else {}
 
 
-def _asks(document: Any) -> bool:
-    return isinstance(document, dict) and document.get(KEY) is not None
+def _value(document: Any) -> Any:
+    return document.get(KEY) if isinstance(document, dict) else None

@@ -277,7 +277,7 @@ def _verdict(loaded: LoadedStanza) -> str:
 
 
 def _stanza(arguments: argparse.Namespace) -> Stanza:
-    """--config FILE, else the saved stanza, else all defaults."""
+    """--config FILE, else the saved stanza, else all defaults unless user-data says "off"."""
     if arguments.config is not None:
         loaded = _load(arguments.config)
         if loaded.stanza is None:
@@ -287,7 +287,12 @@ def _stanza(arguments: argparse.Namespace) -> Stanza:
         return loaded.stanza
     from .saved import saved_stanza
 
-    return saved_stanza(arguments.root) or Stanza()
+    saved = saved_stanza(arguments.root)
+    if saved is not None:
+        return saved
+    from .asked import is_told_off
+
+    return Stanza(enabled=not is_told_off(arguments.root))
 
 
 def _exact(arguments: argparse.Namespace) -> bool:

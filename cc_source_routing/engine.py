@@ -116,7 +116,7 @@ def apply(
 ) -> Outcome:
     """Make kernel and files match the stanza; a second run changes nothing.
 
-    `keep` saves the stanza, also one that says "off": later runs go by it.  `exact` as
+    `keep` saves the stanza, also one that says "off" after others: later runs go by it.  `exact` as
     in `view`.
     """
     with lock(root):
@@ -323,7 +323,9 @@ def _files(
     owned = _owned(root)
     saved = saved_files(root, stanza)
     if not stanza.enabled:
-        return saved if keep else (), (*owned, PREVIOUS_PATH), "none", plan.reason, ()
+        # Where there is nothing, "off" leaves nothing.
+        kept = saved if keep and saved_stanza(root) is not None else ()
+        return kept, (*owned, PREVIOUS_PATH), "none", plan.reason, ()
     # With one NIC there is nothing to do until a second one comes.  Once there
     # were more, a missing one may come back: then all stays.
     if potential_nics(state) < 2 and not _has_served(root):

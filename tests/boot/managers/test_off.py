@@ -79,6 +79,8 @@ def test_false_in_user_data_takes_it_away(served: Place, image: Path) -> None:
     served.has_its_addresses()
     nothing_is_left(served, image)
     assert "5000:" not in served.shell(RULES)
+    told = served.shell("source-routing check")
+    assert told == "Nothing is managed here: source routing is off in the stanza.\n"
 
 
 def test_without_a_renderer_the_kernel_keeps_what_it_has(served: Place, image: Path) -> None:
