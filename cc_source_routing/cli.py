@@ -284,6 +284,8 @@ def _stanza(arguments: argparse.Namespace) -> Stanza:
             # As in cloud-init: no stanza is no order, not an order to remove.
             told = _verdict(loaded) if loaded.unknown else "no source_routing: key"
             raise _NothingAsked(f"{loaded.path}: {told}, nothing to do")
+        if loaded.unknown:
+            _warn([_verdict(loaded)])
         return loaded.stanza
     from .saved import saved_stanza
 

@@ -76,7 +76,8 @@ def kind_of(text: str, default: str = UNKNOWN) -> str:
 
 def is_mime(text: str) -> bool:
     """Whether cloud-init reads `text` as MIME."""
-    if "mime-version:" not in text[:_MIME_WITHIN].lower():
+    start = text[:_MIME_WITHIN].encode("utf-8", "surrogateescape")[:_MIME_WITHIN]
+    if b"mime-version:" not in start.lower():
         return False
     # A text that only mentions it has no header before its body, and is what it begins as.
     return "MIME-Version" in _message(text)
@@ -120,7 +121,12 @@ def of_archive(entries: Any) -> Iterator[Part]:
         if not isinstance(kind, str) or kind.count("/") < 1:
             raise PartError(f"has {title} of type {str(kind)[:40]!r}, which is none")
         if isinstance(content, bytes):
-            content = content.decode("utf-8", "replace")
+            try:
+                content = content.decode("utf-8")
+            except UnicodeDecodeError:
+                if kind.startswith("text/"):
+                    raise PartError(f"has {title} whose text is not UTF-8") from None
+                continue  # binary: no handler takes it
         headers: Dict[str, str] = {}
         for name, value in entry.items():
             if str(name).lower() in _NO_HEADERS:
@@ -130,7 +136,7 @@ def of_archive(entries: Any) -> Iterator[Part]:
             ):
                 raise PartError(f"has {title} with a header that is no text")
             headers[name] = str(value)
-        yield Part(content, kind.lower(), -1, headers, title)
+        yield Part(content, kind.partition(";")[0].strip().lower(), -1, headers, title)
 
 
 def _message(text: str) -> Any:

@@ -154,7 +154,10 @@ def answers(
     groups = {
         "sources": SOURCES,
         "documents": [Case(user=one) for one in DOCUMENTS],
-        "random": [Case(user=any_user_data(chance)) for _number in range(many)],
+        "random": [
+            *(Case(user=one) for text in ODD for one in (odd(text), Parts([odd(text), ON]))),
+            *(Case(user=any_user_data(chance)) for _number in range(many)),
+        ],
     }
     root = Overlay(plain(request.param), scratch / request.param)
     told = iter(Judge(root).ask([case for cases in groups.values() for case in cases]))
@@ -215,7 +218,7 @@ def test_validate_claims_of_user_data_just_what_cloud_init_makes_of_it(answers: 
     wrong, claims = [], 0
     asked = answers["documents"] + answers["random"]
     for case, answer in asked:
-        claimed = answer["claimed"]
+        claimed = answer["claimed"] or {"faults": "is empty"}
         if "faults" in claimed or claimed["unknown"] or claimed["kind"] != "user-data":
             continue
         claims += 1
@@ -264,7 +267,7 @@ def any_user_data(chance: random.Random, deep: bool = True) -> Any:
         few = [any_user_data(chance, False) for _number in range(chance.randint(1, 4))]
         return Parts(few) if kind < 0.5 else Archive(few)
     if kind < 0.1:
-        return Raw(chance.choice(ODD), "an odd one", chance.choice(TYPES))
+        return odd(chance.choice(ODD), chance.choice(TYPES))
     if kind < 0.25:
         return patch(*chance.sample(OPERATIONS, chance.randint(1, 3)))
     body: dict[str, Any] = {}
@@ -279,12 +282,22 @@ def any_user_data(chance: random.Random, deep: bool = True) -> Any:
     return Config(body, merge_type if chance.random() < 0.2 else "", declared)
 
 
+def odd(text: str, declared: str = "text/plain") -> Raw:
+    return Raw(text, repr(text), declared)
+
+
 ODD = [
     *("", "#!/bin/sh\nid\n", "#cloud-config\n", "#cloud-config\n[a]: 1\nsource_routing: true\n"),
     "#cloud-config\nx: &x {source_routing: {table_base: 800}}\n<<: *x\n",
     "#cloud-config\nx: &x {table_base: 800}\nsource_routing: {<<: *x, renderer: none}\n",
     "\n #Cloud-Config\nsource_routing: true\n",
     "#cloud-config-archive\n- {content: 'source_routing: true'}\n",
+    "#cloud-config-archive\n"
+    "- {type: 'Text/Cloud-Config; charset=utf-8', content: 'source_routing: true'}\n",
+    "#cloud-config-archive\n"
+    "- {content: !!binary c291cmNlX3JvdXRpbmc6IHRydWUK, type: text/cloud-config}\n",
+    "#cloud-config-archive\n"
+    "- {content: !!binary I2Nsb3VkLWNvbmZpZwpzb3VyY2Vfcm91dGluZzogdHJ1ZQo=}\n",
     "#cloud-config-jsonp\n{}\n",
     "#cloud-config\nsource_routing: &a {interfaces: {ens4: *a}}\n",
     f"#include\nfile://{INCLUDED}\n",
