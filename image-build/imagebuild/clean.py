@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Optional, Tuple
 
-from . import asking, install, traces
+from . import asking, home, traces
 from .chroot import run_in
 from .errors import BuildError
 
@@ -78,7 +78,7 @@ def clean(root: Path) -> None:
     own_network = _has_own_network(root)
     # cloud-init's own part first: its state, logs and seed, and what packages
     # have put into /etc/cloud/clean.d.
-    run_in(root, ["cloud-init", "clean", "--logs", "--seed"])
+    run_in(root, [home.find(root).program, "clean", "--logs", "--seed"])
     run_in(root, ["sh", "-euc", _SCRIPT])
     if not own_network:
         run_in(root, ["sh", "-euc", traces.removal(traces.NETWORK)])
@@ -95,7 +95,7 @@ def clean(root: Path) -> None:
 def _has_own_network(root: Path) -> bool:
     """Whether cloud-init would not write the files of its network again."""
     with asking.sent(root) as scratch:
-        done = asking.examine(root, install.interpreter(root), scratch, "first-boot")
+        done = asking.examine(root, home.find(root).python, scratch, "first-boot")
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["?"])[-1]
         raise BuildError(f"asking the cloud-init of {root}: {said}")

@@ -8,6 +8,7 @@ merged, how module names are read, where modules are found.
 import json
 import os
 import shutil
+import site
 import sys
 import tempfile
 
@@ -22,7 +23,11 @@ def main(request):
         sys.path.insert(0, staging)
     merged, overridden_by = effective(request.get("text"), request["drop_in"], request["ours"])
     return {
-        "site": os.path.dirname(os.path.dirname(os.path.abspath(cloudinit.__file__))),
+        # By its real path: an image's links may be absolute, and mean the image.
+        "site": os.path.dirname(os.path.dirname(os.path.realpath(cloudinit.__file__))),
+        # Whether the distribution's packages are of no use to this Python.
+        "alone": os.path.realpath(sys.base_prefix) not in ("/usr", "/")
+        or sys.base_prefix not in site.PREFIXES,
         "cloud_init": version.version_string(),
         "python": ".".join(map(str, sys.version_info[:2])),
         "missing": [name for name in ("pyroute2", "jinja2", "yaml") if not importable(name)],
@@ -82,7 +87,7 @@ def finds(name):
     first = found[0]
     # A list in 22.1 and before, a named tuple since.
     module = getattr(first, "module", None) or first[0]
-    return os.path.abspath(module.__file__)
+    return os.path.realpath(module.__file__)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from . import modulelist, payload
+from . import home, modulelist, payload
 from .chroot import attempt_in, run_in
 from .command import failure
 from .errors import BuildError
@@ -31,6 +30,7 @@ _MISSING = {
     "jinja2": "python3-jinja2",
     "yaml": "python3-yaml",
 }
+_MISSING_BY_PIP = {"pyroute2": "pyroute2", "jinja2": "Jinja2", "yaml": "PyYAML"}
 
 # `cloud-init clean` removes only its own files; what was rendered for one
 # server's NICs must not go into a golden image.  The kernel and the network manager
@@ -72,11 +72,10 @@ def install(
     leaves one that is there.  Raises `BuildError` before anything is changed.
     """
     root = _real_root(root)
-    python = interpreter(root)
+    python = home.find(root).python
     facts = _ask(root, python)
     if facts["missing"]:
-        wanted = " ".join(_MISSING[name] for name in facts["missing"])
-        raise BuildError(f"{root} lacks modules of {python}: install {wanted} there")
+        raise BuildError(_lacks(root, python, facts))
     text = _module_list(root, facts["modules"])
     _rehearse(root, python, text, default_stanza, checkout)
 
@@ -123,7 +122,20 @@ def present(root: Path) -> bool:
 def lacking(root: Path) -> List[str]:
     """Debian's names of the packages that `install` would miss there."""
     root = _real_root(root)
-    return [_MISSING[name] for name in _ask(root, interpreter(root))["missing"]]
+    python = home.find(root).python
+    facts = _ask(root, python)
+    if facts["missing"] and facts["alone"]:
+        raise BuildError(_lacks(root, python, facts))
+    return [_MISSING[name] for name in facts["missing"]]
+
+
+def _lacks(root: Path, python: str, facts: Dict[str, Any]) -> str:
+    if facts["alone"]:
+        # A virtual environment or a Python of its own sees no packages of the distribution.
+        wanted = " ".join(_MISSING_BY_PIP[name] for name in facts["missing"])
+        return f"{root} lacks modules of {python}: run `{python} -m pip install {wanted}` there"
+    wanted = " ".join(_MISSING[name] for name in facts["missing"])
+    return f"{root} lacks modules of {python}: install {wanted} there"
 
 
 def uninstall(root: Path) -> Outcome:
@@ -171,27 +183,6 @@ def _real_root(root: Path) -> Path:
     if not (real / "etc/cloud/cloud.cfg").is_file():
         raise BuildError(f"{root} has no /etc/cloud/cloud.cfg: no root directory with cloud-init")
     return real
-
-
-def interpreter(root: Path) -> str:
-    """The Python behind the image's cloud-init: packages go where that one looks."""
-    shebang = run_in(root, ["head", "-n1", "/usr/bin/cloud-init"]).strip()
-    words = shebang[2:].split() if shebang.startswith("#!") else []
-    if words and os.path.basename(words[0]) == "env":
-        words = _of_env(words[1:])
-    if not words or "python" not in words[0]:
-        raise BuildError(f"{root}/usr/bin/cloud-init does not start with a Python: {shebang!r}")
-    if not words[0].startswith("/"):
-        return run_in(root, ["sh", "-c", 'command -v "$1"', "sh", words[0]]).strip()
-    return words[0]
-
-
-def _of_env(words: List[str]) -> List[str]:
-    """What env(1) would run: behind its options (-S splits the line) and variables."""
-    while words and (words[0].startswith("-") or "=" in words[0]):
-        split = re.fullmatch(r"(?:-[iv0]*S|--split-string=)(.+)", words[0])
-        words = [*split.groups(), *words[1:]] if split else words[1:]
-    return words
 
 
 def _ask(
@@ -316,14 +307,20 @@ def _put(root: Path, path: str, file: File) -> bool:
 def _recorded(root: Path) -> List[str]:
     """Absolute paths of what earlier runs have installed, by their RECORD."""
     paths: List[str] = []
-    pattern = f"usr/lib*/python3*/*-packages/{PACKAGE}-*.dist-info"
-    for directory in sorted(root.glob(pattern)):
+    for directory in dist_infos(root):
         with contextlib.suppress(FileNotFoundError):
             if (directory / "INSTALLER").read_text().strip() != payload.INSTALLER:
                 raise BuildError(f"{directory}: installed by something else, remove that first")
             record = (directory / "RECORD").read_text(encoding="utf-8")
             paths += [line.rsplit(",", 2)[0] for line in record.splitlines()]
     return paths
+
+
+def dist_infos(root: Path) -> List[Path]:
+    """What tells of each release of it that is installed in `root`."""
+    return [
+        path for site in home.sites(root) for path in sorted(site.glob(f"{PACKAGE}-*.dist-info"))
+    ]
 
 
 def _remove(root: Path, paths: List[str]) -> List[str]:

@@ -161,6 +161,7 @@ BAKING = (
     "disk.py",
     "examine.py",
     "firstboot.py",
+    "home.py",
     "inside.py",
     "install.py",
     "modulelist.py",

@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Tuple
 
-from . import asking, diskfile, install, labels, partitions, payload, traces
+from . import asking, diskfile, home, install, labels, partitions, payload, traces
 from .chroot import attempt_in
 from .command import Completed, attempt, run
 from .errors import BuildError
+from .home import Home
 from .traces import Trace
 
 # What `clean` has cloud-init, `source-routing remove` or find(1) take away.
@@ -84,29 +85,29 @@ class Findings(NamedTuple):
 def findings(root: Path, *, used: bool = False) -> Findings:
     """All that is wrong with the root, or odd; `used` leaves out cleanliness."""
     try:
-        python = install.interpreter(root)
+        where = home.find(root)
     except BuildError as error:
         return Findings([_one_line(str(error))], [])
     # First: the module, when it is called, may take away what it finds of an earlier boot.
     left = labels.fault(root) + ([] if used else _clean(root))
-    found = _registered(root, python)
+    found = _registered(root, where)
     if not used and not found.own_network:
         left += traces.told(root, traces.NETWORK)
     return Findings(found.faults + _as_recorded(root) + left, found.warnings)
 
 
-def _registered(root: Path, python: str) -> Findings:
+def _registered(root: Path, where: Home) -> Findings:
     with asking.sent(root) as scratch:
         inside = f"/{scratch.relative_to(root)}"
         for title, text in (("good", _GOOD), ("bad", _BAD)):
             (scratch / f"{title}.yaml").write_text(text)
-        done = asking.examine(root, python, scratch)
+        done = asking.examine(root, where.python, scratch)
         told = Findings([_said(done)], [])
         if done.returncode == 0:
             told = Findings(**json.loads(done.stdout.splitlines()[-1]))
         found = told.faults
         for title, accepted in (("good", True), ("bad", False)):
-            argv = ["cloud-init", "schema", "--config-file", f"{inside}/{title}.yaml"]
+            argv = [where.program, "schema", "--config-file", f"{inside}/{title}.yaml"]
             done = attempt_in(root, argv)
             if (done.returncode == 0) != accepted:
                 verb = "refuses" if accepted else "accepts"
@@ -127,9 +128,7 @@ def _as_recorded(root: Path) -> List[str]:
         done = attempt_in(root, ["dpkg", "--verify", "source-routing"])
         lines = [line.split() for line in done.stdout.splitlines() if line]
         return [f"{words[-1]} is not as the package has it" for words in lines]
-    records = sorted(
-        root.glob(f"usr/lib*/python3*/*-packages/{install.PACKAGE}-*.dist-info/RECORD")
-    )
+    records = [path / "RECORD" for path in install.dist_infos(root)]
     if len(records) > 1:
         return ["more than one release of it is installed"]
     found = []
