@@ -4,6 +4,7 @@ Sent there beside `inside` and others; imports nothing else that is not in the i
 Lets cloud-init's own code read the list, find the module and call it.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -48,10 +49,12 @@ def first_boot():
 
 def is_module(name):
     """Whether cloud-init has a module of that name, of its own or of somebody else's."""
-    return any(
-        importlib.util.find_spec(f"{place}cc_{name}") is not None
-        for place in ("cloudinit.config.", "")
-    )
+    for place in ("cloudinit.config.", ""):
+        # A dot in the name would be a package to look into.
+        with contextlib.suppress(ImportError):
+            if importlib.util.find_spec(f"{place}cc_{name}") is not None:
+                return True
+    return False
 
 
 def listing():

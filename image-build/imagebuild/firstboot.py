@@ -32,9 +32,9 @@ UNITS = (
     "cloud-init-network.service",
 )
 
-# What the next boot takes, and which lines of it are kernel command lines.
+# What boots take, and which lines of it are kernel command lines.
 MENUS = (
-    ("/boot/grub*/grub.cfg", re.compile(r"\s*(?:linux(?:16|efi)?\s|set kernelopts=)")),
+    ("/boot/grub*/grub.cfg", re.compile(r"\s*linux(?:16|efi)?\s")),
     ("/boot/efi/EFI/*/grub.cfg", re.compile(r"\s*linux(?:16|efi)?\s")),
     ("/boot/loader/entries/*.conf", re.compile(r"options\s")),
     ("/boot/efi/loader/entries/*.conf", re.compile(r"options\s")),
@@ -48,6 +48,7 @@ SOURCES = (
     ("/etc/kernel/cmdline", re.compile("")),
 )
 GRUB_ENVIRONMENTS = "/boot/grub*/grubenv"
+ENTRIES = "/loader/entries/"  # of the boot loader specification: a file each
 
 # As systemd's conditions and ds-identify look for it, and cloud-init's net/cmdline.py.
 NEVER_RUNS = re.compile(r"(?<![\w.-])(?:cloud-init|ci\.di\.policy)=disabled(?![\w-])")
@@ -152,7 +153,8 @@ def command_line(root):
     told = "on the kernel command line"
     hits = [path for path, line in menu if NEVER_RUNS.search(line)]
     sources = [path for path, line in later if NEVER_RUNS.search(line)]
-    if hits and len(hits) == len(menu):
+    taken = list(_taken(menu))
+    if hits and all(NEVER_RUNS.search(line) for line in taken):
         faults.append(f"cloud-init is disabled {told} ({_paths(hits + sources)})")
     elif hits:
         warnings.append(f"some boot entries disable cloud-init {told} ({_paths(hits)})")
@@ -169,7 +171,7 @@ def command_line(root):
 
 
 def kernel_lines(root):
-    """(what the next boot takes, what a later one is made of): (path, line) each."""
+    """(what boots can take, what later ones are made of): (path, line) each."""
     environment = {
         path: line.split("=", 1)[1]
         for path in root.matches(GRUB_ENVIRONMENTS)
@@ -179,6 +181,16 @@ def kernel_lines(root):
     options = " ".join(environment.values())
     menu = [(path, line.replace("$kernelopts", options)) for path, line in _lines(root, MENUS)]
     return menu, _lines(root, SOURCES)
+
+
+def _taken(menu):
+    """The lines that boots take by themselves: of a menu the first, of entries all but rescue."""
+    seen = set()
+    for path, line in menu:
+        skipped = "rescue" in path if ENTRIES in path else path in seen
+        if not skipped:
+            yield line
+        seen.add(path)
 
 
 def _lines(root, kinds):

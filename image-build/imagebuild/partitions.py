@@ -15,9 +15,13 @@ from .errors import BuildError
 LINUX = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs"})
 MOUNTABLE = LINUX | {"vfat"}
 
-# Where baking writes, and where the programs are that it asks.
+# Where baking writes, and where the programs are that it asks; what of it an image may have
+# on a file system of its own.
 NEEDED = ("/usr", "/etc", "/var")
-_NOT_NEEDED = re.compile(r"/var/(?:log|tmp|crash|spool|www)(?:/|$)")
+_NEEDED_PLACES = re.compile(
+    "/usr|/usr/(?:bin|sbin|lib|lib64|share)(?:/.*)?|/etc(?:/.*)?"
+    "|/var|/var/lib|/var/lib/(?:cloud|dpkg|rpm)"
+)
 
 _SECTOR, _LARGE_SECTOR = 512, 4096
 _GPT = b"EFI PART"  # in the second sector (UEFI specification, "GPT Header")
@@ -49,8 +53,7 @@ class Entry(NamedTuple):
     @property
     def needed(self) -> bool:
         """Whether the image would not be baked whole without it."""
-        beneath = any(f"{self.place}/".startswith(f"{name}/") for name in NEEDED)
-        return beneath and _NOT_NEEDED.match(self.place) is None
+        return _NEEDED_PLACES.fullmatch(self.place) is not None
 
 
 def of(raw: Path) -> List[Partition]:

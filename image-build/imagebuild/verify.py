@@ -12,7 +12,7 @@ from typing import Iterator, List, NamedTuple, Tuple
 
 from . import asking, diskfile, home, install, labels, partitions, payload, traces
 from .chroot import attempt_in
-from .command import Completed, attempt, run
+from .command import Completed, run
 from .errors import BuildError
 from .home import Home
 from .traces import Trace
@@ -55,8 +55,13 @@ def look_into(image: Path) -> Iterator[Path]:
         run(["mount", "-t", "tmpfs", "-o", "size=256m,nosuid,nodev", "tmpfs", memory])
         try:
             # An overlay has the lower file system alone, without what is mounted in it.
-            for number, inner in enumerate(["", *partitions.mounts_below(below)]):
-                _cover(below / inner, memory / str(number), root / inner)
+            _cover(below, memory / "root", root)
+            for number, inner in enumerate(partitions.mounts_below(below)):
+                try:
+                    _cover(below / inner, memory / str(number), root / inner)
+                except BuildError:  # as over a vfat; nothing is written there anyway
+                    bind = ["mount", "--bind", "-o", "ro,nosuid,nodev"]
+                    run([*bind, below / inner, root / inner])
             yield root
         finally:
             for path in (root, memory, *([] if image.is_dir() else [below])):
@@ -69,9 +74,7 @@ def _cover(below: Path, memory: Path, place: Path) -> None:
     for path in (memory, memory / "upper", memory / "work"):
         path.mkdir()
     options = f"nosuid,nodev,lowerdir={below},upperdir={memory}/upper,workdir={memory}/work"
-    if attempt(["mount", "-t", "overlay", "-o", options, "overlay", place]).returncode != 0:
-        # Not over a vfat, of which nothing is written to anyway.
-        run(["mount", "--bind", "-o", "ro,nosuid,nodev", below, place])
+    run(["mount", "-t", "overlay", "-o", options, "overlay", place])
 
 
 class Findings(NamedTuple):

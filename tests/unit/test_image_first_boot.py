@@ -166,9 +166,22 @@ def test_where_there_is_one_it_is_only_for_later(tree: Tree) -> None:
     assert "the next update of the boot loader disables cloud-init" in tree.warning()
 
 
-def test_one_of_several_entries_is_a_warning(tree: Tree) -> None:
+def test_another_entry_than_the_first_is_a_warning(tree: Tree) -> None:
     tree.write("boot/grub/grub.cfg", GRUB % "quiet" + GRUB % "cloud-init=disabled single")
     assert "some boot entries disable cloud-init" in tree.warning()
+
+
+def test_the_first_alone_is_a_fault(tree: Tree) -> None:
+    """As `update-grub` makes it of GRUB_CMDLINE_LINUX_DEFAULT."""
+    tree.write("boot/grub/grub.cfg", GRUB % "cloud-init=disabled" + GRUB % "single")
+    assert "on the kernel command line (/boot/grub/grub.cfg)" in tree.fault()
+
+
+def test_an_entry_for_rescue_says_nothing_of_the_others(tree: Tree) -> None:
+    (tree.place / "boot/grub/grub.cfg").unlink()
+    tree.write("boot/loader/entries/0-rescue.conf", "options root=LABEL=r\n")
+    tree.write("boot/loader/entries/6.1.conf", "options root=LABEL=r cloud-init=disabled\n")
+    assert "(/boot/loader/entries/6.1.conf)" in tree.fault()
 
 
 @pytest.mark.parametrize("line", ["cloud-init=enabled", "my-cloud-init=disabled"])
