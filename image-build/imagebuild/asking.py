@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, List, NamedTuple
 
 from .chroot import attempt_in
-from .command import Completed
+from .errors import BuildError
 
 _HERE = Path(__file__).resolve().parent
 _SENT = ("examine.py", "firstboot.py", "inside.py", "modulelist.py")
+
+
+class Findings(NamedTuple):
+    """What there is to say of an image, a sentence each."""
+
+    faults: List[str]  # it would not serve its servers, or not all of them alike
+    warnings: List[str]  # it may be meant so
+    own_network: bool = False  # cloud-init leaves the network to the image
 
 
 @contextlib.contextmanager
@@ -24,6 +33,17 @@ def sent(root: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def examine(root: Path, python: str, scratch: Path, *what: str) -> Completed:
-    """Run it by the interpreter `python` of the root; the last line of its output is JSON."""
-    return attempt_in(root, [python, "-B", f"/{scratch.relative_to(root)}/examine.py", *what])
+def examine(root: Path, python: str, scratch: Path, *what: str) -> Findings:
+    """What it finds, run by the interpreter `python` of the root; `BuildError` if it fails."""
+    place = f"/{scratch.relative_to(root)}/examine.py"
+    done = attempt_in(root, [python, "-B", place, *what])
+    if done.returncode != 0:
+        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise BuildError(f"asking the cloud-init of {root}: {said}")
+    return Findings(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def first_boot(root: Path, python: str) -> Findings:
+    """Whether cloud-init would run and ask its cloud, with our module or without."""
+    with sent(root) as scratch:
+        return examine(root, python, scratch, "first-boot")

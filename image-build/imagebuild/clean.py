@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Optional, Tuple
 
 from . import asking, home, traces
 from .chroot import run_in
-from .errors import BuildError
 
 # More files of one machine or of the build, which nobody misses or blames.  Globs
 # below the root.
@@ -75,10 +73,12 @@ fi
 
 def clean(root: Path) -> None:
     """Leave what operators expect of a golden image."""
-    own_network = _has_own_network(root)
+    where = home.find(root)
+    # Where cloud-init would not write its files of the network again, they are the image's own.
+    own_network = asking.first_boot(root, where.python).own_network
     # cloud-init's own part first: its state, logs and seed, and what packages
     # have put into /etc/cloud/clean.d.
-    run_in(root, [home.find(root).program, "clean", "--logs", "--seed"])
+    run_in(root, [where.program, "clean", "--logs", "--seed"])
     run_in(root, ["sh", "-euc", _SCRIPT])
     if not own_network:
         run_in(root, ["sh", "-euc", traces.removal(traces.NETWORK)])
@@ -90,13 +90,3 @@ def clean(root: Path) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
-
-
-def _has_own_network(root: Path) -> bool:
-    """Whether cloud-init would not write the files of its network again."""
-    with asking.sent(root) as scratch:
-        done = asking.examine(root, home.find(root).python, scratch, "first-boot")
-    if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["?"])[-1]
-        raise BuildError(f"asking the cloud-init of {root}: {said}")
-    return bool(json.loads(done.stdout.splitlines()[-1])["own_network"])

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import List, Mapping, NamedTuple, Optional
 
 from . import (
+    asking,
     clean,
     command,
     diskfile,
+    home,
     install,
     labels,
     partitions,
@@ -214,6 +216,10 @@ def _check_kind(root: Path) -> None:
     if not (root / "etc/cloud/cloud.cfg").is_file():
         raise BuildError(f"{root} has no /etc/cloud/cloud.cfg: it is no image with cloud-init")
     _check_machine(root)
+    # Better said before packages are installed than of the finished image.
+    found = asking.first_boot(root, home.find(root).python)
+    if found.faults:
+        raise BuildError(f"{root} would not serve: {'; '.join(found.faults)}")
 
 
 def _check_machine(root: Path) -> None:

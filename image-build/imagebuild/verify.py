@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import json
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, Tuple
 
 from . import asking, diskfile, home, install, labels, partitions, payload, traces
+from .asking import Findings
 from .chroot import attempt_in
 from .command import Completed, run
 from .errors import BuildError
@@ -77,14 +77,6 @@ def _cover(below: Path, memory: Path, place: Path) -> None:
     run(["mount", "-t", "overlay", "-o", options, "overlay", place])
 
 
-class Findings(NamedTuple):
-    """What there is to say of an image, a sentence each."""
-
-    faults: List[str]  # it would not serve its servers, or not all of them alike
-    warnings: List[str]  # it may be meant so
-    own_network: bool = False  # cloud-init leaves the network to the image
-
-
 def findings(root: Path, *, used: bool = False) -> Findings:
     """All that is wrong with the root, or odd; `used` leaves out cleanliness."""
     try:
@@ -104,10 +96,10 @@ def _registered(root: Path, where: Home) -> Findings:
         inside = f"/{scratch.relative_to(root)}"
         for title, text in (("good", _GOOD), ("bad", _BAD)):
             (scratch / f"{title}.yaml").write_text(text)
-        done = asking.examine(root, where.python, scratch)
-        told = Findings([_said(done)], [])
-        if done.returncode == 0:
-            told = Findings(**json.loads(done.stdout.splitlines()[-1]))
+        try:
+            told = asking.examine(root, where.python, scratch)
+        except BuildError as error:
+            told = Findings([_one_line(str(error))], [])
         found = told.faults
         for title, accepted in (("good", True), ("bad", False)):
             argv = [where.program, "schema", "--config-file", f"{inside}/{title}.yaml"]

@@ -171,6 +171,25 @@ def test_an_image_of_another_kind_is_refused(
     assert _digest(image) == before
 
 
+@pytest.mark.thorough("an image that is refused before anything is installed in it")
+def test_an_image_whose_cloud_init_would_not_run_is_refused(image: Path, tmp_path: Path) -> None:
+    script = f"""
+        qemu-img convert -O raw "{image}" "{image}.raw"
+        mkdir "{tmp_path}/mnt"
+        mount -o loop,offset={_START * 512} "{image}.raw" "{tmp_path}/mnt"
+        touch "{tmp_path}/mnt/etc/cloud/cloud-init.disabled"
+        umount "{tmp_path}/mnt"
+        qemu-img convert -O qcow2 "{image}.raw" "{image}"
+        rm "{image}.raw"
+    """
+    unshare = ["unshare", "--mount", "--propagation", "private"]
+    subprocess.run([*unshare, "sh", "-euc", script], check=True)
+    before = _digest(image)
+    done = _bake(image)
+    _refused(done, f"{image} would not serve: cloud-init is disabled: /etc/cloud/cloud-init.dis")
+    assert "baking" not in done.stderr and _digest(image) == before
+
+
 def test_links_in_an_image_do_not_lead_the_cleaning_to_this_machine(
     plain: Callable[[str], Path], overlay: Callable[[Path], Overlay], scratch: Path
 ) -> None:
