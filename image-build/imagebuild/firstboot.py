@@ -47,7 +47,10 @@ SOURCES = (
     ("/etc/default/grub.d/*.cfg", re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_LINUX\w*\+?=")),
     ("/etc/kernel/cmdline", re.compile("")),
 )
-GRUB_ENVIRONMENTS = "/boot/grub*/grubenv"
+VARIABLE = (
+    ("/boot/grub*/grubenv", re.compile("kernelopts=")),
+    ("/boot/grub*/grub.cfg", re.compile(r"\s*set kernelopts=")),
+)
 ENTRIES = "/loader/entries/"  # of the boot loader specification: a file each
 
 # As systemd's conditions and ds-identify look for it, and cloud-init's net/cmdline.py.
@@ -172,13 +175,9 @@ def command_line(root):
 
 def kernel_lines(root):
     """(what boots can take, what later ones are made of): (path, line) each."""
-    environment = {
-        path: line.split("=", 1)[1]
-        for path in root.matches(GRUB_ENVIRONMENTS)
-        for line in root.text(path).splitlines()
-        if line.startswith("kernelopts=")
-    }
-    options = " ".join(environment.values())
+    # Entries of Red Hat's 8 name a variable; grub.cfg has its value where grubenv has none.
+    options = [line for _path, line in _lines(root, VARIABLE)][:1]
+    options = options[0].split("=", 1)[1] if options else ""
     menu = [(path, line.replace("$kernelopts", options)) for path, line in _lines(root, MENUS)]
     return menu, _lines(root, SOURCES)
 

@@ -148,10 +148,18 @@ def test_the_kernel_command_line_that_disables_it_is_named(tree: Tree, case: str
     assert tree.fault() == expected
 
 
-def test_a_variable_of_grubs_environment_is_looked_up(tree: Tree) -> None:
+@pytest.mark.parametrize("where", ["grubenv", "grub.cfg"])
+def test_a_variable_of_grub_is_looked_up(tree: Tree, where: str) -> None:
     (tree.place / "boot/grub/grub.cfg").unlink()
     tree.write("boot/loader/entries/a.conf", "options $kernelopts\n")
-    tree.write("boot/grub2/grubenv", "# GRUB\nkernelopts=root=LABEL=r cloud-init=disabled\n####\n")
+    told = {
+        "grubenv": "root=LABEL=r ro",
+        "grub.cfg": "root=LABEL=r ro",
+        where: "cloud-init=disabled",
+    }
+    tree.write("boot/grub2/grub.cfg", f'  set kernelopts="{told["grub.cfg"]}"\n')
+    if where == "grubenv":
+        tree.write("boot/grub2/grubenv", f"# GRUB\nkernelopts={told['grubenv']}\n####\n")
     assert "on the kernel command line (/boot/loader/entries/a.conf)" in tree.fault()
 
 
