@@ -114,7 +114,8 @@ def _guarded(
 def _wait(value: Any, cloud: Any, root: Path) -> None:
     from .second_nic import keep
 
-    keep(root, value)
+    for warning in keep(root, value):
+        LOG.warning("source_routing: %s", warning)
     LOG.info("one NIC: nothing to route until a second one comes")
 
 
@@ -128,10 +129,17 @@ def _remove(value: Any, cloud: Any, root: Path) -> None:
 
 def _work(value: Any, cloud: Any, root: Path) -> None:
     from . import engine
+    from .errors import StanzaError
+    from .instance import is_of_another
     from .metadata import read_metadata
     from .stanza import parse_stanza
 
-    stanza = parse_stanza(value)
+    try:
+        stanza = parse_stanza(value)
+    except StanzaError:
+        if is_of_another(root):
+            engine.remove(root)
+        raise
     metadata = None
     try:
         datasource: Optional[Any] = getattr(cloud, "datasource", None)

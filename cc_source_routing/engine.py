@@ -116,8 +116,8 @@ def apply(
 ) -> Outcome:
     """Make kernel and files match the stanza; a second run changes nothing.
 
-    `keep` saves the stanza, also one that says "off" after others: later runs go by it.  `exact` as
-    in `view`.
+    `keep` saves the stanza, also one that says "off" after others: later runs go by it.
+    `exact` as in `view`.
     """
     with lock(root):
         return _apply(stanza, root, metadata, keep, exact)
@@ -141,13 +141,12 @@ def _apply(
     stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool, exact: bool
 ) -> Outcome:
     """One run under the lock; what was there of another server goes before anything is read."""
-    if not is_of_another(root):
-        outcome = _run(stanza, root, metadata, keep, exact)
-    elif not stanza.enabled:
-        outcome = _run(stanza, root, metadata, keep, exact)
-    else:
+    before = None
+    if stanza.enabled and is_of_another(root):
         before = _run(Stanza(enabled=False), root, Metadata(), False, True)
-        outcome = _after(before, _run(stanza, root, metadata, keep, exact))
+    outcome = _run(stanza, root, metadata, keep, exact)
+    if before is not None:
+        outcome = _after(before, outcome)
     seen = outcome.view
     # Without files of ours networkd would delete what stands in the kernel.
     kept = (networkd.RELOAD_ALL,) if seen.renderer == "none" and seen.plan.nics else ()

@@ -25,5 +25,5 @@ def notify(root: Path, commands: Iterable[Sequence[str]]) -> List[str]:
         try:
             run(command, timeout=NOTIFY_SECONDS)
         except CommandError as error:
-            failures.append(f"the network manager was not told of its new files: {error}")
+            failures.append(f"a service was not told of its new files: {error}")
     return failures

@@ -58,10 +58,10 @@ def after(written: tuple[str, ...], removed: tuple[str, ...]) -> tuple[tuple[str
     return (STOP,) if WAITING_PATH in removed else ()
 
 
-def keep(root: Path, value: Any) -> None:
+def keep(root: Path, value: Any) -> list[str]:
     """Save the stanza `value` as cloud-init gives it and begin to listen; the kernel is not read.
 
-    Raises `StanzaError` for one that is wrong, and then nothing is saved.
+    Returns what failed; raises `StanzaError` for one that is wrong, and saves nothing then.
     """
     from .files import lock, write_files
     from .model import ConfigFile
@@ -73,7 +73,7 @@ def keep(root: Path, value: Any) -> None:
     with lock(root):
         wanted = (*saved_files(root, stanza), ConfigFile(WAITING_PATH, note(value)))
         changes = write_files(root, wanted, ())
-        notify(root, after(changes.written, changes.removed))
+        return notify(root, after(changes.written, changes.removed))
 
 
 def _noted(root: Path) -> str | None:

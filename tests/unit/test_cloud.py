@@ -13,7 +13,7 @@ import pytest
 from lab import be_instance
 
 import cc_source_routing
-from cc_source_routing import cloud
+from cc_source_routing import cloud, engine
 from cc_source_routing.saved import saved_stanza
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +112,20 @@ def test_without_a_stanza_what_another_server_has_left_is_taken_away(tmp_path, m
     be_instance(tmp_path, "i-2")
     cloud.run(None, None, tmp_path)
     assert taken == [tmp_path]
+
+
+def test_a_bad_stanza_keeps_nothing_of_another_server(tmp_path, monkeypatch, caplog):
+    taken = []
+    monkeypatch.setattr(engine, "remove", taken.append)
+    monkeypatch.setattr(cloud, "count_nics", lambda: 1)
+    be_instance(tmp_path, "i-1")
+    cloud.run(True, None, tmp_path)
+    monkeypatch.setattr(cloud, "count_nics", lambda: 2)
+    cloud.run({"tabel_base": 5}, None, tmp_path)
+    assert taken == []
+    be_instance(tmp_path, "i-2")
+    cloud.run({"tabel_base": 5}, None, tmp_path)
+    assert taken == [tmp_path] and "tabel_base" in caplog.text
 
 
 def test_loopback_bridges_and_tunnels_are_not_counted_as_nics(tmp_path):
