@@ -27,7 +27,7 @@ _SECTOR, _LARGE_SECTOR = 512, 4096
 _GPT = b"EFI PART"  # in the second sector (UEFI specification, "GPT Header")
 
 # One disk alone is looked into: the first one, by the names that hypervisors give it.
-_FIRST_DISK = re.compile(r"/dev/(?:[svx]?v?da|nvme0n1p|mmcblk0p)(\d+)")
+_FIRST_DISK = re.compile(r"/dev/(?:(?:s|v|xv)da|nvme0n1p|mmcblk0p)(\d+)")
 _BY_LINK = re.compile(r"/dev/disk/by-(uuid|label|partuuid|partlabel)/(.+)")
 _PLACE = re.compile(r"(?:/(?!\.\.?(?:/|$))[\w.@+-]+)+")
 _SUBVOLUME = re.compile(r"(?:^|,)subvol=([\w./@+-]+)")
