@@ -37,6 +37,21 @@ def test_the_interpreter_is(text: str, python: str | None) -> None:
     assert home.interpreter(text) == python
 
 
+@pytest.mark.parametrize(
+    ("line", "program"),
+    [
+        ("python3", "python3"),
+        ("-S python3 -P", "python3"),
+        ("-Spython3 -s", "python3"),
+        ("-vS /usr/libexec/platform-python -s", "/usr/libexec/platform-python"),
+        ("--split-string=python3 -I", "python3"),
+        ("-i -S LC_ALL=C python3", "python3"),
+    ],
+)
+def test_the_python_behind_env_is_found_whatever_its_options(line: str, program: str) -> None:
+    assert home.interpreter(f"#!/usr/bin/env {line}\n") == program
+
+
 def _installed(root: Path, site: str, python: str) -> Path:
     (root / site).mkdir(parents=True)
     library = root / "usr/lib/source-routing"

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "image-build"))
 
-from imagebuild import install, partitions  # noqa: E402
+from imagebuild import partitions  # noqa: E402
 from imagebuild.partitions import Entry, Partition  # noqa: E402
 
 VAR = {
@@ -99,18 +99,3 @@ def test_without_these_an_image_is_not_baked_whole(place: str) -> None:
 )
 def test_without_these_it_is(place: str) -> None:
     assert not Entry("UUID=1", place, "").needed
-
-
-@pytest.mark.parametrize(
-    ("line", "program"),
-    [
-        ("python3", "python3"),
-        ("-S python3 -P", "python3"),
-        ("-Spython3 -s", "python3"),
-        ("-vS /usr/libexec/platform-python -s", "/usr/libexec/platform-python"),
-        ("--split-string=python3 -I", "python3"),
-        ("-i -S LC_ALL=C python3", "python3"),
-    ],
-)
-def test_the_python_behind_env_is_found_whatever_its_options(line: str, program: str) -> None:
-    assert install._of_env(line.split())[0] == program
