@@ -62,8 +62,9 @@ _OTHER_KINDS = {
     "text/x-shellscript": "is a script",
     "text/cloud-boothook": "is a boothook",
     cloudparts.PART_HANDLER: "is a part handler",
-    cloudparts.INCLUDE: "is a list of URLs to include",
-    cloudparts.INCLUDE_ONCE: "is a list of URLs to include",
+    **dict.fromkeys(
+        cloudparts.INCLUDES, "is a list of URLs to include, whose content cannot be known here"
+    ),
 }
 
 # A mapping without our key or header is a bare stanza unless it has one of these.
@@ -200,7 +201,7 @@ class _File:
             gathering.take(Part(text, kind))
             return self.gathered(gathering)
         if kind in _OTHER_KINDS:
-            raise self.wrong(f"{_OTHER_KINDS[kind]}, not a cloud-config", 1)
+            raise self.wrong(f"{_OTHER_KINDS[kind]}; it is no cloud-config", 1)
         return self.judge(source(Part(text, kind)), text)
 
     def jinja(self, text: str) -> LoadedStanza:
@@ -250,11 +251,12 @@ class _File:
     def gathered(self, gathering: Gathering) -> LoadedStanza:
         self.warnings += gathering.warnings
         self.unknown += gathering.unknown
-        if gathering.value is ABSENT and not gathering.faults:
+        value, untold = gathering.value, gathering.untold
+        if value is ABSENT and not gathering.faults:
             return self.loaded(None, USER_DATA)
-        return self.parsed(
-            gathering.value, gathering.faults, gathering.untold, gathering.lines, USER_DATA
-        )
+        if value is ABSENT:
+            untold = {""}  # a part that is wrong, and is replaced by nothing
+        return self.parsed(value, gathering.faults, untold, gathering.lines, USER_DATA)
 
     def document(self, document: Document, kind: str) -> LoadedStanza:
         lines = [document.line_of]

@@ -211,6 +211,19 @@ def test_an_archive_that_cloud_init_fails_at_is_a_fault(entry, validate):
     assert "cloud-init fails at all of this user-data" in told
 
 
+def test_a_part_that_is_wrong_is_told_also_where_another_takes_it_away(validate):
+    wrong = "#cloud-config\nsource_routing: {table_base: 900, table_base: 901}\n"
+    gone = "source_routing:\nmerge_how: dict(allow_delete)\n"
+    code, document, _told, _warnings = validate(mime(part(wrong), part(gone)))
+    (fault,) = document["faults"]
+    assert code == 2 and "more than once" in fault["message"]
+
+
+def test_a_list_of_urls_alone_cannot_be_judged(validate):
+    code, _document, told, _warnings = validate("#include\nhttp://example.org/\n")
+    assert code == 2 and "whose content cannot be known here" in told
+
+
 def test_a_value_elsewhere_that_holds_itself_is_a_fault(validate):
     code, _document, told, _warnings = validate(f"{BASE}x: &x [*x]\n")
     assert code == 2 and told.endswith("it has a value that holds itself")
