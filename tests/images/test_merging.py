@@ -64,6 +64,7 @@ SOURCES = [
     Case(image=[BASE, TAPS]),
     Case(image=[BASE, ON]),
     Case(image=[BASE, merging(TAPS, "dict(replace)")]),
+    Case(image=[merging(BASE, "dict(replace)"), TAPS]),
     Case(vendor=ON),
     Case(vendor=ON, user=stanza(False)),
     Case(vendor=stanza(False), user=ON),
