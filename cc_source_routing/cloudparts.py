@@ -65,7 +65,7 @@ class Part(NamedTuple):
 
 
 class PartError(Exception):
-    """cloud-init would fail at this user-data as a whole; a sentence without its subject."""
+    """cloud-init would fail at this user-data as a whole, or should; a sentence's second half."""
 
 
 def kind_of(text: str, default: str = UNKNOWN) -> str:
@@ -84,14 +84,20 @@ def is_mime(text: str) -> bool:
 
 
 def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
-    """The parts of MIME, and whether it is a multipart; none of them is over `most` bytes."""
+    """The parts of MIME, and whether it is a multipart; raises `PartError`.
+
+    None of the parts is over `most` bytes.
+    """
     message = _message(text)
     parts: List[Part] = []
     for number, part in enumerate(_leaves(message), 1):
+        title, headers = f"part {number}", dict(part.items())
         declared = part.get_content_type()
         payload = part.get_payload(decode=True)
         if declared in _COMPRESSED:
-            payload, declared = _unpacked(payload, most), "text/plain"
+            payload, declared = _unpacked(payload, most, title), "text/plain"
+            # cloud-init makes a part of its own of it, and takes no other header along.
+            headers = {name: headers[name] for name in headers if name.lower() == "launch-index"}
         elif not declared.startswith("text/"):
             continue  # binary: no handler takes it
         content = payload.decode("utf-8", "surrogateescape") if isinstance(payload, bytes) else ""
@@ -99,7 +105,7 @@ def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
         # Encoded parts are not in the file as they stand: no lines then.
         at = text.find(content) if content.strip() else -1
         offset = text.count("\n", 0, at) if at >= 0 else -1
-        parts.append(Part(content, kind, offset, dict(part.items()), f"part {number}"))
+        parts.append(Part(content, kind, offset, headers, title))
     return parts, message.is_multipart()
 
 
@@ -151,11 +157,15 @@ def _leaves(message: Any) -> Iterator[Any]:
             yield part
 
 
-def _unpacked(payload: Optional[bytes], most: int) -> bytes:
+def _unpacked(payload: Optional[bytes], most: int, title: str) -> bytes:
     # Bounded: a small file may unpack to gigabytes.
     inflater = zlib.decompressobj(wbits=31)
     try:
         unpacked = inflater.decompress(payload or b"", most + 1)
     except zlib.error:
-        return b""  # cloud-init leaves it out, too
-    return unpacked if inflater.eof and len(unpacked) <= most else b""
+        raise PartError(f"has {title} that cannot be unpacked") from None
+    if len(unpacked) > most:
+        raise PartError(f"has {title} that unpacks to more than {most >> 20} MiB")
+    if not inflater.eof:
+        raise PartError(f"has {title} that cannot be unpacked")
+    return unpacked

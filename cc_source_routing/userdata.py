@@ -184,7 +184,10 @@ class _File:
         """The stanza of all the parts that the file has, merged as cloud-init does."""
         gathering = Gathering()
         if cloudparts.is_mime(text):
-            parts, multipart = cloudparts.of_mime(text, MAX_BYTES)
+            try:
+                parts, multipart = cloudparts.of_mime(text, MAX_BYTES)
+            except cloudparts.PartError as error:
+                raise self.wrong(str(error)) from None
             gathering.take_all(parts)
             if not gathering.documents and not gathering.unknown:
                 if not multipart:

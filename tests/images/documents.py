@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from email.mime.application import MIMEApplication
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from typing import Any
@@ -86,8 +88,11 @@ class Parts:
     def text(self) -> str:
         message = MIMEMultipart()
         for one in self.documents:
-            part = MIMEText(one.text(), one.declared.partition("/")[2], "utf-8")
-            part.replace_header("Content-Type", f"{one.declared}; charset=utf-8")
+            if one.declared == "application/gzip":
+                part: Any = MIMEApplication(gzip.compress(one.text().encode(), mtime=0), "gzip")
+            else:
+                part = MIMEText(one.text(), one.declared.partition("/")[2], "utf-8")
+                part.replace_header("Content-Type", f"{one.declared}; charset=utf-8")
             if one.merge_type:
                 part["Merge-Type"] = one.merge_type
             message.attach(part)

@@ -115,6 +115,7 @@ DOCUMENTS = [
     Parts([INCLUDE, BASE]),
     Parts([Config(ON.body, declared="text/plain")]),
     Parts([Config(ON.body, declared="application/octet-stream")]),
+    Parts([BASE, Config(TAPS.body, "dict()", "application/gzip")]),
     Raw("source_routing: true\n", "`source_routing: true` without the line `#cloud-config`"),
     Raw(
         "## template: jinja\n#cloud-config\nsource_routing: {{ v1.region == 'north' }}\n",
@@ -258,6 +259,7 @@ OPERATIONS = [
 TYPES = [
     *("text/cloud-config", "text/cloud-config", "text/cloud-config", "text/plain"),
     *("text/x-shellscript", "text/jinja2", "application/json", "text/cloud-boothook"),
+    "application/gzip",
 ]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
+from email.mime.application import MIMEApplication
+from email.mime.multipart import MIMEMultipart
 
 import pytest
 
@@ -222,6 +225,21 @@ def test_a_part_that_is_wrong_is_told_also_where_another_takes_it_away(validate)
 def test_a_list_of_urls_alone_cannot_be_judged(validate):
     code, _document, told, _warnings = validate("#include\nhttp://example.org/\n")
     assert code == 2 and "whose content cannot be known here" in told
+
+
+@pytest.mark.parametrize(
+    ("packed", "fault"),
+    [
+        (gzip.compress(BASE.encode())[:20], "has part 1 that cannot be unpacked"),
+        (b"nonsense", "has part 1 that cannot be unpacked"),
+        (gzip.compress(bytes(1 << 22)), "has part 1 that unpacks to more than 1 MiB"),
+    ],
+)
+def test_a_packed_part_is_unpacked_within_bounds(packed, fault, validate):
+    message = MIMEMultipart()
+    message.attach(MIMEApplication(packed, "gzip"))
+    code, _document, told, _warnings = validate(message.as_string())
+    assert code == 2 and told.endswith(fault)
 
 
 def test_a_value_elsewhere_that_holds_itself_is_a_fault(validate):
