@@ -61,3 +61,11 @@ def lab(_no_leftovers: None) -> Iterator[Lab]:
     """An empty lab of network namespaces; it is gone after the test, whatever happens."""
     with Lab() as opened:
         yield opened
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A name for bytes that is the same in each worker, which xdist asks for.
+
+    What is in them need not be: gzip writes the time down.
+    """
+    return argname if isinstance(val, bytes) else None
