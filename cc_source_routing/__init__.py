@@ -42,7 +42,7 @@ def handle(name: str, cfg: Any, *args: Any, **kwargs: Any) -> None:
         # Without one, what is there stays, unless a snapshot has brought it along.
         if stanza is None and not os.path.exists(SAVED_INSTANCE):
             return
-        from .cloud import run
+        from .cloud_init import run
 
         run(stanza, kwargs.get("cloud", args[0] if args else None))
     except Exception:

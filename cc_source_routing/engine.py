@@ -13,34 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from . import render, second_nic
-from .apply import apply_plan, operations_for
-from .diff import Operation, SetGroup, SetSysctl, sysctl_overrides
+from . import render
 from .errors import ApplyError, DiscoveryError, Fault, FileError
-from .files import FileChanges, file_deviations, lock, write_files
-from .fitting import fit, warning
-from .gateway import EARLIER_RUN, SILENT
-from .instance import is_of_another
-from .metadata import metadata_to_json
-from .model import (
-    ConfigFile,
-    HostState,
-    IPAddress,
-    Metadata,
-    Previous,
-    PreviousGateway,
-    RoutingPlan,
-    Stanza,
-)
-from .notify import notify
-from .observe import observe, routerless
-from .planner import build_plan
-from .previous import PREVIOUS_PATH, previous_to_json
-from .render import networkd, units
-from .render.common import COMMON_PATHS, common_files
-from .saved import SAVED_PATHS, saved_files, saved_stanza
-from .selection import potential_nics
-from .verify import (
+from .files.notify import notify
+from .files.write import FileChanges, file_deviations, lock, write_files
+from .host import second_nic
+from .host.earlier_run import PREVIOUS_PATH, previous_to_json
+from .host.instance import is_of_another
+from .host.metadata.read import metadata_to_json
+from .host.saved_stanza import SAVED_PATHS, saved_files, saved_stanza
+from .host.snapshot import observe, routerless
+from .kernel.apply import apply_plan, operations_for
+from .kernel.diff import Operation, SetGroup, SetSysctl, sysctl_overrides
+from .kernel.verify import (
     Reply,
     answering,
     deviations,
@@ -53,6 +38,22 @@ from .verify import (
     silent_gateways,
     somewhere,
 )
+from .model import (
+    ConfigFile,
+    HostState,
+    IPAddress,
+    Metadata,
+    Previous,
+    PreviousGateway,
+    RoutingPlan,
+    Stanza,
+)
+from .plan.build import build_plan
+from .plan.fitting import fit, warning
+from .plan.gateway import EARLIER_RUN, SILENT
+from .plan.nics import potential_nics
+from .render import networkd, units
+from .render.common import COMMON_PATHS, common_files
 
 METADATA_PATH = "/etc/source-routing/metadata.json"
 ATTEMPTS = 3
@@ -88,7 +89,7 @@ class Outcome:
 
 @contextmanager
 def _kernel() -> Iterator[object]:
-    from .netlink import Kernel
+    from .kernel.netlink import Kernel
 
     with Kernel() as kernel:
         yield kernel

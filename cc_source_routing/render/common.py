@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, List, Tuple
 
 from ..errors import FileError
-from ..files import LONG_NAME, TABLE_NAMES_PATH
+from ..files.write import LONG_NAME, TABLE_NAMES_PATH
 from ..model import (
     OUR_PROTOCOL,
     OUR_PROTOCOL_NAME,
@@ -22,7 +22,7 @@ from ..model import (
     Rule,
     rule_order,
 )
-from ..stringchecks import id_fault, table_name_fault
+from ..text.names import id_fault, table_name_fault
 
 PROTOCOL_NAMES_PATH = "/etc/iproute2/rt_protos.d/source-routing.conf"
 COMMON_PATHS = (TABLE_NAMES_PATH, PROTOCOL_NAMES_PATH)

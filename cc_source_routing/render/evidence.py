@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Optional
 
 from ..errors import FileError
-from ..rootfiles import list_names, read_file, resolve
+from ..files.read import list_names, read_file, resolve
 
 PROGRAM_DIRECTORIES = (
     "/usr/sbin",

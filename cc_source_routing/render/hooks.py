@@ -10,11 +10,11 @@ import os
 from pathlib import Path
 from typing import Tuple
 
-from ..files import leftovers, target_name
-from ..gateway import ADVERTISED
+from ..files.read import list_names
+from ..files.write import leftovers, target_name
 from ..model import ConfigFile, IPAddress, PlannedNic, RoutingPlan
-from ..rootfiles import list_names
-from ..stringchecks import id_fault
+from ..plan.gateway import ADVERTISED
+from ..text.names import id_fault
 from .common import batch_down, batch_up, render_template, safe_name
 
 DIRECTORY = "/etc/source-routing"

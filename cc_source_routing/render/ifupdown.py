@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, List, Tuple
 
 from ..errors import FileError
-from ..files import read_text
+from ..files.read import list_names, resolve
+from ..files.write import read_text
 from ..model import ConfigFile, RoutingPlan
-from ..rootfiles import list_names, resolve
 from . import Evidence
 from .common import render_template
 from .hooks import HOOK_PATH, existing, hook_files, hook_paths

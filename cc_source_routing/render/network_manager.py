@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Iterable, Tuple
 
 from ..model import ConfigFile, RoutingPlan
-from ..netvalues import interface_name
+from ..text.addresses import interface_name
 from . import Evidence
 from .common import render_template
 from .evidence import names, program, text, unit

@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
 
-from ..files import leftovers
+from ..files.write import leftovers
 from ..model import (
     OUR_PROTOCOL,
     PROTO_STATIC,
@@ -48,8 +48,8 @@ from ..model import (
     RoutingPlan,
     Rule,
 )
-from ..netvalues import interface_name
-from ..rules import STAGES_OF_OTHERS
+from ..plan.rules import STAGES_OF_OTHERS
+from ..text.addresses import interface_name
 from . import Evidence, units
 from .evidence import names, program, systemd_version, text, unit
 from .networkd_events import START, STOP, event_files, is_event_unit, owned_events

@@ -104,7 +104,7 @@ def files_faults():
     if not [name for name in _names(templates) if name.endswith(".j2")]:
         faults.append(f"{templates} has no templates")
     try:
-        with open(inside.os.path.join(directory, "stanza.schema.json"), "rb") as handle:
+        with open(inside.os.path.join(directory, "stanza", "stanza.schema.json"), "rb") as handle:
             json.load(handle)
     except (OSError, ValueError) as error:
         faults.append(f"the stanza's schema cannot be read: {error}")

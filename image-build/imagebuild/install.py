@@ -249,7 +249,7 @@ def _rehearse(
             (scratch / "stanza.yaml").write_text(stanza, encoding="utf-8")
             code = (
                 f"import sys; sys.path.insert(0, {inside!r}); "
-                "from cc_source_routing.cli import main; from cloudinit import util; "
+                "from cc_source_routing.cli.main import main; from cloudinit import util; "
                 # As cloud-init reads a drop-in: no MIME, archive or patch.
                 f"found = {MODULE!r} in (util.read_conf(sys.argv[2]) or {{}}); "
                 "sys.exit(main(sys.argv[1:]) or (0 if found else 'no cloud-config with it'))"

@@ -132,7 +132,7 @@ def _taught(original: bytes) -> bytes:
     found = importlib.util.find_spec("cc_source_routing")
     if found is None or not found.submodule_search_locations:
         raise RegistrationError("there is no cc_source_routing for this Python")
-    stanza = Path(found.submodule_search_locations[0]) / "stanza.schema.json"
+    stanza = Path(found.submodule_search_locations[0]) / "stanza/stanza.schema.json"
     if _is_taught(original):
         raise RegistrationError("the distribution's own schema is lost: reinstall cloud-init")
     try:

@@ -97,7 +97,7 @@ _QUIET = [
 def plain_lines(config: Path, root: Path, nic: str) -> list[str]:
     """One NIC's routes as `ip -batch` takes them: the least that anybody could do."""
     from cc_source_routing import engine
-    from cc_source_routing.diff import describe_route
+    from cc_source_routing.text.ip_words import describe_route
 
     planned = engine.view(_stanza(config), root).plan.nic(nic)
     lines = []
@@ -110,7 +110,7 @@ def plain_lines(config: Path, root: Path, nic: str) -> list[str]:
 
 
 def _stanza(config: Path) -> Any:
-    from cc_source_routing.userdata import load_stanza_file
+    from cc_source_routing.stanza.user_data import load_stanza_file
 
     return load_stanza_file(config).stanza
 
@@ -122,8 +122,8 @@ def applies(root: Path, config: Path, rounds: str, with_ndb: str) -> dict[str, o
     from pyroute2 import NDB, IPRoute
 
     from cc_source_routing import engine
-    from cc_source_routing.apply import apply_plan
-    from cc_source_routing.netlink import Kernel
+    from cc_source_routing.kernel.apply import apply_plan
+    from cc_source_routing.kernel.netlink import Kernel
 
     stanza = _stanza(config)
     fresh = engine.view(stanza, root)
@@ -243,7 +243,7 @@ def boot(root: Path, config: Path, what: str) -> dict[str, object]:
     if what != "package import":
         if what in ("one NIC", "28 NICs, nothing to change"):
             # Neither the real sysfs nor the real root is ours to use.
-            from cc_source_routing import cloud
+            from cc_source_routing import cloud_init as cloud
 
             links = root / "sys-class-net"
             if what == "one NIC":

@@ -103,7 +103,7 @@ def test_the_command_and_all_its_files_are_there(tree: Tree) -> None:
     where = "cc_source_routing/templates"
     templates = {p.name for p in (payload.CHECKOUT / "templates").glob("*.j2")}
     assert templates and templates <= {p.name for p in (tree.upper / SITE / where).iterdir()}
-    assert (tree.upper / SITE / "cc_source_routing/stanza.schema.json").is_file()
+    assert (tree.upper / SITE / "cc_source_routing/stanza/stanza.schema.json").is_file()
     version = tree.inside(
         'python3 -c "import importlib.metadata as m; print(m.version(\\"cc-source-routing\\"))"'
     )

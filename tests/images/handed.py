@@ -25,8 +25,10 @@ from cloudinit import sources, stages  # noqa: E402
 from cloudinit.config import modules  # noqa: E402
 from cloudinit.settings import PER_INSTANCE  # noqa: E402
 
-from cc_source_routing import cloud, errors, userdata  # noqa: E402
-from cc_source_routing.asked import still_asked  # noqa: E402
+from cc_source_routing import cloud_init as cloud  # noqa: E402
+from cc_source_routing import errors  # noqa: E402
+from cc_source_routing.host.asked import still_asked  # noqa: E402
+from cc_source_routing.stanza import user_data as userdata  # noqa: E402
 
 
 class Metadata(sources.DataSource):

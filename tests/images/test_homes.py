@@ -118,10 +118,10 @@ def test_it_is_installed_there_verified_cleaned_and_taken_out_again(
     assert done.returncode == 0, done.stderr
     done = root.host(VERIFY)
     assert done.returncode == 0 and done.stdout.endswith(": well\n"), done.stdout + done.stderr
-    spoilt = next(root.upper.glob(f"{site}/cc_source_routing/planner.py"))
+    spoilt = next(root.upper.glob(f"{site}/cc_source_routing/plan/build.py"))
     kept = spoilt.read_bytes()
     spoilt.write_bytes(kept + b"# a change\n")
-    assert "planner.py is not what was installed" in root.host(VERIFY).stdout
+    assert "build.py is not what was installed" in root.host(VERIFY).stdout
     spoilt.write_bytes(kept)
     done = root.host(f"{INSTALL} --uninstall")
     assert done.returncode == 0, done.stderr

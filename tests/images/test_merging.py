@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from imagebuild import payload
 
-from cc_source_routing import cloud
+from cc_source_routing import cloud_init as cloud
 from cc_source_routing.model import Stanza
-from cc_source_routing.stanza import parse_stanza, schema_defaults
+from cc_source_routing.stanza.parse import parse_stanza, schema_defaults
 
 from .conftest import SUITES
 from .documents import Archive, Case, Config, Parts, Raw, flow, patch, stanza

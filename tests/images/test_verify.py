@@ -69,8 +69,8 @@ BROKEN: dict[str, tuple[Callable[[Overlay], None], str]] = {
         "importing cc_source_routing fails: ModuleNotFoundError",
     ),
     "a deeper module does not import": (
-        lambda root: root.write(f"{PACKAGE}/planner.py", "def (\n"),
-        "importing cc_source_routing.planner fails: SyntaxError",
+        lambda root: root.write(f"{PACKAGE}/plan/build.py", "def (\n"),
+        "importing cc_source_routing.plan.build fails: SyntaxError",
     ),
     "pyroute2 is gone": (
         lambda root: _remove(root, f"{SITE}/pyroute2"),
@@ -82,7 +82,7 @@ BROKEN: dict[str, tuple[Callable[[Overlay], None], str]] = {
         "templates/hook.sh.j2 is missing",
     ),
     "the stanza's schema is gone": (
-        lambda root: _remove(root, f"{PACKAGE}/stanza.schema.json"),
+        lambda root: _remove(root, f"{PACKAGE}/stanza/stanza.schema.json"),
         "the stanza's schema cannot be read",
     ),
     "the schema was never taught": (
@@ -97,8 +97,8 @@ BROKEN: dict[str, tuple[Callable[[Overlay], None], str]] = {
         "register is missing",
     ),
     "a file was edited": (
-        lambda root: _append(root, f"{PACKAGE}/planner.py", "# a change\n"),
-        "planner.py is not what was installed",
+        lambda root: _append(root, f"{PACKAGE}/plan/build.py", "# a change\n"),
+        "build.py is not what was installed",
     ),
     "it has a machine-id": (
         lambda root: root.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n"),

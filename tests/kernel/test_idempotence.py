@@ -202,9 +202,9 @@ def _foreign_routes(lab: Lab) -> list[str]:
 
 TWICE = """
 from ipaddress import ip_network
-from cc_source_routing.diff import AddRule, DeleteRoute, DeleteRule, ReplaceRoute
+from cc_source_routing.kernel.diff import AddRule, DeleteRoute, DeleteRule, ReplaceRoute
 from cc_source_routing.model import OUR_PROTOCOL, Route, Rule
-from cc_source_routing.netlink import Kernel
+from cc_source_routing.kernel.netlink import Kernel
 
 rule = Rule(4, 5030, 501, src=ip_network("10.13.96.161/32"), protocol=OUR_PROTOCOL)
 route = Route(501, ip_network("203.0.113.0/24"), "lo", protocol=OUR_PROTOCOL)

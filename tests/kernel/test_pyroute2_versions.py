@@ -34,7 +34,9 @@ def test_apply_check_and_remove_with(version, lab, server):
     environment = {"PYTHONPATH": f"{cached(version)}:{REPOSITORY}"}
 
     def run(*argv: str) -> str:
-        program = "import pyroute2, sys; from cc_source_routing.cli import main; sys.exit(main())"
+        program = (
+            "import pyroute2, sys; from cc_source_routing.cli.main import main; sys.exit(main())"
+        )
         done = lab.run(
             "S", sys.executable, "-c", program, *command.argv(*argv), env=environment, timeout=60
         )

@@ -15,7 +15,7 @@ import traceback
 
 from faults import PLANT, Fault
 
-from cc_source_routing.cli import main
+from cc_source_routing.cli.main import main
 
 
 def call(argv: list[str]) -> dict[str, object]:

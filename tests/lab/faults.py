@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cc_source_routing import netlink
+from cc_source_routing.kernel import netlink
 
 FILE_CALLS = "chmod fchmod fsync ftruncate mkdir pwrite rename rmdir unlink".split()
 

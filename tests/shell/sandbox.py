@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from lab import demand, missing_for_lab
 
-from cc_source_routing.files import write_files
+from cc_source_routing.files.write import write_files
 from cc_source_routing.model import ConfigFile
 
 UP = "/etc/network/if-up.d/source-routing"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from cc_source_routing.leases import read_leases
+from cc_source_routing.host.leases.read import read_leases
 from cc_source_routing.model import Link
 from cc_source_routing.render import common, ifupdown
 

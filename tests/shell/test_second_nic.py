@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cc_source_routing.host.second_nic import WAITING_PATH
 from cc_source_routing.model import ConfigFile
-from cc_source_routing.second_nic import WAITING_PATH
 
 from .sandbox import SHELLS, Sandbox
 

@@ -28,8 +28,8 @@ from cc_source_routing.model import (
     Route,
     RoutingPlan,
 )
-from cc_source_routing.planner import build_plan
-from cc_source_routing.stanza import parse_stanza
+from cc_source_routing.plan.build import build_plan
+from cc_source_routing.stanza.parse import parse_stanza
 
 CASES = Path(__file__).resolve().parents[1] / "cases"
 

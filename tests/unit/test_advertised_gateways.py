@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from cc_source_routing.gateway import ADVERTISED
+from cc_source_routing.host.snapshot import unanswered
 from cc_source_routing.model import (
     OUR_PROTOCOL,
     PROTO_RA,
@@ -21,8 +21,8 @@ from cc_source_routing.model import (
     Rule,
     Stanza,
 )
-from cc_source_routing.observe import unanswered
-from cc_source_routing.planner import build_plan
+from cc_source_routing.plan.build import build_plan
+from cc_source_routing.plan.gateway import ADVERTISED
 
 from .hosts import host, route
 

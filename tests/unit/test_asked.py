@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cc_source_routing.asked import is_told_off, still_asked
+from cc_source_routing.host.asked import is_told_off, still_asked
 
 COMBINED = "run/cloud-init/combined-cloud-config.json"
 RESULT = "run/cloud-init/result.json"

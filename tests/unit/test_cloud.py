@@ -13,8 +13,9 @@ import pytest
 from lab import be_instance
 
 import cc_source_routing
-from cc_source_routing import cloud, engine
-from cc_source_routing.saved import saved_stanza
+from cc_source_routing import cloud_init as cloud
+from cc_source_routing import engine
+from cc_source_routing.host.saved_stanza import saved_stanza
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,11 +62,15 @@ def test_with_false_nothing_heavy_is_imported(stanza):
     loaded = load(
         f"import cc_source_routing\ncc_source_routing.handle('x', {{'source_routing': {stanza}}})"
     )
-    assert loaded.split() == ["cc_source_routing", "cc_source_routing.cloud"]
+    assert loaded.split() == ["cc_source_routing", "cc_source_routing.cloud_init"]
 
 
+THE_FEW = (
+    *("cloud_init", "errors", "files", "files.read"),
+    *("host", "host.instance", "host.second_nic"),
+)
 ONE_NIC = (
-    "import pathlib, cc_source_routing.cloud as c\nc.count_nics = lambda: 1\n"
+    "import pathlib, cc_source_routing.cloud_init as c\nc.count_nics = lambda: 1\n"
     "c.run({stanza!r}, None, pathlib.Path({root!r}))"
 )
 
@@ -81,8 +86,7 @@ def test_with_a_single_nic_the_stanza_is_kept_and_next_to_nothing_imported(tmp_p
     later = [name for name in load(code).split() if name.startswith("cc_source_routing")]
     assert later == [
         "cc_source_routing",
-        *(f"cc_source_routing.{name}" for name in ("cloud", "errors", "instance", "rootfiles")),
-        "cc_source_routing.second_nic",
+        *(f"cc_source_routing.{name}" for name in THE_FEW),
     ]
 
 

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cc_source_routing.diff import (
+from cc_source_routing.kernel.diff import (
     AddRule,
     DeleteRoute,
     DeleteRule,
@@ -30,7 +30,7 @@ from cc_source_routing.model import (
     Stanza,
     rule_order,
 )
-from cc_source_routing.planner import build_plan
+from cc_source_routing.plan.build import build_plan
 
 from .hosts import SEED
 

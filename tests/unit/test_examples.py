@@ -9,10 +9,10 @@ import jsonschema
 import pytest
 import yaml
 
-from cc_source_routing import stanza
 from cc_source_routing.model import Stanza
-from cc_source_routing.stanza import parse_stanza, schema_keys, stanza_to_json
-from cc_source_routing.userdata import load_stanza_file
+from cc_source_routing.stanza import parse as stanza
+from cc_source_routing.stanza.parse import parse_stanza, schema_keys, stanza_to_json
+from cc_source_routing.stanza.user_data import load_stanza_file
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cc_source_routing import files
 from cc_source_routing.errors import FileError
-from cc_source_routing.files import (
+from cc_source_routing.files import write as files
+from cc_source_routing.files.write import (
     file_deviations,
     foreign_tables,
     read_text,
@@ -214,7 +214,7 @@ import os, subprocess, sys
 sys.path.insert(0, {os.getcwd()!r})
 from pathlib import Path
 from cc_source_routing.errors import FileError
-from cc_source_routing.files import write_files
+from cc_source_routing.files.write import write_files
 from cc_source_routing.model import ConfigFile
 root = Path({str(tmp_path)!r})
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(root)], check=True)

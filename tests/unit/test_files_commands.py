@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from lab import PATIENCE_SECONDS
 
-from cc_source_routing.commands import run
 from cc_source_routing.errors import CommandError
+from cc_source_routing.files.commands import run
 
 
 def test_what_a_command_prints_comes_back_and_its_input_goes_in():

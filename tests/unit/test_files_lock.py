@@ -11,12 +11,12 @@ import pytest
 from lab import PATIENCE_SECONDS
 
 from cc_source_routing.errors import ApplyError, FileError
-from cc_source_routing.files import LOCK_PATH, LockTimeout, lock
+from cc_source_routing.files.write import LOCK_PATH, LockTimeout, lock
 
 HOLD = """
 import sys
 from pathlib import Path
-from cc_source_routing.files import lock
+from cc_source_routing.files.write import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

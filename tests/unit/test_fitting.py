@@ -7,9 +7,9 @@ from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 
-from cc_source_routing.fitting import fit, warning
 from cc_source_routing.model import InterfaceStanza, Stanza, StanzaRoute
-from cc_source_routing.planner import build_plan
+from cc_source_routing.plan.build import build_plan
+from cc_source_routing.plan.fitting import fit, warning
 
 from .hosts import SEED, host
 

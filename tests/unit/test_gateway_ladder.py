@@ -7,7 +7,6 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from cc_source_routing.hostindex import HostIndex
 from cc_source_routing.model import (
     PROTO_STATIC,
     HostState,
@@ -21,7 +20,8 @@ from cc_source_routing.model import (
     Rule,
     Stanza,
 )
-from cc_source_routing.planner import build_plan
+from cc_source_routing.plan.build import build_plan
+from cc_source_routing.plan.host_index import HostIndex
 
 from .hosts import host, mac_of, route
 

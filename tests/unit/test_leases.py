@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from cc_source_routing.gateway import lease_gateway
-from cc_source_routing.leases import Leases, read_leases
+from cc_source_routing.host.leases.read import Leases, read_leases
 from cc_source_routing.model import Lease, Link, MetadataRoute
+from cc_source_routing.plan.gateway import lease_gateway
 
 DATA = Path(__file__).parent / "data" / "leases"
 # All files were written within the hour before, and the leases are for two hours.

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_source_routing.lease_dhclient import parse_dhclient
-from cc_source_routing.lease_packet import classless_routes, parse_dhcpcd, parse_dhcpcd6
-from cc_source_routing.lease_runtime import parse_network_manager, parse_networkd
+from cc_source_routing.host.leases.dhclient import parse_dhclient
+from cc_source_routing.host.leases.dhcpcd import classless_routes, parse_dhcpcd, parse_dhcpcd6
+from cc_source_routing.host.leases.managers import parse_network_manager, parse_networkd
 from cc_source_routing.model import Lease
 
 DATA = Path(__file__).parent / "data" / "leases"

@@ -14,7 +14,7 @@ from cc_source_routing.model import (
     Rule,
     Stanza,
 )
-from cc_source_routing.planner import build_plan
+from cc_source_routing.plan.build import build_plan
 from cc_source_routing.render import network_manager
 from cc_source_routing.render.network_manager import Facts
 

@@ -7,11 +7,11 @@ from ipaddress import ip_interface
 
 import pytest
 
-from cc_source_routing.diff import wanted
-from cc_source_routing.meaning import Known
+from cc_source_routing.cli.narrate import Known
+from cc_source_routing.kernel.diff import wanted
+from cc_source_routing.kernel.wire_events import Change
 from cc_source_routing.model import Address, Rule, Stanza
-from cc_source_routing.planner import build_plan
-from cc_source_routing.wire_events import Change
+from cc_source_routing.plan.build import build_plan
 
 from .hosts import SEED, route
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_source_routing.metadata import (
+from cc_source_routing.host.metadata.read import (
     SAVED,
     metadata_from_datasource,
     metadata_from_json,

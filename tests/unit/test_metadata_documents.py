@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_source_routing.metadata import parse_network_config, parse_network_data
-from cc_source_routing.metadata_ports import MAX_PORTS, MAX_WARNINGS
+from cc_source_routing.host.metadata.ports import MAX_PORTS, MAX_WARNINGS
+from cc_source_routing.host.metadata.read import parse_network_config, parse_network_data
 from cc_source_routing.model import Metadata, MetadataRoute
-from cc_source_routing.netvalues import (
+from cc_source_routing.text.addresses import (
     interface,
     interface_name,
     mac_address,

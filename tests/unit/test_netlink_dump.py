@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from cc_source_routing import netlink, wire
 from cc_source_routing.errors import DiscoveryError
+from cc_source_routing.kernel import netlink, wire
 from cc_source_routing.model import Rule
 
 A_RULE = wire.rule_body(Rule(4, 5000, 254, protocol=83))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cc_source_routing.leases import read_leases
+from cc_source_routing.host.leases.read import read_leases
 from cc_source_routing.model import PROTO_DHCP, HostState, Lease, Link, Stanza
-from cc_source_routing.planner import build_plan
+from cc_source_routing.plan.build import build_plan
 from cc_source_routing.render import ifupdown
 
 from .hosts import host, route

@@ -28,7 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_templates_and_the_schema_are_there(installed):
     package = installed / "cc_source_routing"
-    assert (package / "stanza.schema.json").is_file()
+    assert (package / "stanza/stanza.schema.json").is_file()
     expected = sorted(path.name for path in (REPOSITORY / "templates").glob("*.j2"))
     assert sorted(path.name for path in (package / "templates").glob("*.j2")) == expected
     assert expected

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cc_source_routing.diff import describe_route, describe_rule
 from cc_source_routing.errors import StanzaError
 from cc_source_routing.model import (
     PROTO_KERNEL,
@@ -27,7 +26,8 @@ from cc_source_routing.model import (
     Stanza,
     StanzaRoute,
 )
-from cc_source_routing.planner import build_plan
+from cc_source_routing.plan.build import build_plan
+from cc_source_routing.text.ip_words import describe_route, describe_rule
 
 from .hosts import SEED, host, link, longest, lookup, mac_of, route
 

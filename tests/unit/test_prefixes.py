@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_source_routing.prefixes import Spans, collapse
+from cc_source_routing.plan.prefixes import Spans, collapse
 
 v4 = st.builds(
     lambda bits, length: IPv4Network(((10 << 24) | (bits << (32 - length)) & 0xFFFFFF, length)),

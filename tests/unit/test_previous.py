@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cc_source_routing.host.earlier_run import PREVIOUS_PATH, previous_to_json, read_previous
 from cc_source_routing.model import Previous, PreviousGateway
-from cc_source_routing.previous import PREVIOUS_PATH, previous_to_json, read_previous
 
 
 def leave(root: Path, text: str) -> None:

@@ -11,7 +11,7 @@ import jinja2
 import pytest
 
 from cc_source_routing.errors import FileError
-from cc_source_routing.files import saved_tables, table_names, write_files
+from cc_source_routing.files.write import saved_tables, table_names, write_files
 from cc_source_routing.model import ConfigFile, RoutingPlan, Rule
 from cc_source_routing.render import common, hooks, ifupdown
 from cc_source_routing.render.link_events import link_event_files
@@ -233,7 +233,7 @@ def test_an_unreadable_configuration_is_no_evidence(tmp_path):
 
 
 def test_the_settled_sources_are_words_of_the_gateway_ladder():
-    from cc_source_routing import gateway
+    from cc_source_routing.plan import gateway
 
     text = Path(gateway.__file__).read_text()
     assert all(f'"{source}"' in text for source in hooks.SETTLED_SOURCES)

@@ -66,7 +66,7 @@ def test_without_networkmanager_there_is_no_dispatcher_script():
 
 
 def test_it_owns_what_either_of_the_two_has_written(tmp_path):
-    from cc_source_routing.files import write_files
+    from cc_source_routing.files.write import write_files
 
     plan = plan_of("netplan-one-nic-each")
     files = netplan.render(plan, facts_of("netplan-one-nic-each", plan))

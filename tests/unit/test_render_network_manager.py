@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cc_source_routing.files import write_files
+from cc_source_routing.files.write import write_files
 from cc_source_routing.model import RoutingPlan
 from cc_source_routing.render import network_manager
 from cc_source_routing.render.link_events import START, STOP

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cc_source_routing.files import write_files
+from cc_source_routing.files.write import write_files
 from cc_source_routing.model import OUR_PROTOCOL, PROTO_STATIC, PlannedNic, RoutingPlan
-from cc_source_routing.planner import build_plan
+from cc_source_routing.plan.build import build_plan
 from cc_source_routing.render import networkd
 from cc_source_routing.render.networkd_events import PATH_PATH, START, STOP
 from cc_source_routing.render.networkd_files import (
@@ -20,7 +20,7 @@ from cc_source_routing.render.networkd_files import (
     network_files,
     pins_one_device,
 )
-from cc_source_routing.stanza import parse_stanza
+from cc_source_routing.stanza.parse import parse_stanza
 
 from .cases import CASES, assert_tree, case_names, host_of, plan_of
 from .roots import Root

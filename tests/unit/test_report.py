@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cc_source_routing.apply import operations_for
+from cc_source_routing.cli.views import outcome_text
 from cc_source_routing.engine import Outcome, View
+from cc_source_routing.kernel.apply import operations_for
 from cc_source_routing.model import TABLE_LOCAL, Rule, Stanza
-from cc_source_routing.planner import build_plan
-from cc_source_routing.report import outcome_text
+from cc_source_routing.plan.build import build_plan
 
 from .hosts import SEED
 

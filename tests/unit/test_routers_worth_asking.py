@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cc_source_routing import observe
-from cc_source_routing.gateway import ADVERTISED, SILENT
+from cc_source_routing.host import snapshot as observe
+from cc_source_routing.host.snapshot import routerless
+from cc_source_routing.kernel.router_solicitation import ANSWER_SECONDS
 from cc_source_routing.model import (
     TABLE_MAIN,
     Address,
@@ -21,8 +22,7 @@ from cc_source_routing.model import (
     Route,
     Stanza,
 )
-from cc_source_routing.observe import routerless
-from cc_source_routing.solicit import ANSWER_SECONDS
+from cc_source_routing.plan.gateway import ADVERTISED, SILENT
 
 ENS3 = Link(2, "ens3", "fa:16:3e:00:00:03")
 ENS4 = Link(3, "ens4", "fa:16:3e:00:00:04")

@@ -15,15 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cc_source_routing import shape, stanza, stringchecks
 from cc_source_routing.errors import StanzaError
 from cc_source_routing.model import InterfaceStanza, Stanza, StanzaRoute
-from cc_source_routing.stanza import (
+from cc_source_routing.stanza import interpreter as shape
+from cc_source_routing.stanza import parse as stanza
+from cc_source_routing.stanza.parse import (
     parse_stanza,
     schema_defaults,
     schema_keys,
     stanza_to_json,
 )
+from cc_source_routing.text import names as stringchecks
 
 SCHEMA = json.loads(Path(stanza.__file__).with_name("stanza.schema.json").read_text("utf-8"))
 BOTH = pytest.mark.parametrize("use_jsonschema", [True, False], ids=["jsonschema", "own"])
@@ -220,7 +222,7 @@ def test_the_schemas_patterns_say_what_the_string_checks_say(key, fault, text):
 def test_a_stanza_needs_neither_jsonschema_nor_yaml():
     program = (
         "import sys; sys.modules['jsonschema'] = sys.modules['yaml'] = None\n"
-        "from cc_source_routing.stanza import parse_stanza\n"
+        "from cc_source_routing.stanza.parse import parse_stanza\n"
         "parse_stanza({'table_base': 900})\n"
         "try:\n    parse_stanza({'table_base': 1})\n"
         "except Exception as error:\n    print(type(error).__name__, error)\n"
@@ -238,7 +240,7 @@ def test_a_stanza_needs_neither_jsonschema_nor_yaml():
 
 def test_the_short_forms_import_no_jsonschema():
     program = (
-        "import sys\nfrom cc_source_routing.stanza import parse_stanza\nparse_stanza(True)\n"
+        "import sys\nfrom cc_source_routing.stanza.parse import parse_stanza\nparse_stanza(True)\n"
         "print('jsonschema' in sys.modules)\n"
     )
     ran = subprocess.run(

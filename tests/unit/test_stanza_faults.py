@@ -12,7 +12,7 @@ import datetime
 import pytest
 
 from cc_source_routing.errors import StanzaError
-from cc_source_routing.stanza import MAX_FAULTS, parse_stanza
+from cc_source_routing.stanza.parse import MAX_FAULTS, parse_stanza
 
 
 def nic(**keys):

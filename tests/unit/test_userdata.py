@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cc_source_routing import userdata
 from cc_source_routing.errors import FileError, SourceRoutingError, StanzaError
 from cc_source_routing.model import Stanza
-from cc_source_routing.stanza import parse_stanza, stanza_to_json
-from cc_source_routing.userdata import StanzaFileError, load_stanza_file
+from cc_source_routing.stanza import user_data as userdata
+from cc_source_routing.stanza.parse import parse_stanza, stanza_to_json
+from cc_source_routing.stanza.user_data import StanzaFileError, load_stanza_file
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_the_saved_stanza_is_read_without_yaml_or_jsonschema(tmp_path):
     path.write_text(stanza_to_json(saved))
     program = (
         "import sys; sys.modules['yaml'] = sys.modules['jsonschema'] = None\n"
-        "from cc_source_routing.userdata import load_stanza_file\n"
+        "from cc_source_routing.stanza.user_data import load_stanza_file\n"
         "print(load_stanza_file(sys.argv[1]).stanza.interfaces[0].gateway4)\n"
     )
     ran = subprocess.run(

@@ -10,7 +10,7 @@ from email.mime.multipart import MIMEMultipart
 
 import pytest
 
-from cc_source_routing.cli import main
+from cc_source_routing.cli.main import main
 
 from .test_userdata import mime
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from cc_source_routing import wire
+from cc_source_routing.kernel import wire
 from cc_source_routing.model import Route, Rule
 
 ROUTES = {

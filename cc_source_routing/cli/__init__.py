@@ -1,0 +1,1 @@
+"""The command: arguments in, text, JSON and exit codes out."""

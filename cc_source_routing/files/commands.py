@@ -1,0 +1,83 @@
+"""The one module that runs commands: never through a shell, never without a time limit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Optional, Sequence
+
+from ..errors import CommandError
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    input: Optional[str] = None,
+    root: Optional[Path] = None,
+) -> str:
+    """Run `argv` and return what it printed; `root` other than / is entered by chroot.
+
+    Raises `CommandError`, one sentence with the last line of what it said,
+    when it is not there, fails, or is not done in `timeout` seconds; it and
+    its children are ended then.
+    """
+    name = os.path.basename(argv[0])
+    command = list(argv)
+    if root is not None and Path(root).resolve() != Path("/"):
+        command = ["chroot", str(root), *command]
+    environment = {**os.environ, "LC_ALL": "C"}
+    environment["PATH"] = (
+        f"{environment['PATH']}:{SEARCH_PATH}" if "PATH" in environment else (SEARCH_PATH)
+    )
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandError(f"{name} cannot be run: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL byte in an argument
+        raise CommandError(f"{name} cannot be run: {error}") from error
+    with process:
+        try:
+            out, err = process.communicate(input, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise CommandError(f"{name} was not done after {timeout:g} s and was ended") from None
+        except BaseException:
+            _end(process)
+            raise
+    if process.returncode:
+        raise CommandError(f"{name} {_ending(process.returncode)}: {_last_line(err or out)}")
+    return out
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    # Its whole session: a child that kept the pipe would keep us waiting.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(OSError, ValueError):
+        process.communicate()
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"was killed by signal {-code}"
+    return f"failed (exit {code})"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it said nothing"

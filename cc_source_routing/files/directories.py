@@ -1,0 +1,98 @@
+"""Walking the directories below a root with descriptors, so that no link leads out.
+
+Components are opened one after the other (openat(2) with O_NOFOLLOW) and links
+resolved by hand as a process chrooted there would: a link made meanwhile
+changes nothing for who holds the descriptor already.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+from .read import MAX_LINKS
+
+
+class RootDirectory:
+    """The directories below a root, each opened once and kept open as long as `stack`."""
+
+    def __init__(self, stack: ExitStack, root: Path):
+        self._stack = stack
+        self.made: List[Tuple[int, str]] = []  # (parent descriptor, name), in order
+        self._known: Dict[str, int] = {}
+        self._root = self._keep(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def _keep(self, descriptor: int) -> int:
+        self._stack.callback(os.close, descriptor)
+        return descriptor
+
+    def open(self, path: str, create: bool = False) -> int:
+        """A descriptor of the directory `path`; missing ones are made when `create`."""
+        if path not in self._known:
+            self._known[path] = self._walk(path, create)
+        return self._known[path]
+
+    def exists(self, path: str) -> bool:
+        """Whether there is anything at `path`, a dangling link included."""
+        folder, name = os.path.split(path)
+        try:
+            os.lstat(name, dir_fd=self.open(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def rmdir(self, path: str) -> None:
+        """Remove the directory `path` if there is one and it is empty."""
+        folder, name = os.path.split(path)
+        try:
+            # Looked at first: on a read-only disk any rmdir(2) is an error.
+            if os.listdir(self.open(path)):
+                return
+            os.rmdir(name, dir_fd=self.open(folder))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                return
+            raise
+        self._known.pop(path, None)
+
+    def _walk(self, path: str, create: bool) -> int:
+        pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        way = [self._root]
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part == "..":
+                if len(way) == 1:
+                    raise OSError(errno.EXDEV, "a symbolic link there leads out of the root")
+                way.pop()
+                continue
+            try:
+                target: Optional[str] = os.readlink(part, dir_fd=way[-1])
+            except OSError as error:
+                if error.errno == errno.ENOENT and create:
+                    self._make(way[-1], part)
+                elif error.errno not in (errno.EINVAL, errno.ENOENT):
+                    raise
+                target = None
+            if target is None:
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                way.append(self._keep(os.open(part, flags, dir_fd=way[-1])))
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            if target.startswith("/"):
+                way = [self._root]
+            pending.extend(piece for piece in reversed(target.split("/")) if piece not in ("", "."))
+        return way[-1]
+
+    def _make(self, parent: int, name: str) -> None:
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            return
+        os.chmod(name, 0o755, dir_fd=parent)  # whatever the umask
+        self.made.append((parent, name))

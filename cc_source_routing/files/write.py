@@ -1,0 +1,385 @@
+"""The one writer of files, and what else this package keeps below a root.
+
+Every path is walked component by component from the root with directory
+descriptors and without following links blindly, so that neither a link in an
+image nor one made meanwhile leads a write out of the root.  A set of files is
+first written whole beside its targets and only then renamed into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..errors import ApplyError, FileError
+from ..model import ConfigFile
+from .directories import RootDirectory
+from .read import list_names, read_file
+
+TABLE_NAMES_PATH = "/etc/iproute2/rt_tables.d/source-routing.conf"
+LOCK_PATH = "/run/source-routing/lock"
+# Directories that are ours alone or that we may have made; left empty they go, the inner
+# ones first.
+OUR_DIRECTORIES = (
+    "/etc/source-routing/nics",
+    "/etc/source-routing",
+    # iproute2 6.9 and later keep theirs in /usr/share.
+    "/etc/iproute2/rt_tables.d",
+    "/etc/iproute2/rt_protos.d",
+    "/etc/iproute2",
+)
+DROP_IN_SUFFIXES = (".network.d", ".service.d")
+
+# Before a NIC's name where the bare one cannot name its table; longer than any NIC's name.
+LONG_NAME = "source-routing-"
+TABLE_NAME_FILES = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")
+
+
+class FileChanges(NamedTuple):
+    """What `write_files` did, as paths within the root."""
+
+    written: Tuple[str, ...] = ()
+    unchanged: Tuple[str, ...] = ()
+    removed: Tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.written or self.removed)
+
+
+class LockTimeout(ApplyError):
+    """Somebody else has been applying for too long."""
+
+
+class _Pending(NamedTuple):
+    """A file that is written beside its place and waits for its rename."""
+
+    path: str
+    parent: int
+    temporary: str
+    name: str
+
+
+# -- writing -------------------------------------------------------------------
+
+
+def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -> FileChanges:
+    """Make the files below `root` as told, and take away those of `owned` not among them.
+
+    Nothing is touched that is already right.  Raises `FileError` that names
+    the file; what was written until then is gone again, unless the very
+    renames failed.
+    """
+    wanted = tuple(files)
+    surplus = sorted(set(owned) - {file.path for file in wanted})
+    with ExitStack() as stack:
+        directory = _open_root(stack, root)
+        pending: List[_Pending] = []
+        unchanged: List[str] = []
+        try:
+            for file in wanted:
+                with _naming(file.path):
+                    _check_path(file.path)
+                    parent = directory.open(os.path.dirname(file.path), create=True)
+                    name = os.path.basename(file.path)
+                    _sweep(parent, name)
+                    if _difference(parent, file) is None:
+                        unchanged.append(file.path)
+                        continue
+                    temporary = f"{_stem(name)}{secrets.token_hex(4)}"
+                    pending.append(_Pending(file.path, parent, temporary, name))
+                    _write(parent, temporary, file)
+            written = _put_in_place(pending)
+        except BaseException:
+            _take_back(pending, directory.made)
+            raise
+        removed = [path for path in surplus if _remove(directory, path)]
+        if surplus:
+            for folder in OUR_DIRECTORIES:
+                with _naming(folder):
+                    directory.rmdir(folder)
+        return FileChanges(tuple(written), tuple(unchanged), tuple(removed))
+
+
+def file_deviations(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -> List[str]:
+    """What of the files is not as told, a sentence each; [] when all is well."""
+    wanted = tuple(files)
+    deviations = []
+    with ExitStack() as stack:
+        directory = _open_root(stack, root)
+        for file in wanted:
+            try:
+                parent = directory.open(os.path.dirname(file.path))
+                difference = _difference(parent, file)
+            except OSError as error:
+                missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+                difference = "is missing" if missing else f"cannot be read: {_why(error)}"
+            if difference is not None:
+                deviations.append(f"{file.path} {difference}")
+        for path in sorted(set(owned) - {file.path for file in wanted}):
+            with _naming(path, "read"):
+                if directory.exists(path):
+                    deviations.append(f"{path} is left over")
+    return deviations
+
+
+def _open_root(stack: ExitStack, root: Path) -> RootDirectory:
+    with _naming(str(root)):
+        return RootDirectory(stack, root)
+
+
+def _check_path(path: str) -> None:
+    name = os.path.basename(path)
+    if not path.startswith("/") or "\0" in path or ".." in path.split("/") or name in ("", "."):
+        raise FileError(f"{path!r} is no absolute path of a file within the root")
+
+
+def _difference(parent: int, file: ConfigFile) -> Optional[str]:
+    """How the file in the directory `parent` differs from `file`; None when it does not."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    name = os.path.basename(file.path)
+    try:
+        status = os.lstat(name, dir_fd=parent)
+    except FileNotFoundError:
+        return "is missing"
+    if stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    content = file.content.encode()
+    if status.st_size != len(content):
+        return "differs from what the plan renders"
+    with os.fdopen(os.open(name, flags, dir_fd=parent), "rb") as stream:
+        if stream.read(len(content) + 1) != content:
+            return "differs from what the plan renders"
+    mode = stat.S_IMODE(status.st_mode)
+    return None if mode == file.mode else f"has mode {mode:04o} instead of {file.mode:04o}"
+
+
+def leftovers(root: Path, path: str) -> List[str]:
+    """What a writer that was killed left beside the file `path`."""
+    folder, name = os.path.split(path)
+    try:
+        names = list_names(root, folder)
+    except FileError:
+        return []
+    return [f"{folder}/{found}" for found in names if found.startswith(_stem(name))]
+
+
+def target_name(name: str) -> str:
+    """The name of the file that `name` is, or of the one that it was to become."""
+    return _TEMPORARY.sub(r"\1", name)
+
+
+_TEMPORARY = re.compile(r"\A\.(.+)\.source-routing-[0-9a-f]{8}\Z")
+
+
+def _stem(name: str) -> str:
+    # No directory that we write to is read for names with a leading dot and
+    # without its suffix: run-parts, *.conf, dhclient's run-parts --list.
+    return f".{name}.source-routing-"
+
+
+def _sweep(parent: int, name: str) -> None:
+    """Take away what a writer that was killed left beside the file."""
+    for leftover in os.listdir(parent):
+        if leftover.startswith(_stem(name)):
+            os.unlink(leftover, dir_fd=parent)
+
+
+def _write(parent: int, name: str, file: ConfigFile) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, 0o600, dir_fd=parent), "wb") as stream:
+        stream.write(file.content.encode())
+        stream.flush()
+        os.fchmod(stream.fileno(), file.mode)
+        os.fsync(stream.fileno())
+
+
+def _put_in_place(pending: Sequence[_Pending]) -> List[str]:
+    written = []
+    for item in pending:
+        with _naming(item.path):
+            os.rename(item.temporary, item.name, src_dir_fd=item.parent, dst_dir_fd=item.parent)
+        written.append(item.path)
+    for parent, item in {item.parent: item for item in pending}.items():
+        with _naming(item.path):
+            os.fsync(parent)
+    return written
+
+
+def _take_back(pending: Sequence[_Pending], made: Sequence[Tuple[int, str]]) -> None:
+    for item in pending:
+        with contextlib.suppress(OSError):
+            os.unlink(item.temporary, dir_fd=item.parent)
+    for parent, name in reversed(made):
+        with contextlib.suppress(OSError):  # not empty: somebody else uses it now
+            os.rmdir(name, dir_fd=parent)
+
+
+def _remove(directory: RootDirectory, path: str) -> bool:
+    """Remove one file and what a killed writer left beside it; says whether the file was there."""
+    folder, name = os.path.split(path)
+    with _naming(path):
+        _check_path(path)
+        try:
+            parent = directory.open(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        _sweep(parent, name)
+        there = directory.exists(path)
+        if there:
+            os.unlink(name, dir_fd=parent)
+            os.fsync(parent)
+        if folder.endswith(DROP_IN_SUFFIXES):
+            directory.rmdir(folder)
+    return there
+
+
+@contextmanager
+def _naming(path: str, deed: str = "written") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileError(f"{path} cannot be {deed}: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+# -- reading -------------------------------------------------------------------
+
+
+def read_text(root: Path, path: str, limit: int = 1024 * 1024) -> Optional[str]:
+    """The text at `path` within the root, None when there is none.
+
+    Bytes that are not UTF-8 become U+FFFD; an unreadable, irregular or larger
+    file is a `FileError`.
+    """
+    found = read_file(root, path, limit)
+    return None if found is None else found.data.decode("utf-8", "replace")
+
+
+_TABLE_LINE = re.compile(r"\s*(0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10})\s+([^\s#]+)")
+
+
+class TableName(NamedTuple):
+    """A line of rt_tables."""
+
+    path: str
+    table: int
+    name: str
+
+
+def table_names(root: Path) -> Iterator[TableName]:
+    """The names that iproute2 knows routing tables by, below `root`; ours, too.
+
+    As iproute2 reads them (rtnl_rttable_initialize): the first file of
+    rt_tables that there is, and every ``rt_tables.d/*.conf``; ids may be
+    hexadecimal, and lines that are none are passed over.  What cannot be read
+    counts as absent: names are a convenience, ids go over the wire.
+    """
+    for folder in TABLE_NAME_FILES:
+        paths = [f"{folder}/rt_tables"]
+        with contextlib.suppress(FileError):
+            names = list_names(root, f"{folder}/rt_tables.d")
+            paths += [f"{folder}/rt_tables.d/{name}" for name in names if name.endswith(".conf")]
+        for path in paths:
+            yield from _read_table_names(root, path)
+
+
+def saved_tables(names: Iterable[TableName]) -> Dict[str, int]:
+    """Our own earlier table ids of what `table_names` has found, by NIC."""
+    own = (line for line in names if line.path == TABLE_NAMES_PATH)
+    return {
+        line.name[len(LONG_NAME) :]
+        if line.name.startswith(LONG_NAME) and line.name != LONG_NAME
+        else line.name: line.table
+        for line in own
+    }
+
+
+def foreign_tables(names: Iterable[TableName]) -> Dict[int, str]:
+    """What others call which table, of what `table_names` has found."""
+    return {line.table: line.name for line in names if line.path != TABLE_NAMES_PATH}
+
+
+def _read_table_names(root: Path, path: str) -> Iterator[TableName]:
+    try:
+        text = read_text(root, path) or ""
+    except FileError:
+        return
+    for line in text.splitlines():
+        match = _TABLE_LINE.match(line)
+        if match is None:
+            continue
+        number = int(match[1], 0 if match[1][:2].lower() == "0x" else 10)
+        if number < 2**32:
+            yield TableName(path, number, match[2])
+
+
+# -- one at a time -------------------------------------------------------------
+
+
+@contextmanager
+def lock(root: Path, timeout: float = 30.0, path: str = LOCK_PATH) -> Iterator[None]:
+    """Hold the lock below `root`; raises `LockTimeout` that says who else holds it.
+
+    The file tells its holder and is empty otherwise, so that the hooks can see
+    without a process of their own that an apply is under way.
+    """
+    with ExitStack() as stack:
+        directory = _open_root(stack, root)
+        with _naming(path):
+            parent = directory.open(os.path.dirname(path), create=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(os.path.basename(path), flags, 0o644, dir_fd=parent)
+            stack.callback(os.close, descriptor)
+        _acquire(descriptor, path, timeout)
+        try:
+            # A name, not the arguments: those may hold what is not for all to read.
+            holder = f"{os.getpid()} {_process_name(os.getpid())}\n"
+            # A /run that is full shall not keep the server from its routes.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, holder.encode("utf-8", "replace"), 0)
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+
+
+def _acquire(descriptor: int, path: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):
+                raise FileError(f"{path} cannot be locked: {_why(error)}") from error
+        if time.monotonic() >= deadline:
+            told = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+            pid, _, name = told.partition(" ")
+            holder = f"process {pid} ({name})" if pid.isdigit() else "another process"
+            raise LockTimeout(
+                f"{holder} holds {path} for more than {timeout:g} s; nothing was changed",
+                errno.ETIMEDOUT,
+            )
+        time.sleep(0.02)
+
+
+def _process_name(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    return "unknown"

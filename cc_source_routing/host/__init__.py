@@ -1,0 +1,1 @@
+"""What there is on this host: kernel, metadata, leases, and what earlier runs have kept."""

@@ -1,0 +1,1 @@
+"""What DHCP clients were told, one module a client."""

@@ -1,0 +1,189 @@
+"""The leases that systemd-networkd and NetworkManager show below /run.  Pure.
+
+systemd-networkd: ``/run/systemd/netif/leases/IFINDEX``, for IPv4 only, written at
+every change and removed when the lease is lost.  ``KEY=value`` lines, seen with
+252 and 257::
+
+    ADDRESS=10.13.96.158
+    NETMASK=255.255.224.0
+    ROUTER=10.13.96.1 10.13.96.2
+    CLASSLESS_ROUTES=169.254.169.254/32,10.13.96.2 0.0.0.0/0,10.13.96.1
+
+Before 250 one key, ROUTES, holds options 33 and 121 alike: only a default among
+them can be of 121.  Development versions had JSON with the same facts.  262 was
+seen to leave no such file: its leases have to be read off the routes.
+
+NetworkManager 1.40 and later: the groups ``dhcp4`` and ``dhcp6`` of
+``/run/NetworkManager/devices/IFINDEX``, rewritten at every renewal
+(src/core/nm-config.c, nm_config_device_state_write), whatever client it uses::
+
+    dhcp4.ip_address=10.13.96.159
+    dhcp4.subnet_mask=255.255.224.0
+    dhcp4.routers=10.13.96.1 10.13.96.2
+    dhcp4.rfc3442_classless_static_routes=10.0.0.0/8 10.13.96.1 0.0.0.0/0 10.13.96.1
+    dhcp4.expiry=1795392712
+
+``/var/lib/NetworkManager/internal-UUID-IFACE.lease`` has nothing but the address
+and is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from ipaddress import IPv4Address
+from typing import Any
+
+from ...model import IPAddress, Lease, MetadataRoute
+from ...text.addresses import gateway_address, interface, ip_address, network, prefix_length
+from .dhcpcd import classless_routes, told, usable_routes
+
+_NM_CLASSLESS = (
+    "rfc3442_classless_static_routes",
+    "classless_static_routes",
+    "ms_classless_static_routes",
+)
+
+
+# -- systemd-networkd --------------------------------------------------------------
+
+
+def parse_networkd(text: str, dev: str, path: str) -> Lease | None:
+    """A networkd lease file, old or new form; None when it has no address."""
+    if text.lstrip().startswith("{"):
+        return _networkd_json(text, dev, path)
+    values = _assignments(text)
+    address = interface(values.get("ADDRESS"), values.get("NETMASK", 32))
+    if address is None or address.version != 4:
+        return None
+    routers = _routers(values.get("ROUTER", ""))
+    told_routes = values.get("CLASSLESS_ROUTES")
+    routes = _pairs((told_routes or "").replace(",", " "))
+    if told_routes is None:
+        mixed = _pairs(values.get("ROUTES", "").replace(",", " "))
+        routes = mixed if any(route.to.prefixlen == 0 for route in mixed) else ()
+    present = told_routes is not None or bool(routes)
+    routers, routes = told(routers, (routes, present))
+    return Lease(dev, 4, address, routers, routes, client="networkd", path=path)
+
+
+def _assignments(text: str) -> dict[str, str]:
+    values = {}
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if equals and re.fullmatch("[A-Z0-9_]+", key):
+            values[key] = value.strip().strip('"')
+    return values
+
+
+def _networkd_json(text: str, dev: str, path: str) -> Lease | None:
+    try:
+        doc = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(doc, dict):
+        return None
+    mask = _octets(doc.get("Netmask"))
+    ip = _octets(doc.get("Address"))
+    length = prefix_length(str(mask), 4) if mask else 32
+    address = interface(str(ip), length) if ip and length is not None else None
+    if address is None:
+        return None
+    routers = doc.get("Router")
+    entries = doc.get("Classless_Routes")
+    raw = []
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict):
+            to, via = _octets(entry.get("Destination")), _octets(entry.get("Gateway"))
+            width = prefix_length(entry.get("DestinationPrefixLength"), 4)
+            if to and via and width is not None:
+                raw.append((to, width, via))
+    routers, routes = told(
+        tuple(
+            gateway_address(str(_octets(router)))
+            for router in (routers if isinstance(routers, list) else ())
+        ),
+        (usable_routes(raw), isinstance(entries, list)),
+    )
+    return Lease(dev, 4, address, routers, routes, client="networkd", path=path)
+
+
+def _octets(value: Any) -> IPv4Address | None:
+    """An address as systemd's JSON has it: a list of four numbers."""
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    if not all(type(octet) is int and 0 <= octet <= 255 for octet in value):
+        return None
+    return IPv4Address(bytes(value))
+
+
+# -- NetworkManager -------------------------------------------------------------------
+
+
+def parse_network_manager(text: str, dev: str, path: str, now: float) -> tuple[Lease, ...]:
+    """The leases in a device state file of NetworkManager, those that have not expired."""
+    groups = _groups(text)
+    found = []
+    four = groups.get("dhcp4", {})
+    address = interface(four.get("dhcp4.ip_address"), four.get("dhcp4.subnet_mask", 32))
+    if address is not None and address.version == 4 and not _past(four.get("dhcp4.expiry"), now):
+        routers, routes = told(_routers(four.get("dhcp4.routers", "")), _nm_classless(four))
+        found.append(Lease(dev, 4, address, routers, routes, client="NetworkManager", path=path))
+    six = groups.get("dhcp6", {})
+    address = interface(six.get("dhcp6.ip6_address"), 128)
+    if address is not None and address.version == 6 and not _past(six.get("dhcp6.expiry"), now):
+        found.append(Lease(dev, 6, address, client="NetworkManager", path=path))
+    return tuple(found)
+
+
+def _groups(text: str) -> dict[str, dict[str, str]]:
+    """A keyfile's groups (GLib's Desktop-Entry-like format), without its escapes."""
+    groups: dict[str, dict[str, str]] = {}
+    group: dict[str, str] = {}
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("[") and line.endswith("]"):
+            group = groups.setdefault(line[1:-1], {})
+        elif "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            group[key.strip()] = value.strip()
+    return groups
+
+
+def _nm_classless(values: dict[str, str]) -> tuple[tuple[MetadataRoute, ...], bool]:
+    """Option 121, else 249: pairs of prefix and gateway, or dhclient's octets as they are."""
+    for name in _NM_CLASSLESS:
+        value = values.get(f"dhcp4.{name}")
+        if value is None:
+            continue
+        if "/" in value:
+            return _pairs(value), True
+        octets = re.findall("[0-9]+", value)
+        if any(len(octet) > 3 or int(octet) > 255 for octet in octets):
+            return (), True
+        return usable_routes(classless_routes(bytes(map(int, octets)))), True
+    return (), False
+
+
+def _past(expiry: str | None, now: float) -> bool:
+    if expiry is None or not re.fullmatch("[0-9]{1,12}", expiry):
+        return False  # networks without a lease time
+    return int(expiry) <= now
+
+
+# -- both --------------------------------------------------------------------------------
+
+
+def _routers(value: str) -> tuple[IPAddress | None, ...]:
+    return tuple(gateway_address(word) for word in re.split("[ ,]+", value) if word)
+
+
+def _pairs(value: str) -> tuple[MetadataRoute, ...]:
+    """``10.0.0.0/8 10.13.96.1 ...``: destination and gateway in turn, those by a gateway."""
+    words = value.split()
+    raw = []
+    for to, via in zip(words[::2], words[1::2]):
+        destination, gateway = network(to), ip_address(via)
+        if isinstance(gateway, IPv4Address) and destination and destination.version == 4:
+            raw.append((destination.network_address, destination.prefixlen, gateway))
+    return usable_routes(raw)

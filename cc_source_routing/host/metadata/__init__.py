@@ -1,0 +1,1 @@
+"""What the cloud told of the server's ports, one module a format."""

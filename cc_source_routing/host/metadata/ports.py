@@ -1,0 +1,196 @@
+"""Gathers ports for a `Metadata` while a document is walked.  Pure.
+
+What the parsers of the cloud's documents share: whatever is malformed is left out
+and said once, and a document of any size gives a result of bounded size.  A port is
+a link: VLANs have the MAC of what they are on, bonds that of a member.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any
+
+from ...model import IPAddress, IPInterface, IPNetwork, Metadata, MetadataPort, MetadataRoute
+from ...text.addresses import gateway_address, interface, network, shown
+
+# Far more than any server has; a document with more is cut, and that is said.
+MAX_PORTS = 1024
+MAX_PER_PORT = 1024
+MAX_WARNINGS = 20
+
+_DEFAULTS = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+_DEFAULT_WORDS = ("default",)  # netplan's `to: default`
+
+
+@dataclass
+class Port:
+    """A port in the making.  Dicts serve as ordered sets."""
+
+    mac: str = ""
+    name: str = ""
+    vlan: bool = False
+    complete: bool = False
+    addresses: dict[IPInterface, None] = field(default_factory=dict)
+    routes: dict[MetadataRoute, None] = field(default_factory=dict)
+
+    @property
+    def bare(self) -> bool:
+        """Nothing was told for it but that it is there."""
+        return not self.addresses and not self.routes
+
+
+class Ports:
+    """The ports found so far in one document, and what was wrong with it."""
+
+    def __init__(self, source: str, complete: bool = False):
+        self.source = source
+        self._complete = complete
+        self._ports: list[Port] = []
+        self._warnings: dict[str, None] = {}
+        self._unsaid = 0
+
+    def warn(self, message: str) -> None:
+        """Say once what is wrong; after `MAX_WARNINGS` only count."""
+        told = f"{self.source}: {message}"
+        if told in self._warnings:
+            return
+        if len(self._warnings) < MAX_WARNINGS:
+            self._warnings[told] = None
+        else:
+            self._unsaid += 1
+
+    def port(self, mac: str, name: str, vlan: bool = False) -> Port | None:
+        """The port with that MAC and name, as far as both are known; a new one if need be."""
+        for port in self._ports:
+            same_mac = port.mac == mac if mac and port.mac else not (mac or port.mac)
+            same_name = port.name == name or not (port.name and name)
+            if port.vlan == vlan and same_mac and same_name:
+                port.name = port.name or name
+                return port
+        return self.new(mac, name, vlan)
+
+    def new(self, mac: str, name: str, vlan: bool = False) -> Port | None:
+        """One more port; None when there are too many."""
+        if len(self._ports) >= MAX_PORTS:
+            self.warn(f"more than {MAX_PORTS} ports; the rest is left out")
+            return None
+        self._ports.append(Port(mac=mac, name=name, vlan=vlan, complete=self._complete))
+        return self._ports[-1]
+
+    def drop(self, port: Port) -> None:
+        """Forget a port: it turned out to be part of another."""
+        self._ports = [kept for kept in self._ports if kept is not port]
+
+    def containing(self, ip: IPAddress) -> Port | None:
+        """The first port with an address in whose subnet `ip` lies."""
+        for port in self._ports:
+            if any(ip in address.network for address in port.addresses):
+                return port
+        return None
+
+    def add_address(self, port: Port, value: Any, mask: Any, where: str) -> IPInterface | None:
+        """Take an address as told; None, and a warning, when it is none."""
+        address = interface(value, mask)
+        if address is None:
+            beside = "" if mask is None else f" with netmask {shown(mask)}"
+            self.warn(f"{where}: {shown(value)}{beside} is not an address; ignored")
+            return None
+        if len(port.addresses) >= MAX_PER_PORT:
+            self.warn(f"{where}: more than {MAX_PER_PORT} addresses; the rest is left out")
+            return None
+        port.addresses[address] = None
+        return address
+
+    def add_route(self, port: Port, to: Any, mask: Any, via: Any, where: str) -> None:
+        """Take a route as told; one without a usable gateway is no route for us."""
+        route = self.route(to, mask, via, where)
+        if route is not None:
+            self._keep(port, route, where)
+
+    def add_default(self, port: Port, via: Any, where: str) -> None:
+        """Take a ``gateway`` key; an empty or all-zero one means that there is none."""
+        gateway = gateway_address(via)
+        if gateway is not None:
+            self._keep(port, MetadataRoute(_DEFAULTS[gateway.version], gateway), where)
+        elif via not in (None, "", "0.0.0.0", "::"):
+            self.warn(f"{where}: {shown(via)} is not a gateway; ignored")
+
+    def route(self, to: Any, mask: Any, via: Any, where: str) -> MetadataRoute | None:
+        """A route from what was told; on-link ones (no gateway) are silently None."""
+        if via in (None, "", "0.0.0.0", "::"):
+            return None
+        gateway = gateway_address(via)
+        if gateway is None:
+            self.warn(f"{where}: route to {shown(to)}: {shown(via)} is not a gateway; ignored")
+            return None
+        destination: IPNetwork | None = None
+        if to in _DEFAULT_WORDS:
+            destination = _DEFAULTS[gateway.version]
+        else:
+            destination = network(to, mask)
+        if destination is None or destination.version != gateway.version:
+            beside = "" if mask is None else f" with netmask {shown(mask)}"
+            self.warn(
+                f"{where}: route to {shown(to)}{beside} by {gateway} is not understood; ignored"
+            )
+            return None
+        return MetadataRoute(destination, gateway)
+
+    def _keep(self, port: Port, route: MetadataRoute, where: str) -> None:
+        if len(port.routes) >= MAX_PER_PORT and route not in port.routes:
+            self.warn(f"{where}: more than {MAX_PER_PORT} routes; the rest is left out")
+            return
+        port.routes[route] = None
+
+    def result(self) -> Metadata:
+        """What was gathered, in the order in which it was told."""
+        warnings = tuple(self._warnings)
+        if self._unsaid:
+            warnings += (f"{self.source}: {self._unsaid} more things were not understood",)
+        return Metadata(
+            tuple(
+                MetadataPort(
+                    mac=port.mac,
+                    name=port.name,
+                    addresses=tuple(port.addresses),
+                    routes=tuple(port.routes),
+                    source=self.source,
+                    vlan=port.vlan,
+                    complete=port.complete,
+                )
+                for port in self._ports
+            ),
+            warnings,
+        )
+
+
+# -- walking a JSON document of any shape -------------------------------------
+
+
+def dictionaries(value: Any, ports: Ports, what: str) -> list[dict[Any, Any]]:
+    """The dictionaries in a list; what is none of that is said and left out."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        ports.warn(f"{what} is no list but {shown(value)}; ignored")
+        return []
+    found = [item for item in value if isinstance(item, dict)]
+    if len(found) != len(value):
+        ports.warn(f"{what}: {len(value) - len(found)} entries are no dictionaries; ignored")
+    return found
+
+
+def identifier(value: Any) -> str:
+    """The id of a link as a key: text or an integer; "" when it is neither."""
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, int):
+        return str(value) if abs(value) < 1 << 64 else ""
+    return value if isinstance(value, str) and len(value) <= 256 else ""
+
+
+def identifiers(value: Any) -> list[str]:
+    """The ids in a list of them."""
+    items = value if isinstance(value, list) else []
+    return [found for found in map(identifier, items) if found]

@@ -1,0 +1,308 @@
+"""What the cloud told about this server's ports, from wherever it can still be read.
+
+Inside cloud-init the datasource object is at hand; a hook or a person at the
+command line comes later and finds what cloud-init left on disk.  What that is
+(read in the sources; each release's own datasource was made to write its part):
+
+========================================================== ======== ======== ========
+cloud-init                                                  22.4.2   25.1.4   26.2
+========================================================== ======== ======== ========
+/run/cloud-init/instance-data-sensitive.json (root only)     yes      yes      yes
+/run/cloud-init/instance-data.json                           yes      yes      yes
+/var/lib/cloud/instance/network-config.json                  no       yes      yes
+/run/cloud-init/network-config.json (a link to the latter)   no       yes      yes
+========================================================== ======== ======== ========
+
+The instance data is written as soon as a datasource is found (local or network
+stage), again on every boot, and holds OpenStack's network_data.json as
+``ds.network_json``, for the datasources OpenStack and ConfigDrive alike
+(sources/__init__.py, persist_instance_data).  ``network-config.json`` (23.4 and
+later; stages.py, _write_network_config_json) is the configuration in effect,
+of any datasource or of the image, written before the network is brought up for the
+first time; it stays in the instance's directory while its link in /run is not renewed
+on later boots, and knows nothing of what is plugged in later.  Before the local stage
+has run there is none of these, only what seeds the ConfigDrive datasource.
+``obj.pkl`` is never read: unpickling runs code.
+
+So the configuration in effect is believed first, and what the cloud says counts for
+ports that it does not configure.  Where cloud-init was told to leave the network alone,
+nothing of either is in effect, and nobody has told anything.
+
+Whatever is missing or malformed is unknown, and said: the answer is then an
+empty `Metadata`, or one with fewer ports, never an exception.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Iterable
+
+from ...errors import FileError
+from ...files.read import read_file
+from ...model import Metadata, MetadataPort
+from ...text.addresses import interface_name, mac_address, shown
+from .network_config import parse_network_config
+from .network_data import NETWORK_DATA, parse_network_data
+from .ports import Ports, dictionaries
+
+__all__ = [
+    "SAVED",
+    "metadata_from_datasource",
+    "metadata_from_json",
+    "metadata_to_json",
+    "parse_network_config",
+    "parse_network_data",
+    "read_metadata",
+]
+
+SAVED = "/etc/source-routing/metadata.json"
+"""Where cloud-init's handler keeps what it saw, for the hooks of later boots."""
+
+_FORMAT = 1
+
+Parser = Callable[[Any, str], Metadata]
+
+
+def _instance_data(doc: Any, source: str) -> Metadata:
+    """The part of cloud-init's instance data that tells ports; () for clouds without it."""
+    told = doc.get("ds") if isinstance(doc, dict) else None
+    network_json = told.get("network_json") if isinstance(told, dict) else None
+    return _network_json(network_json, source)
+
+
+def _network_json(value: Any, source: str) -> Metadata:
+    """``network_json``: the decoded document, or what stands for "none" (a string, None)."""
+    return parse_network_data(value, source) if isinstance(value, dict) else Metadata()
+
+
+# Each in the order in which it is believed; the first that names a port counts.
+_INSTANCE_DATA = (
+    "/run/cloud-init/instance-data-sensitive.json",
+    "/run/cloud-init/instance-data.json",
+)
+_IN_EFFECT = (
+    "/run/cloud-init/network-config.json",
+    "/var/lib/cloud/instance/network-config.json",
+)
+_SEEDS = (
+    "/var/lib/cloud/seed/config_drive/openstack/latest/network_data.json",
+    "/config-drive/openstack/latest/network_data.json",
+)
+_CMDLINE = "/proc/cmdline"
+
+
+class _Documents:
+    """The decoded JSON files of a root, each read once, and what was wrong with them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._read: dict[str, Any] = {}
+        self.warnings: list[str] = []
+
+    def get(self, path: str) -> Any:
+        """A file's document; None for one that is missing or broken."""
+        if path not in self._read:
+            self._read[path] = self._load(path)
+        return self._read[path]
+
+    def first(self, paths: Iterable[str], parse: Parser) -> Metadata:
+        """The ports of the first of some files that names any."""
+        for path in paths:
+            doc = self.get(path)
+            told = Metadata() if doc is None else parse(doc, path)
+            self.warnings.extend(told.warnings)
+            if told.ports:
+                return told
+        return Metadata()
+
+    def _load(self, path: str) -> Any:
+        try:
+            found = read_file(self._root, path)
+            return None if found is None else json.loads(found.data)
+        except FileError as error:
+            self.warnings.append(str(error))
+        except (ValueError, RecursionError) as error:
+            self.warnings.append(f"{path} is not JSON ({_short(error)}); ignored")
+        return None
+
+
+def read_metadata(root: Path, datasource: Any = None) -> Metadata:
+    """The ports as cloud-init has configured them, and others as the cloud tells them.
+
+    Of the cloud the datasource object is asked first when one is handed in, then the
+    files of the module's table, then what an earlier run saved.  Never raises; warnings
+    of the sources that were tried in vain are kept.
+    """
+    files = _Documents(root)
+    if _is_disabled(root, files, datasource):
+        return Metadata((), tuple(files.warnings))
+    in_effect = files.first(_IN_EFFECT, parse_network_config)
+    told = Metadata()
+    if datasource is not None:
+        told = metadata_from_datasource(datasource)
+        files.warnings.extend(told.warnings)
+    if not told.ports:
+        told = files.first(_INSTANCE_DATA, _instance_data)
+    if not told.ports:
+        told = files.first(_SEEDS, _network_json)
+    ports = _merged(in_effect.ports, told.ports) or files.first((SAVED,), _from_document).ports
+    return Metadata(ports, tuple(dict.fromkeys(files.warnings)))
+
+
+def _merged(
+    in_effect: tuple[MetadataPort, ...], told: tuple[MetadataPort, ...]
+) -> tuple[MetadataPort, ...]:
+    """The ports that are configured, and after them those of the cloud that are not.
+
+    A configuration that was made of what the cloud says has lost that a static network
+    without a gateway is meant to have none.
+    """
+    same = {_key(port): port for port in told}
+    ports = [
+        replace(port, complete=same[_key(port)].complete)
+        if _key(port) in same and _words(same[_key(port)]) == _words(port)
+        else port
+        for port in in_effect
+    ]
+    known = {_key(port) for port in in_effect if port.mac}
+    return (*ports, *(port for port in told if _key(port) not in known))
+
+
+def _key(port: MetadataPort) -> tuple[str, bool]:
+    return port.mac, port.vlan
+
+
+def _words(port: MetadataPort) -> tuple[frozenset[Any], frozenset[Any]]:
+    defaults = frozenset(route for route in port.routes if route.to.prefixlen == 0)
+    return frozenset(port.addresses), defaults
+
+
+def _is_disabled(root: Path, files: _Documents, datasource: Any) -> bool:
+    """Whether cloud-init leaves the network alone: the image's or the kernel's word.
+
+    ``network: {config: disabled}`` in cloud.cfg(.d), or ``network-config=disabled``
+    (cloud-init documentation, "Network configuration sources").
+    """
+    configs = [_plain_attribute(datasource, "sys_cfg")]
+    for path in _INSTANCE_DATA:
+        doc = files.get(path)
+        if isinstance(doc, dict):
+            configs += [doc.get("merged_system_cfg"), doc.get("merged_cfg")]
+    for config in configs:
+        network = config.get("network") if isinstance(config, dict) else None
+        if isinstance(network, dict) and network.get("config") == "disabled":
+            return True
+    try:
+        found = read_file(root, _CMDLINE)
+    except FileError:
+        return False
+    return found is not None and b"network-config=disabled" in found.data.split()
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+
+
+# -- cloud-init's datasource object ----------------------------------------------
+
+
+def metadata_from_datasource(datasource: Any) -> Metadata:
+    """The ports as a cloud-init datasource object tells them; never raises.
+
+    Looked at, without running any code of the object (`inspect.getattr_static`),
+    so that nothing is crawled, converted or waited for:
+
+    ``network_json``
+        OpenStack and ConfigDrive: the decoded network_data.json; another type
+        (cloud-init's ``_unset``, None) stands for "none".
+    ``_network_config``
+        NoCloud, LXD, Oracle and others: network config v1 or v2, kept by the
+        property ``network_config`` once cloud-init itself has asked for it,
+        which is before any module runs.
+    ``network_config``
+        Only where it is a plain attribute.  As a property it is left alone: it
+        crawls on some clouds, and on OpenStack it raises for a listed MAC that
+        the guest does not have (sources/helpers/openstack.py, convert_net_json).
+    """
+    sources: tuple[tuple[str, Parser, str], ...] = (
+        ("network_json", _network_json, NETWORK_DATA),
+        ("_network_config", parse_network_config, ""),
+        ("network_config", parse_network_config, ""),
+    )
+    warnings: list[str] = []
+    for attribute, parse, source in sources:
+        value = _plain_attribute(datasource, attribute)
+        if not isinstance(value, dict):
+            continue
+        told = parse(value, source)
+        warnings.extend(told.warnings)
+        if told.ports:
+            return Metadata(told.ports, tuple(dict.fromkeys(warnings)))
+    return Metadata((), tuple(dict.fromkeys(warnings)))
+
+
+def _plain_attribute(thing: Any, name: str) -> Any:
+    """An attribute that is there as data; None for a property or one that is computed."""
+    try:
+        return inspect.getattr_static(thing, name, None)
+    except Exception:  # noqa: BLE001 - a foreign object's own machinery, and never fatal
+        return None
+
+
+# -- kept for later ----------------------------------------------------------------
+
+
+def metadata_to_json(metadata: Metadata) -> str:
+    """The ports as text for `SAVED`; warnings are not kept, they were said.
+
+    Nor where they came from: cloud-init's own object at first boot and its file
+    later say the same, and that must give the same text.
+    """
+    doc = {
+        "version": _FORMAT,
+        "ports": [
+            {
+                "mac": port.mac,
+                "name": port.name,
+                "addresses": [str(address) for address in port.addresses],
+                "routes": [{"to": str(r.to), "via": str(r.via)} for r in port.routes],
+                **({"vlan": True} if port.vlan else {}),
+                **({"complete": True} if port.complete else {}),
+            }
+            for port in metadata.ports
+        ],
+    }
+    return json.dumps(doc, indent=2, sort_keys=True) + "\n"
+
+
+def metadata_from_json(saved: str) -> Metadata:
+    """What `metadata_to_json` wrote; whatever is malformed is left out and said."""
+    try:
+        doc = json.loads(saved)
+    except (ValueError, RecursionError, TypeError) as error:
+        return Metadata((), (f"saved metadata is not JSON ({_short(error)}); ignored",))
+    return _from_document(doc, "saved metadata")
+
+
+def _from_document(doc: Any, source: str) -> Metadata:
+    ports = Ports(source)
+    if not isinstance(doc, dict) or doc.get("version") != _FORMAT:
+        ports.warn(f"is not of version {_FORMAT} but {shown(doc)}; ignored")
+        return ports.result()
+    for number, entry in enumerate(dictionaries(doc.get("ports"), ports, "ports")):
+        where = f"ports[{number}]"
+        mac, name = mac_address(entry.get("mac")), interface_name(entry.get("name"))
+        port = ports.new(mac, name, entry.get("vlan") is True) if mac or name else None
+        if port is None:
+            ports.warn(f"{where}: neither a MAC nor a name; ignored")
+            continue
+        port.complete = entry.get("complete") is True
+        addresses = entry.get("addresses")
+        for address in addresses if isinstance(addresses, list) else ():
+            ports.add_address(port, address, None, where)
+        for route in dictionaries(entry.get("routes"), ports, f"{where}.routes"):
+            ports.add_route(port, route.get("to"), None, route.get("via"), where)
+    return ports.result()

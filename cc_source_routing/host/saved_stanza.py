@@ -1,0 +1,36 @@
+"""The stanza of the last apply, kept for hooks and command, and whose it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..errors import FileError
+from ..files.write import read_text
+from ..model import ConfigFile, Stanza
+from ..stanza.parse import parse_stanza, stanza_to_json
+from .instance import INSTANCE_PATH, instance_to_save, is_of_another
+
+STANZA_PATH = "/etc/source-routing/stanza.json"
+SAVED_PATHS = (STANZA_PATH, INSTANCE_PATH)
+
+
+def saved_stanza(root: Path) -> Stanza | None:
+    """The stanza that was applied last on this server; None when there is none.
+
+    That of another one, of whose snapshot this is made, is none.
+    """
+    text = read_text(root, STANZA_PATH)
+    if not text or is_of_another(root):
+        return None
+    try:
+        return parse_stanza(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{STANZA_PATH}: not JSON ({error})") from error
+
+
+def saved_files(root: Path, stanza: Stanza) -> tuple[ConfigFile, ...]:
+    """What `saved_stanza` reads, as written on this server."""
+    instance = instance_to_save(root)
+    files = (ConfigFile(STANZA_PATH, stanza_to_json(stanza)),)
+    return files if instance is None else (*files, ConfigFile(INSTANCE_PATH, f"{instance}\n"))

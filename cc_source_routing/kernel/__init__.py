@@ -1,0 +1,1 @@
+"""The kernel's routes, rules and links: reading, comparing, changing."""

@@ -1,0 +1,42 @@
+"""What the kernel has now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..model import HostState
+from . import nftables
+
+if TYPE_CHECKING:
+    from .netlink import Kernel
+
+
+def observe_kernel(kernel: Kernel) -> HostState:
+    """The kernel's part of the snapshot."""
+    from .netlink import read_sysctls
+
+    links = kernel.links()
+    return HostState(
+        links=links,
+        addresses=kernel.addresses(),
+        routes=kernel.routes(),
+        rules=kernel.rules(),
+        neighbours=kernel.neighbours(),
+        sysctls=read_sysctls(link.name for link in links),
+    )
+
+
+def observe_ours(kernel: Kernel, before: HostState) -> HostState:
+    """`before` with what of ours may have changed read again, and only that."""
+    from .netlink import read_sysctls
+
+    links = kernel.links()
+    return replace(
+        before,
+        links=links,
+        routes=kernel.our_routes(),
+        rules=kernel.rules(),
+        sysctls=read_sysctls(link.name for link in links),
+        nftables=None if before.nftables is None else nftables.loaded_checksum(),
+    )

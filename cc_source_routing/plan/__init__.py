@@ -1,0 +1,1 @@
+"""From a stanza and a host's state to the plan.  Pure."""

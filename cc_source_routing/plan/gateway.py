@@ -1,0 +1,437 @@
+"""Which gateway an interface has, and how we know: the ladder.
+
+Pure.  Each rung is a function that looks at one source of evidence and
+answers with a `Gateway` or None; the first answer wins and its reason is
+always told, because a wrong gateway is the hardest thing to see at 3 a.m.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
+
+from ..errors import Fault
+from ..model import (
+    OUR_PROTOCOL,
+    PROTO_BOOT,
+    PROTO_RA,
+    RESERVED_TABLES,
+    Gateway,
+    InterfaceStanza,
+    IPAddress,
+    IPNetwork,
+    Lease,
+    Link,
+    MetadataPort,
+    MetadataRoute,
+    Route,
+)
+from .host_index import CONFIGURED_PROTOCOLS, HostIndex, is_routable
+
+
+class Question(NamedTuple):
+    """For which interface and family a gateway is sought, and with what at hand."""
+
+    link: Link
+    family: int
+    index: HostIndex
+    entry: Optional[InterfaceStanza]
+    guess: str  # never | verify | always
+
+
+def choose_gateway(question: Question, told_only: bool = False) -> Optional[Gateway]:
+    """The gateway by the first rung that has an answer; None when none has.
+
+    `told_only` leaves out the rungs at the end that nobody has told: the guess,
+    and what an earlier run had found.
+    """
+    own = {address.ip for address in question.index.addresses(question.link.name, question.family)}
+    for rung in TOLD if told_only else LADDER:
+        gateway = rung(question)
+        # IPv4 by way of an IPv6 next hop (RFC 5549) is no gateway for a table of ours.
+        if gateway is None or gateway.ip.version != question.family:
+            continue
+        if gateway.ip not in own:
+            return gateway
+    return None
+
+
+def stanza_gateway_fault(question: Question) -> Optional[Fault]:
+    """What is wrong with the stanza's gateway now that the addresses are known."""
+    entry, dev, family = question.entry, question.link.name, question.family
+    addresses = question.index.addresses(dev, family)
+    ip = _stanza_ip(entry, family)
+    if entry is None or ip is None or not addresses:
+        return None
+    path = f"interfaces.{entry.id}.gateway{family}"
+    if any(ip == address.ip for address in addresses):
+        return Fault(path, f"{ip} is {dev}'s own address")
+    if entry.on_link or question.index.is_on_link(dev, ip):
+        return None
+    subnets = ", ".join(str(net) for net in question.index.connected(dev, family)) or "none"
+    return Fault(
+        path, f"{ip} is in no subnet of {dev} ({subnets}); set on_link: true if that is meant"
+    )
+
+
+def has_no_gateway(question: Question) -> bool:
+    """Whether the cloud says that the addresses which the NIC has now have no gateway.
+
+    By static metadata, or by a lease.  In such a network the first address may well be
+    another server's.
+    """
+    port = question.index.port(question.link)
+    if port is not None and port.complete and _is_current(question, port):
+        return not _defaults(port.routes, question.family)
+    lease = question.index.lease(question.link.name, question.family)
+    # DHCPv6 never tells a gateway.
+    return lease is not None and lease.family == 4 and lease_gateway(lease)[0] is None
+
+
+def was_revoked(question: Question) -> bool:
+    """Whether the last gateway was advertised: where it is gone, the router has said so."""
+    return _earlier_source(question) == ADVERTISED
+
+
+def guess_candidates(index: HostIndex, dev: str, family: int) -> List[IPAddress]:
+    """First address of each subnet of the interface, its own addresses left out."""
+    own = {address.ip for address in index.addresses(dev, family)}
+    candidates = []
+    for network in index.connected(dev, family):
+        if network.max_prefixlen - network.prefixlen < 2:
+            continue
+        first = network.network_address + 1
+        if first not in own:
+            candidates.append(first)
+    return candidates
+
+
+# -- the rungs ---------------------------------------------------------------
+
+
+def _from_stanza(question: Question) -> Optional[Gateway]:
+    ip = _stanza_ip(question.entry, question.family)
+    if ip is None or question.entry is None:
+        return None
+    reason = f"the stanza's interfaces.{question.entry.id}.gateway{question.family}"
+    return _gateway(question, ip, "stanza", reason)
+
+
+def _from_others_policy(question: Question) -> Optional[Gateway]:
+    """Somebody's own default by this NIC for one of its addresses, in a table that a rule asks."""
+    dev, family = question.link.name, question.family
+    own = [address.ip for address in question.index.addresses(dev, family)]
+    asked = [
+        rule.table
+        for rule in sorted(question.index.state.rules, key=lambda rule: rule.priority)
+        if rule.family == family
+        and rule.src is not None
+        and rule.table not in RESERVED_TABLES
+        and not (rule.dst or rule.oif or rule.fwmark or rule.other)
+        and any(ip in rule.src for ip in own)
+    ]
+    for table in dict.fromkeys(asked):
+        for route in question.index.defaults(table, dev, family):
+            if route.protocol != OUR_PROTOCOL and route.gateway is not None:
+                reason = f"default route via {dev} in table {table}, by a rule for its address"
+                return _gateway(question, route.gateway, "policy", reason)
+    return None
+
+
+def _from_metadata(question: Question) -> Optional[Gateway]:
+    port = _current_port(question)
+    if port is None:
+        return None
+    known = _is_current(question, port)
+    defaults = _defaults(port.routes, question.family)
+    # A port on two subnets lists a default for each: the first address's one.
+    defaults.sort(key=lambda ip: not question.index.is_on_link(question.link.name, ip))
+    for ip in defaults:
+        # Off-link is believed only of addresses that the port has.
+        if known or question.index.is_on_link(question.link.name, ip):
+            return _gateway(question, ip, "metadata", f"default route of the port in {port.source}")
+    return None
+
+
+def _current_port(question: Question) -> Optional[MetadataPort]:
+    """The NIC's port; None where it is known with other addresses than the NIC has now.
+
+    Metadata of before a change of address is no evidence.
+    """
+    port = question.index.port(question.link)
+    if port is None or _is_current(question, port):
+        return port
+    known = any(interface.version == question.family for interface in port.addresses)
+    return None if known else port
+
+
+def _is_current(question: Question, port: MetadataPort) -> bool:
+    """Whether the NIC has one of the addresses of that family that its port is said to have."""
+    own = {a.ip for a in question.index.addresses(question.link.name, question.family)}
+    return any(interface.ip in own for interface in port.addresses)
+
+
+def _from_main_default(question: Question) -> Optional[Gateway]:
+    outlived = _outlived(question)
+    defaults = [r for r in _main_defaults(question) if r.gateway not in outlived]
+    if not defaults:
+        return None
+    # As the kernel chooses (RFC 4191 3.2); among equals the one that is in use stays.
+    kept = {route.gateway for route in _own_defaults(question)}
+    neighbours = question.index.neighbours(question.link.name, question.family)
+    failed = {neighbour.ip for neighbour in neighbours if neighbour.failed}
+    best = min(
+        defaults,
+        key=lambda route: (
+            route.metric,
+            route.gateway in failed,
+            -route.preference,
+            route.gateway not in kept,
+        ),
+    )
+    assert best.gateway is not None
+    if best.protocol == PROTO_RA:
+        reason = f"default route via {question.link.name} in table main, by router advertisement"
+        return _gateway(question, best.gateway, ADVERTISED, reason)
+    reason = f"default route via {question.link.name} in table main"
+    return _gateway(question, best.gateway, "default route", reason)
+
+
+def _from_lease(question: Question) -> Optional[Gateway]:
+    lease = question.index.lease(question.link.name, question.family)
+    if lease is None:
+        return None
+    ip, option = lease_gateway(lease)
+    if ip is None:
+        return None
+    reason = f"{option} of the {lease.client} lease {lease.path}"
+    outlived = _outlived(question)
+    if outlived:
+        reason += f"; main's default via {outlived[0]} is of one before it"
+    return _gateway(question, ip, "lease", reason)._replace(outlived=outlived)
+
+
+def _from_router_advertisement(question: Question) -> Optional[Gateway]:
+    """Routers among the neighbours, where advertisements make no default route.
+
+    A router that is no longer a default router (lifetime 0, RFC 4861 6.3.4) is
+    still a neighbour and says that it routes.  So does every host that forwards
+    (the R flag of its neighbour advertisements), so this comes after all that
+    anybody has told, and only link-local addresses count, from which routers
+    speak (6.1.2).
+    """
+    if was_revoked(question) or has_no_gateway(question):
+        return None
+    routers = [
+        neighbour
+        for neighbour in question.index.neighbours(question.link.name, question.family)
+        if neighbour.router and neighbour.ip.is_link_local
+    ]
+    if not routers:
+        return None
+    best = min(routers, key=lambda n: (n.failed, not n.reachable, int(n.ip)))
+    reason = f"router advertisement on {question.link.name}"
+    return _gateway(question, best.ip, "router advertisement", reason)
+
+
+def _from_only_gateway(question: Question) -> Optional[Gateway]:
+    """The one next hop of a route that covers the NIC's own network: so it leads beyond it.
+
+    Or one that is link-local, as routers are (RFC 4861 6.1.2).
+    """
+    only = _only_gateway(question)
+    if only is None:
+        return None
+    own = question.index.connected(question.link.name, question.family)
+    covers = any(network.subnet_of(only.to) for network in own)  # type: ignore[arg-type]
+    return only.gateway if covers or only.gateway.ip.is_link_local else None
+
+
+def _from_only_neighbour(question: Question) -> Optional[Gateway]:
+    """The one next hop of routes to somewhere else: maybe a mere neighbour (flannel's node)."""
+    only = _only_gateway(question)
+    return None if only is None else only.gateway._replace(source=NEXT_HOP, told=False)
+
+
+class _Only(NamedTuple):
+    gateway: Gateway
+    to: IPNetwork  # the widest prefix that it leads to
+
+
+def _only_gateway(question: Question) -> Optional[_Only]:
+    """The only gateway of any route by the NIC, in table main or else as the cloud tells it.
+
+    The kernel takes main's routes away with a link that goes down, and ifupdown
+    does not bring them back.
+    """
+    if question.index.is_virtual(question.link):
+        return None
+    dev, family = question.link.name, question.family
+    routes = [
+        (route.dst, route.gateway)
+        for route in question.index.main_routes(dev, family)
+        if route.gateway is not None and route.protocol in CONFIGURED_PROTOCOLS
+    ]
+    where = f"via {dev}"
+    port = _current_port(question)
+    if not routes and port is not None:
+        routes = [
+            (route.to, route.via)
+            for route in port.routes
+            if route.to.version == family and question.index.is_on_link(dev, route.via)
+        ]
+        where = f"of the port in {port.source}"
+    # In a network without a router the DHCP server hands out a route to the metadata
+    # service by itself (Neutron's isolated metadata); it routes nothing else.
+    routes = [(to, via) for to, via in routes if is_routable(to)]
+    gateways = {via for _to, via in routes}
+    if len(gateways) != 1:
+        return None
+    (ip,) = gateways
+    shortest = min((to for to, _via in routes), key=lambda to: (to.prefixlen, int(to[0])))
+    reason = f"only gateway of any route {where} ({shortest})"
+    return _Only(_gateway(question, ip, "only gateway", reason), shortest)
+
+
+def _from_own_table(question: Question) -> Optional[Gateway]:
+    """What we found at an earlier run: an error or silence now never deletes it.
+
+    The kernel takes a table's routes away with their link, and a replay may not
+    have put them back yet: what we wrote down then counts as well.
+    """
+    if _earlier_source(question) in REVOCABLE:
+        return None
+    dev = question.link.name
+    kept = [
+        (route.gateway, f"kept from an earlier run (table {route.table})")
+        for route in _own_defaults(question)
+    ]
+    earlier = question.index.state.previous.gateways.get((dev, question.family))
+    if earlier is not None and earlier.mac != question.link.mac:
+        earlier = None
+    if earlier is not None:
+        kept.append((earlier.ip, f"kept from an earlier run ({earlier.source})"))
+    for ip, reason in kept:
+        if ip is not None and question.index.is_on_link(dev, ip):
+            # Trusted as it was: siblings' routes must not come and go with a silence.
+            told = earlier is not None and earlier.ip == ip and earlier.source not in UNTOLD
+            if not told and has_no_gateway(question):
+                continue
+            return _gateway(question, ip, EARLIER_RUN, reason)._replace(told=told)
+    return None
+
+
+def _from_earlier_word(question: Question) -> Optional[Gateway]:
+    """What somebody had told at an earlier run; a guess is rather made again."""
+    found = _from_own_table(question)
+    return found if found is not None and found.told else None
+
+
+def _from_guess(question: Question) -> Optional[Gateway]:
+    if question.guess == "never" or has_no_gateway(question) or was_revoked(question):
+        return None
+    if question.index.is_virtual(question.link):
+        return None
+    dev = question.link.name
+    for ip in guess_candidates(question.index, dev, question.family):
+        answered = question.index.state.probes.get((dev, ip), False)
+        if answered:
+            asked = "ARP" if question.family == 4 else "neighbour discovery"
+            reason = f"first address of the subnet, answers {asked}"
+            return _gateway(question, ip, GUESS, reason)._replace(told=False)
+        if question.guess == "always":
+            reason = "first address of the subnet, not verified"
+            return _gateway(question, ip, GUESS, reason)._replace(told=False)
+    return None
+
+
+# What lives goes before what is written: metadata and leases tell how it was once.
+TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
+    _from_stanza,
+    _from_others_policy,
+    _from_main_default,
+    _from_lease,
+    _from_metadata,
+    _from_only_gateway,
+    _from_router_advertisement,
+)
+LADDER = (*TOLD, _from_earlier_word, _from_guess, _from_own_table, _from_only_neighbour)
+GUESS = "guess"
+NEXT_HOP = "next hop"  # of routes to somewhere else
+UNTOLD = frozenset((GUESS, NEXT_HOP))
+EARLIER_RUN = "earlier run"
+SILENT = "silent router"  # none is known: it was asked to speak up, and did not
+
+
+# A default route of main that came by router advertisement.  It is gone when the
+# router has said so or has not been heard for its lifetime, and at no other time
+# while the NIC is up; and a stanza is always known in full.  So the absence of
+# these is no silence but an answer.
+ADVERTISED = "advertised default"
+REVOCABLE = frozenset((ADVERTISED, "stanza"))
+
+
+# -- helpers -----------------------------------------------------------------
+
+
+def lease_gateway(lease: Lease) -> Tuple[Optional[IPAddress], str]:
+    """A lease's gateway and the option that told it.
+
+    A client that was sent classless routes must ignore the router option
+    (RFC 3442), so then only a default among them counts.
+    """
+    if lease.classless_routes:
+        defaults = _defaults(lease.classless_routes, lease.family)
+        return (defaults[0] if defaults else None), "option 121"
+    routers = [ip for ip in lease.routers if ip.version == lease.family]
+    return (routers[0] if routers else None), "router option"
+
+
+def _gateway(question: Question, ip: IPAddress, source: str, reason: str) -> Gateway:
+    on_link = question.index.is_on_link(question.link.name, ip)
+    return Gateway(ip, source, reason, onlink=not on_link)
+
+
+def _main_defaults(question: Question) -> List[Route]:
+    routes = question.index.main_routes(question.link.name, question.family)
+    return [route for route in routes if route.dst.prefixlen == 0 and route.gateway is not None]
+
+
+def _outlived(question: Question) -> Tuple[IPAddress, ...]:
+    """Gateways of main's defaults that a lease before the present one had told.
+
+    The client's script has set them (as a route of protocol boot) and left them
+    there at a renewal with another gateway.
+    """
+    lease = question.index.lease(question.link.name, question.family)
+    if lease is None or not lease.former or lease_gateway(lease)[0] is None:
+        return ()
+    left = [r.gateway for r in _main_defaults(question) if r.protocol == PROTO_BOOT]
+    return tuple(ip for ip in lease.former if ip in left)
+
+
+def _own_defaults(question: Question) -> List[Route]:
+    """The default of the NIC's own table, as an earlier run has left it."""
+    return [
+        route
+        for route in question.index.state.routes
+        if route.protocol == OUR_PROTOCOL
+        and route.dev == question.link.name
+        and route.family == question.family
+        and route.dst.prefixlen == 0
+    ]
+
+
+def _earlier_source(question: Question) -> Optional[str]:
+    key = question.link.name, question.family
+    earlier = question.index.state.previous.gateways.get(key)
+    return earlier and earlier.source
+
+
+def _stanza_ip(entry: Optional[InterfaceStanza], family: int) -> Optional[IPAddress]:
+    if entry is None:
+        return None
+    return entry.gateway4 if family == 4 else entry.gateway6
+
+
+def _defaults(routes: Iterable[MetadataRoute], family: int) -> List[IPAddress]:
+    return [r.via for r in routes if r.to.prefixlen == 0 and r.to.version == family]

@@ -1,0 +1,245 @@
+"""A `HostState` seen from its interfaces: what lies where, looked up once.
+
+Pure, and without decisions: selection, the gateway ladder and the planner
+all ask here instead of each walking the whole snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Dict, List, Optional, Tuple
+
+from ..model import (
+    PROTO_BOOT,
+    PROTO_DHCP,
+    PROTO_KERNEL,
+    PROTO_RA,
+    PROTO_STATIC,
+    SCOPE_LINK,
+    TABLE_MAIN,
+    Address,
+    HostState,
+    IPAddress,
+    IPNetwork,
+    Lease,
+    Link,
+    MetadataPort,
+    Neighbour,
+    Route,
+)
+
+# Routes that somebody configured, in contrast to those of a routing daemon
+# (linux/rtnetlink.h: the kernel's own, boot, static, ra, dhcp; 0 is "unspec").
+CONFIGURED_PROTOCOLS = frozenset((0, PROTO_KERNEL, PROTO_BOOT, PROTO_STATIC, PROTO_RA, PROTO_DHCP))
+
+# IFLA_INFO_KIND of links that carry other hosts' or virtual addresses: tunnels
+# (whose far end is not an on-link gateway), bridges of containers and VMs, and
+# dummies (kube-proxy's service addresses).
+OVERLAY_KINDS = frozenset(
+    """bareudp bridge dummy erspan fou geneve gre gretap gtp ifb ip6erspan ip6gre ip6gretap ip6tnl
+    ip6_vti ipip l2tp netkit nlmon openvswitch ppp sit tun vcan vrf vti vxlan wireguard xfrm
+    """.split()
+)
+# Of links that lead to a container or a virtual machine, unless all links here are such.
+VIRTUAL_KINDS = frozenset(("veth", "macvlan", "macvtap", "ipvlan", "ipvtap"))
+
+# Of ip6_null_entry, net/ipv6/route.c.
+NULL_METRIC = 0xFFFFFFFF
+
+Key = Tuple[str, int]  # interface name, family
+
+
+def is_serviceable(address: Address) -> bool:
+    """Whether an address is one that remote hosts may reach: global, no duplicate."""
+    ip = address.ip
+    return not (
+        address.scope >= SCOPE_LINK
+        or address.failed
+        or ip.is_link_local
+        or ip.is_loopback
+        or ip.is_multicast
+        or ip.is_unspecified
+    )
+
+
+def is_specific(network: IPNetwork) -> bool:
+    """Not a default, nor one half of the 0/1 + 128/1 pair that VPNs use for one."""
+    return network.prefixlen > 1
+
+
+def is_routable(network: IPNetwork) -> bool:
+    """Not link-local and not multicast: a prefix that a gateway may be asked for."""
+    first = network.network_address
+    return not (first.is_link_local or first.is_multicast)
+
+
+class HostIndex:
+    """Read-only look-ups over one `HostState`."""
+
+    def __init__(self, state: HostState):
+        self.state = state
+        self.links: Dict[str, Link] = {link.name: link for link in state.links}
+        self._addresses: Dict[Key, List[Address]] = defaultdict(list)
+        for address in state.addresses:
+            self._addresses[address.dev, address.family].append(address)
+        self._ruled = {
+            rule.src.network_address
+            for rule in state.rules
+            if rule.src is not None and rule.src.prefixlen == rule.src.max_prefixlen
+        }
+        self._main: Dict[Key, List[Route]] = defaultdict(list)
+        self.main_prefixes: Dict[int, Dict[IPNetwork, None]] = {4: {}, 6: {}}
+        self._defaults: Dict[Tuple[int, str, int], List[Route]] = defaultdict(list)
+        for route in state.routes:
+            if route.dst.prefixlen == 0:
+                self._defaults[route.table, route.dev, route.family].append(route)
+            if route.table != TABLE_MAIN:
+                continue
+            self._main[route.dev, route.family].append(route)
+            if is_specific(route.dst) and (is_routable(route.dst) or route.gateway):
+                self.main_prefixes[route.family][route.dst] = None
+        self._has_real_links = any(
+            not (link.loopback or link.master or link.kind in VIRTUAL_KINDS | OVERLAY_KINDS)
+            for link in state.links
+        )
+        self._neighbours: Dict[Key, List[Neighbour]] = defaultdict(list)
+        for neighbour in state.neighbours:
+            self._neighbours[neighbour.dev, neighbour.ip.version].append(neighbour)
+        self._leases: Dict[Key, Lease] = {}
+        for lease in state.leases:
+            self._leases.setdefault((lease.dev, lease.family), lease)
+
+    def addresses(self, dev: str, family: int) -> List[Address]:
+        """The serviceable addresses of an interface, in the kernel's order."""
+        return [
+            address
+            for address in self._addresses[dev, family]
+            if is_serviceable(address) and not self._may_be_duplicate(address)
+        ]
+
+    def _may_be_duplicate(self, address: Address) -> bool:
+        """Whether an address waits for duplicate address detection before it is served.
+
+        The kernel makes one from each router advertisement anew, and drops it
+        again when somebody else has it; the end of the detection is an event.  A
+        configured one counts already: its rule harms nobody.  And an apply in the
+        second that the detection takes must not take away a rule.
+        """
+        return address.tentative and address.dynamic and address.ip not in self._ruled
+
+    def error_default(self, family: int) -> Optional[Route]:
+        """Table main's best default, where that is an error (``unreachable``, ``blackhole``...).
+
+        The kernel's own last IPv6 route, of the highest metric there is, counts as none.
+        """
+        found = [
+            route
+            for (table, _dev, version), routes in self._defaults.items()
+            if table == TABLE_MAIN and version == family
+            for route in routes
+            if route.metric != NULL_METRIC
+        ]
+        best = min(found, key=lambda route: route.metric, default=None)
+        return best if best is not None and best.type != "unicast" else None
+
+    def defaults(self, table: int, dev: str, family: int) -> List[Route]:
+        """A table's unicast defaults through an interface."""
+        return [
+            route
+            for route in self._defaults[table, dev, family]
+            if route.type == "unicast" and route.dst.prefixlen == 0
+        ]
+
+    def main_routes(self, dev: str, family: int) -> List[Route]:
+        """Table main's unicast routes through an interface."""
+        return [route for route in self._main[dev, family] if route.type == "unicast"]
+
+    def neighbours(self, dev: str, family: int) -> List[Neighbour]:
+        return self._neighbours[dev, family]
+
+    def lease(self, dev: str, family: int) -> Optional[Lease]:
+        """The lease of an address that the interface has now.
+
+        One for another address is of another network: an image or a snapshot may have
+        brought it along.
+        """
+        lease = self._leases.get((dev, family))
+        if lease is None or lease.address is None:
+            return lease
+        return lease if self._has(dev, lease.address.ip) else None
+
+    def delegated(self, dev: str) -> Tuple[IPNetwork, ...]:
+        """The prefixes that a DHCPv6 server has delegated to the interface."""
+        lease = self.lease(dev, 6)
+        return lease.delegated if lease is not None else ()
+
+    def port(self, link: Link) -> Optional[MetadataPort]:
+        """The cloud's port behind a link; None where none is known to be its own.
+
+        A MAC alone does not say which one it is: a VLAN may have the MAC of the port it
+        is on (which Neutron recommends), and a bond has one of its members'.
+        """
+        macs = {mac for mac in (link.mac, link.permanent_mac) if mac}
+        ports = [
+            port
+            for port in self.state.metadata.ports
+            if (port.mac in macs if port.mac else port.name == link.name)
+        ]
+        for port in ports:
+            if any(self._has(link.name, interface.ip) for interface in port.addresses):
+                return port
+        for port in ports:
+            if port.name == link.name:
+                return port
+        sharing = [
+            other
+            for other in self.state.links
+            if not other.master and macs.intersection((other.mac, other.permanent_mac))
+        ]
+        if len(sharing) > 1 and link.kind:
+            return None  # one of the links that stand on the port's own
+        alike = [port for port in ports if not port.vlan or not sharing[1:]]
+        alike = [port for port in alike if port.vlan == (link.kind == "vlan")] or alike
+        return alike[0] if len(alike) == 1 else None
+
+    def _has(self, dev: str, ip: IPAddress) -> bool:
+        return any(address.ip == ip for address in self._addresses[dev, ip.version])
+
+    def is_virtual(self, link: Link) -> bool:
+        """Whether a link is one that containers and virtual machines have, beside real ones."""
+        return link.kind in VIRTUAL_KINDS and self._has_real_links
+
+    def connected(self, dev: str, family: int) -> List[IPNetwork]:
+        """Prefixes that are on the interface's own link, sorted, longest first.
+
+        From its addresses, unless the kernel was told that the prefix is not on
+        the link (``noprefixroute``, as for SLAAC without the L flag, RFC 4861
+        4.6.2) and main has no such route; and from main's on-link routes that
+        contain one of its addresses (a DHCPv6 /128 in an advertised prefix).
+        """
+        on_link = {
+            route.dst
+            for route in self.main_routes(dev, family)
+            if route.gateway is None and is_specific(route.dst)
+        }
+        found: Dict[IPNetwork, None] = {}
+        for address in self.addresses(dev, family):
+            network = address.peer or address.interface.network
+            host_only = network.prefixlen == network.max_prefixlen
+            if not host_only and (not address.noprefixroute or network in on_link):
+                found[network] = None
+            for prefix in on_link:
+                if address.ip in prefix and prefix.prefixlen < prefix.max_prefixlen:
+                    found[prefix] = None
+        return sorted(found, key=network_order)
+
+    def is_on_link(self, dev: str, ip: IPAddress) -> bool:
+        """Whether an address lies in one of the interface's connected prefixes."""
+        if ip.version == 6 and ip.is_link_local:
+            return True
+        return any(ip in network for network in self.connected(dev, ip.version))
+
+
+def network_order(network: IPNetwork) -> Tuple[int, int, int]:
+    """Sort key: by family, then by address, then the longer prefix first."""
+    return (network.version, int(network.network_address), -network.prefixlen)

@@ -1,0 +1,104 @@
+"""Where our rules stand among those of others.  Pure.
+
+`rule_priority` of the stanza says where our first one stands.  The kernel gives a rule
+without a priority one less than the first rule after local's (fib_default_rule_pref in
+net/core/fib_rules.c), so whoever adds such rules after us comes before us, by no choice of
+his own.  A full tunnel (wg-quick) then takes the replies of our addresses, which it does not
+when it is there first.  So ours move before it, in steps of `STEP`, and back when it has gone.
+"""
+
+from __future__ import annotations
+
+from typing import AbstractSet, Iterable, List, NamedTuple, Sequence, Tuple
+
+from ..model import OUR_PROTOCOL, TABLE_LOCAL, TABLE_MAIN, HostState, Rule
+from .host_index import is_specific
+from .rules import STAGE_BOUND_DEFAULT
+
+STEP = 100
+# A tunnel that was restarted before we had looked again has come before where we stood.
+STEPS = 10
+
+
+class Placement(NamedTuple):
+    """The priority of our first rule, and which rules it goes before."""
+
+    priority: int
+    tunnels: Tuple[Rule, ...] = ()
+
+
+def place(
+    asked: int, families: Iterable[int], state: HostState, nics: AbstractSet[str]
+) -> Placement:
+    """Where our rules stand, when they are asked to begin at `asked`; `nics` are managed.
+
+    They stay there where anybody else's rule stands in between: that may be before ours
+    on purpose.
+    """
+    steps = [asked - STEP * step for step in range(STEPS) if asked - STEP * step > STEP]
+    tunnels: List[Rule] = []
+    for family in families:
+        rules = [
+            rule
+            for rule in state.rules
+            if rule.family == family
+            and rule.table != TABLE_LOCAL
+            and rule.protocol != OUR_PROTOCOL
+            and rule.priority < asked
+        ]
+        for before in steps:
+            run = _just_before(before, rules)
+            takes_all = any(_is_tunnels(rule, state, nics) for rule in run)
+            if takes_all and all(_is_tunnels(r, state, nics) or _is_mains(r) for r in run):
+                tunnels += run
+    if not tunnels:
+        return Placement(asked)
+    first = min(rule.priority for rule in tunnels)
+    places = [step for step in steps if step + STAGE_BOUND_DEFAULT < first]
+    if not places:
+        return Placement(asked)
+    between = {
+        rule.key
+        for rule in state.rules
+        if places[0] <= rule.priority < asked and rule.protocol != OUR_PROTOCOL
+    }
+    if between - {rule.key for rule in tunnels}:
+        return Placement(asked)
+    return Placement(places[0], tuple(dict.fromkeys(tunnels)))
+
+
+def _just_before(priority: int, rules: Sequence[Rule]) -> List[Rule]:
+    """The rules at the priorities right before one, without a gap."""
+    at = {rule.priority: rule for rule in rules}
+    run = []
+    while priority - 1 in at:
+        priority -= 1
+        run.append(at[priority])
+    return run
+
+
+def _is_tunnels(rule: Rule, state: HostState, nics: AbstractSet[str]) -> bool:
+    """Whether a rule sends all packets, but for marked ones, to a default by no NIC of ours."""
+    if not _means_all(rule) or rule.suppress_prefixlength is not None or rule.table == TABLE_MAIN:
+        return False
+    defaults = [
+        route
+        for route in state.routes
+        if route.table == rule.table
+        and route.family == rule.family
+        and not is_specific(route.dst)
+        and route.type == "unicast"
+    ]
+    return bool(defaults) and all(route.dev not in nics for route in defaults)
+
+
+def _is_mains(rule: Rule) -> bool:
+    """What goes with it: main, but for its defaults."""
+    return rule.table == TABLE_MAIN and rule.suppress_prefixlength is not None and _means_all(rule)
+
+
+def _means_all(rule: Rule) -> bool:
+    if rule.src or rule.dst or rule.oif:
+        return False
+    inverted = rule.other == (("invert", "1"),)
+    return inverted if rule.fwmark else not rule.other

@@ -1,0 +1,86 @@
+"""Routing table numbers for interfaces: derived, stable, never somebody else's.
+
+Pure.  A number once given to an interface name stays with it (the names file
+remembers), new names take the lowest free numbers in natural order, so that
+neither a reboot nor the order in which NICs appear changes anything.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Sequence, Set, Tuple
+
+from ..errors import Fault, PlanError
+from ..model import OUR_PROTOCOL, RESERVED_TABLES, HostState, InterfaceStanza
+
+TABLES_PER_BASE = 1000
+
+
+def allocate_tables(
+    wanted: Sequence[Tuple[str, Optional[InterfaceStanza]]], base: int, state: HostState
+) -> Tuple[Dict[str, int], List[Fault]]:
+    """Table ids for the interfaces in `wanted` (name, stanza entry), in that order.
+
+    Explicit ids of the stanza come first; then what a name had before, unless somebody
+    else has taken that number since; then free ones from `base`.  Returns the ids and the
+    faults of explicit ones; raises `PlanError` when no number is left.
+    """
+    filled = _filled_by_others(state)
+    ids: Dict[str, int] = {}
+    faults: List[Fault] = []
+    for name, entry in wanted:
+        if entry is None or entry.table is None:
+            continue
+        owner = state.foreign_tables.get(entry.table)
+        if owner is not None and owner != name:
+            faults.append(
+                Fault(
+                    f"interfaces.{entry.id}.table",
+                    f"table {entry.table} is already named {owner} in rt_tables",
+                )
+            )
+        elif entry.table in filled:
+            faults.append(
+                Fault(
+                    f"interfaces.{entry.id}.table",
+                    f"table {entry.table} already holds routes of somebody else",
+                )
+            )
+        ids[name] = entry.table
+    taken = set(ids.values())
+    # A name of the same table in rt_tables is not taken over: whoever made it may flush and
+    # fill that table at any time (the hand-made script does at each ifup).
+    lost = RESERVED_TABLES | set(state.foreign_tables) | _defaults_of_others(state)
+    for name, _entry in wanted:
+        table = state.saved_tables.get(name)
+        if name in ids or table is None or table in taken | lost:
+            continue
+        if base <= table < base + TABLES_PER_BASE:
+            ids[name] = table
+            taken.add(table)
+    # Names that are not served just now keep their numbers for when they return.
+    blocked = taken | lost | set(state.saved_tables.values()) | filled
+    blocked |= {rule.table for rule in state.rules if rule.protocol != OUR_PROTOCOL}
+    candidate = base
+    for name, _entry in wanted:
+        if name in ids:
+            continue
+        while candidate in blocked:
+            candidate += 1
+        if candidate >= base + TABLES_PER_BASE:
+            raise PlanError(f"no free routing table for {name} from table_base {base} on")
+        ids[name] = candidate
+        candidate += 1
+    return ids, faults
+
+
+def _filled_by_others(state: HostState) -> Set[int]:
+    return {route.table for route in state.routes if route.protocol != OUR_PROTOCOL}
+
+
+def _defaults_of_others(state: HostState) -> Set[int]:
+    """Tables in which somebody else decides: their default goes before ours by its metric."""
+    return {
+        route.table
+        for route in state.routes
+        if route.protocol != OUR_PROTOCOL and route.dst.prefixlen == 0
+    }
