@@ -83,7 +83,6 @@ class Address(NamedTuple):
     noprefixroute: bool = False
     tentative: bool = False  # IPv6 duplicate address detection not finished
     failed: bool = False  # IFA_F_DADFAILED
-    deprecated: bool = False
     temporary: bool = False
     dynamic: bool = False  # has a lifetime (DHCP, SLAAC)
     peer: Optional[IPNetwork] = None  # the far end's prefix of a point-to-point address

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-from pathlib import Path
 from typing import Optional, Sequence
 
 from ..errors import CommandError
@@ -14,30 +13,21 @@ from ..errors import CommandError
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def run(
-    argv: Sequence[str],
-    *,
-    timeout: float,
-    input: Optional[str] = None,
-    root: Optional[Path] = None,
-) -> str:
-    """Run `argv` and return what it printed; `root` other than / is entered by chroot.
+def run(argv: Sequence[str], *, timeout: float, input: Optional[str] = None) -> str:
+    """Run `argv` and return what it printed.
 
     Raises `CommandError`, one sentence with the last line of what it said,
     when it is not there, fails, or is not done in `timeout` seconds; it and
     its children are ended then.
     """
     name = os.path.basename(argv[0])
-    command = list(argv)
-    if root is not None and Path(root).resolve() != Path("/"):
-        command = ["chroot", str(root), *command]
     environment = {**os.environ, "LC_ALL": "C"}
     environment["PATH"] = (
         f"{environment['PATH']}:{SEARCH_PATH}" if "PATH" in environment else (SEARCH_PATH)
     )
     try:
         process = subprocess.Popen(
-            command,
+            list(argv),
             stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

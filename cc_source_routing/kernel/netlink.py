@@ -50,7 +50,7 @@ from .diff import (
 from .wire import AF, FAMILY, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST
 
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
-IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_DEPRECATED = 0x01, 0x04, 0x08, 0x20
+IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_DADFAILED = 0x01, 0x04, 0x08
 IFA_F_TENTATIVE, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x40, 0x80, 0x200
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable stale delay probe permanent
 NUD_FAILED = 0x20
@@ -151,7 +151,6 @@ class Kernel:
                     noprefixroute=bool(flags & IFA_F_NOPREFIXROUTE),
                     tentative=bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_OPTIMISTIC,
                     failed=bool(flags & IFA_F_DADFAILED),
-                    deprecated=bool(flags & IFA_F_DEPRECATED),
                     temporary=message["family"] == AF[6] and bool(flags & IFA_F_TEMPORARY),
                     dynamic=not flags & IFA_F_PERMANENT,
                     peer=peer,

@@ -34,7 +34,7 @@ GROUPS = sum(1 << (number - 1) for number in GROUP_NUMBERS)
 
 # linux/if.h, linux/if_addr.h, linux/if_link.h
 IFF_UP, IFF_LOOPBACK, IFF_LOWER_UP = 0x1, 0x8, 0x10000
-IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_DEPRECATED = 0x01, 0x04, 0x08, 0x20
+IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_DADFAILED = 0x01, 0x04, 0x08
 IFA_F_TENTATIVE, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x40, 0x80, 0x200
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 10, 18
 IFLA_GROUP, IFLA_PERM_ADDRESS, IFLA_INFO_KIND = 27, 54, 1
@@ -119,7 +119,6 @@ def address_of(body: bytes, name: NameOf) -> Optional[Address]:
         noprefixroute=bool(flags & IFA_F_NOPREFIXROUTE),
         tentative=bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_OPTIMISTIC,
         failed=bool(flags & IFA_F_DADFAILED),
-        deprecated=bool(flags & IFA_F_DEPRECATED),
         # In IPv4 the same bit means a secondary address.
         temporary=number == AF[6] and bool(flags & IFA_F_TEMPORARY),
         dynamic=not flags & IFA_F_PERMANENT,

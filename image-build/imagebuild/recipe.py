@@ -49,9 +49,6 @@ VARIANTS: Dict[str, Tuple[str, ...]] = {
     "network-manager": ("network-manager",),
 }
 
-# Later suites took these out of the packages that had them.
-_SUITE_EXTRA = {"bookworm": (), "trixie": (), "sid": ()}
-
 ROOT_LABEL = "cloudimg-rootfs"
 SERIAL_CONSOLE = "ttyS0,115200n8"
 
@@ -69,7 +66,7 @@ class Recipe(NamedTuple):
 
     @property
     def packages(self) -> Tuple[str, ...]:
-        wanted = BASE + VARIANTS[self.variant] + _SUITE_EXTRA[self.suite]
+        wanted = BASE + VARIANTS[self.variant]
         return tuple(sorted(wanted + (KERNEL if self.kernel else ())))
 
 
