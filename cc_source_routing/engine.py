@@ -21,7 +21,7 @@ from .host import second_nic
 from .host.earlier_run import PREVIOUS_PATH, previous_to_json
 from .host.instance import is_of_another
 from .host.metadata.read import metadata_to_json
-from .host.saved_stanza import SAVED_PATHS, saved_files, saved_stanza
+from .host.saved_stanza import SAVED_PATHS, saved_files, saved_stanza, saved_text
 from .host.snapshot import observe, routerless
 from .kernel.apply import apply_plan, operations_for
 from .kernel.diff import Operation, SetGroup, SetSysctl, sysctl_overrides
@@ -324,13 +324,15 @@ def _files(
     saved = saved_files(root, stanza)
     if not stanza.enabled:
         # Where there is nothing, "off" leaves nothing.
-        kept = saved if keep and saved_stanza(root) is not None else ()
+        kept = saved if keep and saved_text(root) is not None else ()
         return kept, (*owned, PREVIOUS_PATH), "none", plan.reason, ()
     # With one NIC there is nothing to do until a second one comes.  Once there
     # were more, a missing one may come back: then all stays.
-    if potential_nics(state) < 2 and not _has_served(root):
-        waiting = second_nic.files(root, saved_stanza(root) == stanza)
-        return (*saved, *waiting), owned, "none", plan.reason, ()
+    if potential_nics(state) < 2:
+        before = saved_text(root)
+        if before is None or second_nic.is_waiting(root):
+            waiting = second_nic.files(root, before == saved[0].content)
+            return (*saved, *waiting), owned, "none", plan.reason, ()
     try:
         name, reason = render.select(stanza.renderer, root)
         warnings: Tuple[str, ...] = ()
@@ -352,11 +354,6 @@ def _files(
     if state.metadata.ports:
         files.append(ConfigFile(METADATA_PATH, metadata_to_json(state.metadata)))
     return tuple(files), owned, name, reason, warnings
-
-
-def _has_served(root: Path) -> bool:
-    """Whether an earlier run has found several NICs here."""
-    return saved_stanza(root) is not None and not second_nic.is_waiting(root)
 
 
 def _owned(root: Path) -> Tuple[str, ...]:

@@ -20,13 +20,19 @@ def saved_stanza(root: Path) -> Stanza | None:
 
     That of another one, of whose snapshot this is made, is none.
     """
-    text = read_text(root, STANZA_PATH)
-    if not text or is_of_another(root):
+    text = saved_text(root)
+    if text is None:
         return None
     try:
         return parse_stanza(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise FileError(f"{STANZA_PATH}: not JSON ({error})") from error
+
+
+def saved_text(root: Path) -> str | None:
+    """What `saved_stanza` reads, as it stands; None as there."""
+    text = read_text(root, STANZA_PATH)
+    return None if not text or is_of_another(root) else text
 
 
 def saved_files(root: Path, stanza: Stanza) -> tuple[ConfigFile, ...]:
