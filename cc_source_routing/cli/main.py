@@ -80,19 +80,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     from .. import engine
     from ..files.write import file_deviations
-    from . import views as report
+    from . import views
 
     view = engine.view(_stanza(arguments), arguments.root, exact=_exact(arguments))
     pending = file_deviations(arguments.root, view.files, view.owned)
     _warn(view.warnings)
-    document = {**report.view_json(view), "pending_files": pending}
-    _print(arguments, document, report.plan_text(view, pending))
+    document = {**views.view_json(view), "pending_files": pending}
+    _print(arguments, document, views.plan_text(view, pending))
     return OK
 
 
 def _apply(arguments: argparse.Namespace) -> int:
     from .. import engine
-    from . import views as report
+    from . import views
 
     deadline = time.monotonic() + arguments.wait
     if arguments.again and arguments.config is not None:
@@ -111,7 +111,7 @@ def _apply(arguments: argparse.Namespace) -> int:
             break
         time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
     _warn(outcome.view.warnings)
-    _print(arguments, report.outcome_json(outcome), report.outcome_text(outcome))
+    _print(arguments, views.outcome_json(outcome), views.outcome_text(outcome))
     if arguments.interface and arguments.wait and not served:
         reason = outcome.view.plan.unserved.get(arguments.interface, "no such interface")
         print(f"source-routing: {arguments.interface} is not served: {reason}", file=sys.stderr)
@@ -135,14 +135,14 @@ def _status(arguments: argparse.Namespace) -> int:
     from .. import engine
     from ..host.hand_made import leftovers
     from ..host.second_nic import is_waiting
-    from . import views as report
+    from . import views
 
     view = engine.view(_stanza(arguments), arguments.root, exact=_exact(arguments))
     _warn(view.warnings)
     left = leftovers(arguments.root, view.plan, view.state)
     asked = _asked(arguments)
     waiting = is_waiting(arguments.root)
-    lines = [report.status_text(view), *(f"By hand: {what}." for what in left)]
+    lines = [views.status_text(view), *(f"By hand: {what}." for what in left)]
     if waiting:
         lines.append("A second NIC will be served when it comes.")
     if asked is False:
@@ -152,7 +152,7 @@ def _status(arguments: argparse.Namespace) -> int:
             "remove`, or source_routing: false in user-data."
         )
     document = {
-        **report.view_json(view),
+        **views.view_json(view),
         "by_hand": left,
         "waits_for_second_nic": waiting,
         "asked": asked,
@@ -209,20 +209,20 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 def _explain(arguments: argparse.Namespace) -> int:
     from .. import engine
-    from . import views as report
+    from . import views
 
     stanza = _stanza(arguments)
     view, reply = engine.explain(
         stanza, arguments.root, arguments.source, arguments.to, _exact(arguments)
     )
-    facts = report.explain_facts(reply, view)
-    _print(arguments, facts, report.explain_text(facts))
+    facts = views.explain_facts(reply, view)
+    _print(arguments, facts, views.explain_text(facts))
     return OK
 
 
 def _remove(arguments: argparse.Namespace) -> int:
     from .. import engine
-    from . import views as report
+    from . import views
 
     if arguments.files_only:
         removed = list(engine.forget(arguments.root).removed)
@@ -231,7 +231,7 @@ def _remove(arguments: argparse.Namespace) -> int:
         _print(arguments, {"removed": removed}, text)
         return OK
     outcome = engine.remove(arguments.root)
-    _print(arguments, report.outcome_json(outcome), report.outcome_text(outcome))
+    _print(arguments, views.outcome_json(outcome), views.outcome_text(outcome))
     return OK
 
 

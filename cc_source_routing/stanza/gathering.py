@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Iterable, List, Optional, Set, Union
 
-from . import merging as cloudmerge
+from . import merging
 from . import parts as cloudparts
 from .messages import nearest_key, path_text
 from .parse import schema_defaults
@@ -93,9 +93,9 @@ class Gathering:
         how = new.pop("merge_type", None) if how is None else how
         before = self.value
         try:
-            merge = cloudmerge.merger(how, part.merge_type)
-            self.all = cloudmerge.merged(merge, self.all, new)
-        except cloudmerge.MergeError as error:
+            merge = merging.merger(how, part.merge_type)
+            self.all = merging.merged(merge, self.all, new)
+        except merging.MergeError as error:
             message = f"cloud-init cannot merge {subject} as it asks for, and drops it: {error}"
             raise Unreadable(None, message) from None
         self.documents += 1
@@ -134,7 +134,7 @@ class Gathering:
         failures = (
             jsonpatch.JsonPatchException,
             jsonpatch.JsonPointerException,
-            *cloudmerge.FAILURES,
+            *merging.FAILURES,
             RecursionError,
         )
         text = part.text.lstrip()
@@ -144,7 +144,7 @@ class Gathering:
             copies = sum(operation.get("op") == "copy" for operation in patch)
         except failures as error:
             message = f"{subject} is no JSON patch, and cloud-init drops it"
-            raise Unreadable(None, f"{message}: {cloudmerge.one_line(error)}") from None
+            raise Unreadable(None, f"{message}: {merging.one_line(error)}") from None
         if copies > _MAX_COPIES:
             self.unknown.append(f"{subject} is a JSON patch that copies a lot")
             return
@@ -155,7 +155,7 @@ class Gathering:
             patch_of = f"the JSON patch of {subject}" if part.title else "this JSON patch"
             self.warnings.append(
                 f"cloud-init drops {patch_of} unless a part that is not here has what it asks "
-                f"for: {cloudmerge.one_line(error)}"
+                f"for: {merging.one_line(error)}"
             )
             return
         self.documents += 1
