@@ -1,7 +1,8 @@
 """What the command and the cloud-init module both do: one run, from end to end.
 
-Stanza in, `observe` -> `build_plan` -> `apply_plan` -> files, result out.  The
-lock is held around everything that changes something.
+Stanza in, `observe` -> `decide` -> `build` -> `apply_plan` -> files, result out.  What a
+decision leaves open is asked here.  The lock is held around everything that changes
+something.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import render
 from .errors import ApplyError, DiscoveryError, Fault, FileError
@@ -22,9 +23,10 @@ from .host.earlier_run import PREVIOUS_PATH, previous_to_json
 from .host.instance import is_of_another
 from .host.metadata.read import metadata_to_json
 from .host.saved_stanza import SAVED_PATHS, saved_files, saved_stanza, saved_text
-from .host.snapshot import observe, routerless
+from .host.snapshot import observe
 from .kernel.apply import apply_plan, operations_for
 from .kernel.diff import Operation, SetGroup, SetSysctl, sysctl_overrides
+from .kernel.router_solicitation import ANSWER_SECONDS, ask_routers
 from .kernel.verify import (
     Reply,
     answering,
@@ -42,21 +44,27 @@ from .model import (
     ConfigFile,
     HostState,
     IPAddress,
+    Link,
     Metadata,
     Previous,
     PreviousGateway,
     RoutingPlan,
     Stanza,
 )
-from .plan.build import build_plan
+from .plan.build import build
+from .plan.decide import Decisions, decide
 from .plan.fitting import fit, warning
 from .plan.gateway import EARLIER_RUN, SILENT
 from .plan.nics import potential_nics
 from .render import networkd, units
 from .render.common import COMMON_PATHS, common_files
 
+if TYPE_CHECKING:
+    from .kernel.netlink import Kernel
+
 METADATA_PATH = "/etc/source-routing/metadata.json"
 ATTEMPTS = 3
+PROBE_SECONDS = 1.0  # for an answer to ARP or neighbour discovery
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class View:
     renderer: str = "none"
     renderer_reason: str = ""
     warnings: Tuple[str, ...] = ()
+    routerless: Tuple[Link, ...] = ()  # whose router is known by nothing but its silence
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class Outcome:
 
 
 @contextmanager
-def _kernel() -> Iterator[object]:
+def _kernel() -> Iterator[Kernel]:
     from .kernel.netlink import Kernel
 
     with Kernel() as kernel:
@@ -170,7 +179,7 @@ def _run(
             seen = _view(kernel, stanza, root, metadata, keep, attempt == 0, exact)
             previous = _remember_previous(seen, root)
             try:
-                operations = apply_plan(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
+                operations = apply_plan(kernel, seen.plan, seen.state, seen.operations)
                 break
             except ApplyError as error:
                 # An interface went meanwhile, or an answer was lost: what was done is
@@ -222,10 +231,10 @@ def check(stanza: Stanza, root: Path, exact: bool = True) -> Tuple[View, List[st
         families = {family for nic in seen.plan.nics for family in nic.gateways}
         found += kernel_rule_deviations(seen.state, sorted(families))
         found += file_deviations(root, seen.files, seen.owned)
-        answers = replies(kernel, seen.plan, seen.state)  # type: ignore[arg-type]
+        answers = replies(kernel, seen.plan, seen.state)
         found += reply_deviations(answers, seen.plan, seen.state)
         hops = gateways_to_ask(seen.plan, seen.state)
-        answered = answering(kernel, seen.state, hops)  # type: ignore[arg-type]
+        answered = answering(kernel, seen.state, hops)
         beaten, alone = silent_gateways(seen.plan, seen.state, answered)
         limits = main_by_sibling(answers, seen.plan, seen.state)
         warnings = (*seen.warnings, *_of_another(root), *alone, *limits)
@@ -258,10 +267,10 @@ def explain(
             destination = somewhere(seen.state, source.version)
         if destination.version != source.version:
             raise DiscoveryError(f"{source} and {destination} are of different families")
-        answer = reply(kernel, seen.plan, seen.state, owner, source, destination)  # type: ignore[arg-type]
+        answer = reply(kernel, seen.plan, seen.state, owner, source, destination)
         if answer.lookup is not None and answer.lookup.gateway is not None:
             hop = answer.lookup.dev, answer.lookup.gateway
-            answered = answering(kernel, seen.state, [hop])  # type: ignore[arg-type]
+            answered = answering(kernel, seen.state, [hop])
             answer = answer._replace(next_hop_answers=answered[hop])
         return seen, answer
 
@@ -278,8 +287,36 @@ def _of_another(root: Path) -> Tuple[str, ...]:
 # -- the pieces ----------------------------------------------------------------
 
 
+class Planned(NamedTuple):
+    """A plan, what was decided for it, and the host's state with all answers in it."""
+
+    state: HostState
+    decisions: Decisions
+    plan: RoutingPlan
+
+
+def plan_with_answers(
+    kernel: Kernel, stanza: Stanza, state: HostState, solicit: bool = False
+) -> Planned:
+    """Decide, ask on the wire what is open, decide once more, and plan.
+
+    With `solicit` routers are asked for an advertisement where one is to be expected and none
+    is known, which may take `ANSWER_SECONDS`.  Raises `StanzaError` as `build` does.
+    """
+    decisions = decide(stanza, state)
+    if solicit and decisions.routerless:
+        wait = ANSWER_SECONDS if decisions.may_hear_a_router else 0.0
+        state = replace(state, neighbours=ask_routers(kernel, decisions.routerless, wait))
+        decisions = decide(stanza, state)
+    if decisions.probes:
+        probes = kernel.probe(decisions.probes, PROBE_SECONDS)
+        state = replace(state, probes={**state.probes, **probes})
+        decisions = decide(stanza, state)
+    return Planned(state, decisions, build(decisions))
+
+
 def _view(
-    kernel: object,
+    kernel: Kernel,
     stanza: Stanza,
     root: Path,
     metadata: Optional[Metadata] = None,
@@ -287,24 +324,26 @@ def _view(
     solicit: bool = False,
     exact: bool = True,
 ) -> View:
-    asked = stanza
-    state = observe(kernel, root, stanza, metadata, solicit)  # type: ignore[arg-type]
+    observed = observe(kernel, root, stanza.published_ports, metadata)
+
+    def planner(wanted: Stanza) -> Planned:
+        return plan_with_answers(kernel, _possible(wanted), observed, solicit)
+
     left_out: Tuple[Fault, ...] = ()
-    if not exact:
-        stanza, left_out = fit(stanza, state)
-    if left_out:
-        # Evidence in place of what is left out has not been looked for yet.
-        state = observe(kernel, root, stanza, metadata, solicit)  # type: ignore[arg-type]
-    plan = build_plan(_possible(stanza), state)
+    if exact:
+        fitting, planned = stanza, planner(stanza)
+    else:
+        fitting, planned, left_out = fit(stanza, planner)
+    state, decisions, plan = planned
     plan = replace(plan, warnings=(*map(warning, left_out), *plan.warnings))
-    files, owned, name, reason, warnings = _files(asked, plan, state, root, keep)
+    files, owned, name, reason, warnings = _files(stanza, plan, state, root, keep)
     if networkd.has_drop_in(files):
         plan = networkd.as_declared(plan)
     operations = operations_for(plan, state)
     if stanza.enabled and plan.published_ports != stanza.published_ports:
         warnings += ("published_ports needs the command nft (package nftables); going on without",)
     return View(
-        stanza,
+        fitting,
         state,
         plan,
         operations,
@@ -313,6 +352,7 @@ def _view(
         name,
         reason,
         (*plan.warnings, *warnings),
+        decisions.routerless,
     )
 
 
@@ -420,7 +460,7 @@ def _gateways(seen: View) -> Dict[Tuple[str, int], PreviousGateway]:
                 gateways[nic.name, family] = PreviousGateway(
                     gateway.source, gateway.ip, macs[nic.name]
                 )
-    for link in routerless(seen.stanza, seen.state):
+    for link in seen.routerless:
         gateways.setdefault((link.name, 6), PreviousGateway(SILENT, None, link.mac))
     return gateways
 

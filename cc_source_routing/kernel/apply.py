@@ -23,14 +23,15 @@ def operations_for(plan: RoutingPlan, state: HostState) -> Tuple[Operation, ...]
     return diff(wanted(plan, state), present(state, plan))
 
 
-def apply_plan(kernel: Kernel, plan: RoutingPlan, state: HostState) -> Tuple[Operation, ...]:
-    """Run what `operations_for` says and read the kernel back.
+def apply_plan(
+    kernel: Kernel, plan: RoutingPlan, state: HostState, operations: Tuple[Operation, ...]
+) -> Tuple[Operation, ...]:
+    """Run `operations`, which are what `operations_for` says, and read the kernel back.
 
     Returns the operations done.  Raises `ApplyError` with the operation that
     the kernel refused, or `VerifyError` when it took all and still differs;
     in both cases what was done has been taken back.
     """
-    operations = operations_for(plan, state)
     if not operations:
         return ()
     target = wanted(plan, state)

@@ -8,27 +8,32 @@ was asked for earlier is served as far as it goes.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import List, Sequence, Tuple
+from typing import Callable, List, Sequence, Tuple, TypeVar
 
 from ..errors import Fault, StanzaError
-from ..model import HostState, InterfaceStanza, Stanza
-from .build import build_plan
+from ..model import InterfaceStanza, Stanza
+
+Planned = TypeVar("Planned")
 
 
-def fit(stanza: Stanza, state: HostState) -> Tuple[Stanza, Tuple[Fault, ...]]:
-    """The part of `stanza` that fits the host, and what of it does not."""
+def fit(
+    stanza: Stanza, planner: Callable[[Stanza], Planned]
+) -> Tuple[Stanza, Planned, Tuple[Fault, ...]]:
+    """The part of `stanza` that fits the host, what `planner` makes of it, and what does not fit.
+
+    `planner` plans a stanza on the host as it is, and raises `StanzaError` with what of it
+    contradicts the host.
+    """
     left_out: List[Fault] = []
     while True:
         try:
-            build_plan(stanza, state)
+            return stanza, planner(stanza), tuple(left_out)
         except StanzaError as error:
             fitting = _without(stanza, error.faults)
             if fitting == stanza:
                 raise
             stanza = fitting
             left_out += error.faults
-        else:
-            return stanza, tuple(left_out)
 
 
 def warning(fault: Fault) -> str:

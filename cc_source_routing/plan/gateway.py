@@ -38,14 +38,10 @@ class Question(NamedTuple):
     guess: str  # never | verify | always
 
 
-def choose_gateway(question: Question, told_only: bool = False) -> Optional[Gateway]:
-    """The gateway by the first rung that has an answer; None when none has.
-
-    `told_only` leaves out the rungs at the end that nobody has told: the guess,
-    and what an earlier run had found.
-    """
+def choose_gateway(question: Question) -> Optional[Gateway]:
+    """The gateway by the first rung that has an answer; None when none has."""
     own = {address.ip for address in question.index.addresses(question.link.name, question.family)}
-    for rung in TOLD if told_only else LADDER:
+    for rung in LADDER:
         gateway = rung(question)
         # IPv4 by way of an IPv6 next hop (RFC 5549) is no gateway for a table of ours.
         if gateway is None or gateway.ip.version != question.family:
@@ -92,7 +88,23 @@ def was_revoked(question: Question) -> bool:
     return _earlier_source(question) == ADVERTISED
 
 
-def guess_candidates(index: HostIndex, dev: str, family: int) -> List[IPAddress]:
+def is_evident(gateway: Optional[Gateway]) -> bool:
+    """Whether somebody says so now: it is neither a guess nor only remembered."""
+    return gateway is not None and gateway.source not in (*UNTOLD, EARLIER_RUN)
+
+
+def unprobed_guesses(question: Question, gateway: Optional[Gateway]) -> List[IPAddress]:
+    """Addresses that would take the place of `gateway` if they answered; nobody has asked yet."""
+    if question.guess != "verify" or (gateway is not None and gateway.told):
+        return []
+    index, dev = question.index, question.link.name
+    if index.is_virtual(question.link):
+        return []
+    guesses = _guesses(index, dev, question.family)
+    return [ip for ip in guesses if (dev, ip) not in index.state.probes]
+
+
+def _guesses(index: HostIndex, dev: str, family: int) -> List[IPAddress]:
     """First address of each subnet of the interface, its own addresses left out."""
     own = {address.ip for address in index.addresses(dev, family)}
     candidates = []
@@ -332,7 +344,7 @@ def _from_guess(question: Question) -> Optional[Gateway]:
     if question.index.is_virtual(question.link):
         return None
     dev = question.link.name
-    for ip in guess_candidates(question.index, dev, question.family):
+    for ip in _guesses(question.index, dev, question.family):
         answered = question.index.state.probes.get((dev, ip), False)
         if answered:
             asked = "ARP" if question.family == 4 else "neighbour discovery"
@@ -345,7 +357,7 @@ def _from_guess(question: Question) -> Optional[Gateway]:
 
 
 # What lives goes before what is written: metadata and leases tell how it was once.
-TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
+LADDER: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_stanza,
     _from_others_policy,
     _from_main_default,
@@ -353,8 +365,11 @@ TOLD: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_metadata,
     _from_only_gateway,
     _from_router_advertisement,
+    _from_earlier_word,
+    _from_guess,
+    _from_own_table,
+    _from_only_neighbour,
 )
-LADDER = (*TOLD, _from_earlier_word, _from_guess, _from_own_table, _from_only_neighbour)
 GUESS = "guess"
 NEXT_HOP = "next hop"  # of routes to somewhere else
 UNTOLD = frozenset((GUESS, NEXT_HOP))

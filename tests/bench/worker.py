@@ -122,7 +122,7 @@ def applies(root: Path, config: Path, rounds: str, with_ndb: str) -> dict[str, o
     from pyroute2 import NDB, IPRoute
 
     from cc_source_routing import engine
-    from cc_source_routing.kernel.apply import apply_plan
+    from cc_source_routing.kernel.apply import apply_plan, operations_for
     from cc_source_routing.kernel.netlink import Kernel
 
     stanza = _stanza(config)
@@ -136,7 +136,7 @@ def applies(root: Path, config: Path, rounds: str, with_ndb: str) -> dict[str, o
         engine.apply(stanza, root)
 
     def planned() -> None:
-        apply_plan(kernel, plan, state)
+        apply_plan(kernel, plan, state, operations_for(plan, state))
 
     def groups() -> None:
         for nic in plan.nics:

@@ -7,7 +7,6 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from cc_source_routing.host.snapshot import unanswered
 from cc_source_routing.model import (
     OUR_PROTOCOL,
     PROTO_RA,
@@ -22,6 +21,7 @@ from cc_source_routing.model import (
     Stanza,
 )
 from cc_source_routing.plan.build import build_plan
+from cc_source_routing.plan.decide import decide
 from cc_source_routing.plan.gateway import ADVERTISED
 
 from .hosts import host, route
@@ -91,7 +91,7 @@ def test_a_router_that_took_itself_back_is_a_gateway_no_more():
     neighbour = Neighbour("ens4", ip_address("fe80::a"), reachable=True, router=True)
     state = after_a_run(neighbours=(neighbour,))
     assert told(state) is None
-    assert unanswered(Stanza(), state) == []
+    assert decide(Stanza(), state).probes == ()
     probes = {("ens4", ip_address("2001:db8:4::")): True}
     assert told(replace(state, probes=probes)) is None
 

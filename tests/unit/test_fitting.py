@@ -29,23 +29,27 @@ MISFITS = {
 }
 
 
+def fitted(stanza, state):
+    return fit(stanza, lambda wanted: build_plan(wanted, state))
+
+
 @pytest.mark.parametrize("key", MISFITS)
 def test_what_does_not_fit_is_left_out_and_told_and_the_rest_stays(key):
     entry, rest = MISFITS[key]
     other = InterfaceStanza("ens3", table=700) if rest else None
     stanza = Stanza(rp_filter="loose", interfaces=tuple(filter(None, (other, entry))))
     state = replace(SEED, foreign_tables={900: "somebodys"})
-    fitting, left_out = fit(stanza, state)
+    fitting, plan, left_out = fitted(stanza, state)
     assert fitting == Stanza(rp_filter="loose", interfaces=tuple(filter(None, (other, rest))))
     assert [fault.path.split(".")[2] for fault in left_out] == [key]
     assert warning(left_out[0]).startswith(f"interfaces.{entry.id}.{key}")
-    assert [nic.name for nic in build_plan(fitting, state).nics] == ["ens3", "ens4"]
+    assert [nic.name for nic in plan.nics] == ["ens3", "ens4"]
 
 
 def test_several_misfits_are_all_told():
     first = InterfaceStanza("ens3", gateway4=GATEWAY)
     second = InterfaceStanza("ens4", gateway4=GATEWAY, routes=ROUTES)
-    _fitting, left_out = fit(Stanza(interfaces=(first, second)), SEED)
+    _fitting, _plan, left_out = fitted(Stanza(interfaces=(first, second)), SEED)
     assert [fault.path for fault in left_out] == [
         "interfaces.ens3.gateway4",
         "interfaces.ens4.gateway4",
@@ -55,5 +59,6 @@ def test_several_misfits_are_all_told():
 
 def test_what_fits_is_left_as_it_is():
     stanza = Stanza(interfaces=(InterfaceStanza("ens4", gateway4=IPv4Address("10.13.96.1")),))
-    assert fit(stanza, SEED) == (stanza, ())
-    assert fit(Stanza(enabled=False), host({})) == (Stanza(enabled=False), ())
+    assert fitted(stanza, SEED) == (stanza, build_plan(stanza, SEED), ())
+    off = Stanza(enabled=False)
+    assert fitted(off, host({})) == (off, build_plan(off, host({})), ())

@@ -20,7 +20,7 @@ ROOMS = {
     "plan": {"text"},
     "render": {"plan", "files", "text"},
     "kernel": {"plan", "files", "text"},
-    "host": {"kernel", "plan", "stanza", "files", "text"},
+    "host": {"kernel", "stanza", "files", "text"},
     "engine": {"host", "kernel", "render", "plan", "files"},
     "cloud_init": {"engine", "host", "stanza"},
     "cli": {"engine", "host", "kernel", "render", "plan", "stanza", "files", "text"},

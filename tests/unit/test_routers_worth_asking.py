@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
-from pathlib import Path
 
 import pytest
 
-from cc_source_routing.host import snapshot as observe
-from cc_source_routing.host.snapshot import routerless
+from cc_source_routing import engine
 from cc_source_routing.kernel.router_solicitation import ANSWER_SECONDS
 from cc_source_routing.model import (
     TABLE_MAIN,
@@ -22,6 +20,7 @@ from cc_source_routing.model import (
     Route,
     Stanza,
 )
+from cc_source_routing.plan.decide import decide
 from cc_source_routing.plan.gateway import ADVERTISED, SILENT
 
 ENS3 = Link(2, "ens3", "fa:16:3e:00:00:03")
@@ -53,7 +52,7 @@ SECOND_UNTOLD = replace(
 
 
 def names(state: HostState, stanza: Stanza = Stanza()) -> list[str]:
-    return [link.name for link in routerless(stanza, state)]
+    return [link.name for link in decide(stanza, state).routerless]
 
 
 def test_who_has_a_default_is_not_asked():
@@ -89,16 +88,6 @@ def test_one_nic_alone_needs_no_router_of_its_own():
     assert names(state) == []
 
 
-class Deaf:
-    """A kernel whose links nobody answers on."""
-
-    def __init__(self, state: HostState):
-        self.state = state
-
-    def neighbours(self) -> tuple[Neighbour, ...]:
-        return self.state.neighbours
-
-
 def test_who_was_silent_is_asked_again_but_not_waited_for_again(monkeypatch):
     """Else each event of a NIC without a router would take seconds, under the lock."""
     waited: list[float] = []
@@ -109,16 +98,11 @@ def test_who_was_silent_is_asked_again_but_not_waited_for_again(monkeypatch):
 
     silent = Previous(gateways={("ens4", 6): PreviousGateway(SILENT, None, ENS4.mac)})
     replaced = Previous(gateways={("ens4", 6): PreviousGateway(SILENT, None, ENS3.mac)})
-    monkeypatch.setattr(observe, "ask_routers", ask)
-    monkeypatch.setattr(observe, "observe_kernel", lambda kernel: kernel.state)
+    monkeypatch.setattr(engine, "ask_routers", ask)
     for previous in (Previous(), silent, replaced):
-        monkeypatch.setattr(observe, "read_previous", lambda _root, previous=previous: previous)
-        observe.observe(
-            Deaf(SECOND_UNTOLD),  # type: ignore[arg-type]
-            Path("/nonexistent"),
-            Stanza(gateway_guess="never"),
-            solicit=True,
-        )
+        state = replace(SECOND_UNTOLD, previous=previous)
+        stanza = Stanza(gateway_guess="never")
+        engine.plan_with_answers(None, stanza, state, solicit=True)  # type: ignore[arg-type]
     assert waited == [ANSWER_SECONDS, 0.0, ANSWER_SECONDS]
 
 

@@ -1,0 +1,153 @@
+"""Which NICs are managed and which gateways they have; what is still to be found out.
+
+Pure.  Two things can only be learnt from the wire: whether an address answers, and
+whether a router advertises itself when it is asked to.  Where a decision depends on one
+of them it is an open question here.  The caller asks, adds the answer to the `HostState`
+and decides once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from ..errors import Fault
+from ..model import (
+    FAMILIES,
+    NO_GATEWAY,
+    Gateway,
+    HostState,
+    InterfaceStanza,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Stanza,
+)
+from .gateway import (
+    Question,
+    choose_gateway,
+    has_no_gateway,
+    is_evident,
+    stanza_gateway_fault,
+    unprobed_guesses,
+    was_revoked,
+)
+from .host_index import HostIndex
+from .nics import Selection, select_links
+
+ISOLATED = "the cloud gives it no gateway"
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a `RoutingPlan` is built from; nothing in it is read from the host again.
+
+    Empty but for `stanza` and `index` where the stanza is off.
+    """
+
+    stanza: Stanza
+    index: HostIndex
+    selection: Selection = Selection((), {}, (), ())
+    # By interface name, then by family; a managed NIC without any has an empty mapping.
+    gateways: Mapping[str, Mapping[int, Gateway]] = field(default_factory=dict)
+    # Why a NIC has no table: left out by the selection, or without a gateway.
+    unserved: Mapping[str, str] = field(default_factory=dict)
+    faults: Tuple[Fault, ...] = ()
+    # Open question: does one of these answer ARP or neighbour discovery?  Interface and
+    # address; closed by `HostState.probes`.
+    probes: Tuple[Tuple[str, IPAddress], ...] = ()
+    # Open question: does a router on these links answer a router solicitation?  Closed by
+    # `HostState.neighbours` and `HostState.routes`, or by silence.
+    routerless: Tuple[Link, ...] = ()
+
+    @property
+    def may_hear_a_router(self) -> bool:
+        """Whether one of `routerless` has not been asked before: it is worth waiting for."""
+        previous = self.index.state.previous.gateways
+        earlier = {key[0]: gateway.mac for key, gateway in previous.items() if key[1] == 6}
+        return any(earlier.get(link.name) != link.mac for link in self.routerless)
+
+    @property
+    def served(self) -> List[Tuple[Link, Optional[InterfaceStanza]]]:
+        """The managed NICs that have a gateway, with the stanza's entry for each."""
+        return [(link, entry) for link, entry in self.selection.managed if self.gateways[link.name]]
+
+
+def decide(stanza: Stanza, state: HostState) -> Decisions:
+    """Walk the gateway ladder once for each managed NIC and family."""
+    index = HostIndex(state)
+    if not stanza.enabled:
+        return Decisions(stanza, index)
+    selection = select_links(stanza, index)
+    gateways: Dict[str, Dict[int, Gateway]] = {}
+    faults: List[Fault] = []
+    probes: List[Tuple[str, IPAddress]] = []
+    routerless: List[Link] = []
+    for link, entry in selection.managed:
+        gateways[link.name] = {}
+        for family in sorted(stanza.families):
+            addresses = index.addresses(link.name, family)
+            if not addresses and not _has_prefix(index, link, entry, family):
+                continue
+            question = Question(link, family, index, entry, stanza.gateway_guess)
+            fault = stanza_gateway_fault(question)
+            if fault is not None:
+                faults.append(fault)
+            gateway = choose_gateway(question)
+            if gateway is not None:
+                gateways[link.name][family] = gateway
+            if not addresses or has_no_gateway(question) or was_revoked(question):
+                continue
+            probes += [(link.name, ip) for ip in unprobed_guesses(question, gateway)]
+            # An address that is configured by hand would have its gateway from there too.
+            if family == 6 and not is_evident(gateway) and any(a.dynamic for a in addresses):
+                routerless.append(link)
+    return Decisions(
+        stanza,
+        index,
+        selection,
+        gateways,
+        _unserved(index, selection, gateways),
+        (*faults, *selection.faults),
+        tuple(probes),
+        # Table main's own default serves a NIC that is the only one with IPv6.
+        tuple(routerless) if _with_ipv6(index) > 1 else (),
+    )
+
+
+def prefixes_routed_to(
+    index: HostIndex, link: Link, entry: Optional[InterfaceStanza]
+) -> Tuple[IPNetwork, ...]:
+    """Prefixes that are routed to a NIC: the stanza's, and those that DHCPv6 has delegated."""
+    return (*(entry.sources if entry is not None else ()), *index.delegated(link.name))
+
+
+def _has_prefix(
+    index: HostIndex, link: Link, entry: Optional[InterfaceStanza], family: int
+) -> bool:
+    return any(prefix.version == family for prefix in prefixes_routed_to(index, link, entry))
+
+
+def _with_ipv6(index: HostIndex) -> int:
+    links = index.state.links
+    return sum(bool(index.addresses(link.name, 6)) for link in links if not link.loopback)
+
+
+def _unserved(
+    index: HostIndex, selection: Selection, gateways: Mapping[str, Mapping[int, Gateway]]
+) -> Dict[str, str]:
+    unserved = dict(selection.left_out)
+    for link, _entry in selection.managed:
+        if not gateways[link.name]:
+            unserved[link.name] = ISOLATED if _is_isolated(link, index) else NO_GATEWAY
+    return unserved
+
+
+def _is_isolated(link: Link, index: HostIndex) -> bool:
+    """Whether the cloud says, for each family that the NIC has, that there is no gateway."""
+    questions = [
+        Question(link, family, index, None, "never")
+        for family in FAMILIES
+        if index.addresses(link.name, family)
+    ]
+    return all(has_no_gateway(question) for question in questions)

@@ -1,0 +1,145 @@
+"""The routes of one NIC's table.  Pure.
+
+Its connected networks, the stanza's routes, what its siblings reach by their links and
+gateways (by the own gateway), and its default.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+
+from ..errors import Fault
+from ..model import (
+    METRIC,
+    OUR_PROTOCOL,
+    SCOPE_LINK,
+    SCOPE_UNIVERSE,
+    InterfaceStanza,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Route,
+)
+from .host_index import HostIndex, is_specific, network_order
+from .prefixes import Spans, collapse, span
+from .sides import Side
+
+ANYWHERE: Dict[int, IPNetwork] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+
+def stanza_routes(
+    index: HostIndex, link: Link, entry: Optional[InterfaceStanza], table: int, family: int
+) -> Tuple[Tuple[Route, ...], List[Fault]]:
+    """What the stanza's entry of a NIC adds to its table, and what is wrong with it there."""
+    routes: List[Route] = []
+    faults: List[Fault] = []
+    for number, wanted in enumerate(entry.routes if entry else ()):
+        if wanted.to.version != family:
+            continue
+        path = f"interfaces.{entry.id if entry else ''}.routes.{number}"
+        if wanted.to.prefixlen == 0:
+            faults.append(Fault(f"{path}.to", f"a default is told by gateway{family}"))
+            continue
+        on_link = wanted.via is not None and index.is_on_link(link.name, wanted.via)
+        if wanted.via is not None and not on_link and not wanted.on_link:
+            faults.append(
+                Fault(
+                    f"{path}.via",
+                    f"{wanted.via} is in no subnet of {link.name}; "
+                    "set on_link: true if that is meant",
+                )
+            )
+        onlink = wanted.via is not None and not on_link
+        routes.append(route_of(table, wanted.to, link.name, wanted.via, onlink))
+    return tuple(routes), faults
+
+
+def table_routes(
+    side: Side, siblings: Sequence[Side], main_prefixes: Iterable[IPNetwork]
+) -> Tuple[Route, ...]:
+    """All routes of one NIC's table in one family, in a fixed order."""
+    entries: Dict[IPNetwork, Route] = {}
+    for network in side.connected:
+        entries[network] = route_of(side.table, network, side.name)
+    for route in side.extra:
+        entries.setdefault(route.dst, route)
+    foreign = set().union(*(sibling.prefixes for sibling in siblings))
+    onlink = side.gateway.onlink
+    barriers = set(entries) | set(side.static) | (set(main_prefixes) - foreign)
+    for network in _collapse(foreign, barriers):
+        own = side.static.get(network)
+        via = own.gateway if own else side.gateway.ip
+        entries.setdefault(network, route_of(side.table, network, side.name, via, onlink))
+    for network in _throws(entries, main_prefixes, foreign):
+        entries[network] = Route(
+            side.table,
+            network,
+            metric=METRIC,
+            protocol=OUR_PROTOCOL,
+            type="throw",
+        )
+    ordered = [entries[network] for network in sorted(entries, key=network_order)]
+    anywhere = ANYWHERE[side.gateway.ip.version]
+    default = route_of(side.table, anywhere, side.name, side.gateway.ip, onlink)
+    return (*ordered, default)
+
+
+def _collapse(foreign: Set[IPNetwork], barriers: Set[IPNetwork]) -> List[IPNetwork]:
+    """Fewer prefixes for the same addresses, where no other prefix lies among them.
+
+    Without it N NICs need N(N-1) routes a family.  Near a barrier (a prefix of
+    the table that goes elsewhere, or one that main decides) a union could
+    change the longest match, so there the prefixes stay as they are.
+    """
+    near = Spans(barriers)
+    apart = {network for network in foreign if near.overlaps(network)}
+    collapsed = set(apart)
+    for union in collapse(foreign - apart):
+        # One that is no longer specific would be suppressed as a default is.
+        if near.overlaps(union) or not is_specific(union):
+            first, last = span(union)
+            collapsed.update(n for n in foreign if first <= int(n.network_address) <= last)
+        else:
+            collapsed.add(union)
+    return sorted(collapsed, key=network_order)
+
+
+def _throws(
+    entries: Mapping[IPNetwork, Route],
+    main_prefixes: Iterable[IPNetwork],
+    foreign: Set[IPNetwork],
+) -> List[IPNetwork]:
+    """Prefixes of main inside one of the table's, of which main knows better (stage +20)."""
+    candidates = [n for n in main_prefixes if n not in entries and n not in foreign]
+    if not candidates:
+        return []
+    spans = [(*span(network), network.prefixlen) for network in entries]
+    throws = []
+    for network in candidates:
+        first = int(network.network_address)
+        if any(lo <= first <= hi and length < network.prefixlen for lo, hi, length in spans):
+            throws.append(network)
+    return throws
+
+
+def route_of(
+    table: int,
+    dst: IPNetwork,
+    dev: str,
+    via: Optional[IPAddress] = None,
+    onlink: bool = False,
+) -> Route:
+    # Scope as the kernel gives it: IPv4 on-link routes have scope link, IPv6
+    # routes have no scope.
+    scope = SCOPE_LINK if via is None and dst.version == 4 else SCOPE_UNIVERSE
+    return Route(
+        table,
+        dst,
+        dev,
+        via,
+        METRIC,
+        OUR_PROTOCOL,
+        scope,
+        onlink=onlink and via is not None,
+    )

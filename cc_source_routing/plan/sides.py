@@ -1,0 +1,134 @@
+"""What each managed NIC brings into the plan: addresses, prefixes, networks, its gateway.  Pure."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+from ..model import Gateway, InterfaceStanza, IPInterface, IPNetwork, Link, Route
+from .decide import prefixes_routed_to
+from .host_index import CONFIGURED_PROTOCOLS, HostIndex, is_routable, is_specific, network_order
+
+
+class Side(NamedTuple):
+    """What one family of one NIC brings into the plan."""
+
+    name: str
+    table: int
+    gateway: Gateway
+    addresses: Tuple[IPInterface, ...]
+    sources: Tuple[IPNetwork, ...]  # prefixes that leave by it, beside its addresses
+    connected: Tuple[IPNetwork, ...]
+    static: Mapping[IPNetwork, Route]  # configured specific routes of main through it
+    extra: Tuple[Route, ...]  # the stanza's routes for its table
+
+    @property
+    def family(self) -> int:
+        return self.gateway.ip.version
+
+    @property
+    def prefixes(self) -> Set[IPNetwork]:
+        """What its siblings reach by their own gateways: nothing on a mere guess.
+
+        Whether a gateway that nobody has told really routes is not known, so there
+        main's own word stands.
+        """
+        if not self.gateway.told:
+            return set()
+        return set(self.connected) | set(self.static)
+
+
+def claim_addresses(
+    index: HostIndex,
+    served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
+    families: Iterable[int],
+) -> Tuple[Dict[Tuple[str, int], Tuple[IPInterface, ...]], List[str]]:
+    """The addresses of each NIC that get rules; one that two NICs have goes to the first."""
+    claims: Dict[Tuple[str, int], Tuple[IPInterface, ...]] = {}
+    warnings: List[str] = []
+    owner: Dict[object, str] = {}
+    for link, _entry in served:
+        for family in families:
+            mine = []
+            for address in index.addresses(link.name, family):
+                first = owner.setdefault(address.ip, link.name)
+                if first == link.name:
+                    mine.append(address.interface)
+                else:
+                    warnings.append(
+                        f"{address.ip} is on both {first} and {link.name}; {first} keeps it"
+                    )
+            claims[link.name, family] = tuple(sorted(mine, key=lambda i: (int(i.ip), str(i))))
+    return claims, warnings
+
+
+def claim_sources(
+    index: HostIndex,
+    served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
+    claims: Mapping[Tuple[str, int], Tuple[IPInterface, ...]],
+) -> Tuple[Dict[Tuple[str, int], Tuple[IPNetwork, ...]], List[str]]:
+    """The prefixes of each NIC that get rules; none that has an address or prefix of a sibling.
+
+    Rules of an address and of a prefix around it stand at the same priorities, where
+    nobody says which of them is the first.
+    """
+    taken: List[Tuple[IPNetwork, str]] = [
+        (ip_network(interface.ip), name) for (name, _f), own in claims.items() for interface in own
+    ]
+    found: Dict[Tuple[str, int], Tuple[IPNetwork, ...]] = {}
+    warnings: List[str] = []
+    for link, entry in served:
+        for prefix in dict.fromkeys(prefixes_routed_to(index, link, entry)):
+            clash = next(
+                (
+                    (other, name)
+                    for other, name in taken
+                    if name != link.name and prefix.version == other.version
+                    if prefix.overlaps(other)
+                ),
+                None,
+            )
+            if clash is not None:
+                warnings.append(
+                    f"what comes from {prefix} is not routed by {link.name}: {clash[0]} is "
+                    f"{clash[1]}'s"
+                )
+                continue
+            taken.append((prefix, link.name))
+            key = link.name, prefix.version
+            found[key] = tuple(sorted((*found.get(key, ()), prefix), key=network_order))
+    return found, warnings
+
+
+def side_of(
+    index: HostIndex,
+    name: str,
+    table: int,
+    gateway: Gateway,
+    addresses: Tuple[IPInterface, ...],
+    sources: Tuple[IPNetwork, ...],
+    extra: Tuple[Route, ...],
+) -> Side:
+    """One family of the NIC `name`; which one is told by the gateway."""
+    family = gateway.ip.version
+    connected = tuple(index.connected(name, family))
+    static = {
+        route.dst: route
+        for route in index.main_routes(name, family)
+        if route.dst not in connected and _is_static(route, gateway)
+    }
+    return Side(name, table, gateway, addresses, sources, connected, static, extra)
+
+
+def _is_static(route: Route, gateway: Gateway) -> bool:
+    """Whether a route of main tells what lies behind its NIC's gateway or link.
+
+    Not one through another next hop: the sibling's own gateway knows nothing of
+    the networks behind a neighbouring host (flannel's and Calico's pods).
+    """
+    return (
+        is_specific(route.dst)
+        and (is_routable(route.dst) or route.gateway is not None)
+        and route.protocol in CONFIGURED_PROTOCOLS
+        and (route.gateway is None or route.gateway == gateway.ip)
+    )
