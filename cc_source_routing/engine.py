@@ -19,13 +19,18 @@ from .errors import ApplyError, DiscoveryError, Fault, FileError
 from .files.notify import notify
 from .files.write import FileChanges, file_deviations, lock, write_files
 from .host import second_nic
-from .host.earlier_run import PREVIOUS_PATH, previous_to_json
+from .host.earlier_run import (
+    PREVIOUS_PATH,
+    left_for_the_next,
+    save_previous,
+    without_what_is_restored,
+)
 from .host.instance import is_of_another
 from .host.metadata.read import metadata_to_json
 from .host.saved_stanza import SAVED_PATHS, saved_files, saved_stanza, saved_text
 from .host.snapshot import observe
 from .kernel.apply import apply_plan, operations_for
-from .kernel.diff import Operation, SetGroup, SetSysctl, sysctl_overrides
+from .kernel.diff import Operation
 from .kernel.router_solicitation import ANSWER_SECONDS, ask_routers
 from .kernel.verify import (
     Reply,
@@ -46,15 +51,12 @@ from .model import (
     IPAddress,
     Link,
     Metadata,
-    Previous,
-    PreviousGateway,
     RoutingPlan,
     Stanza,
 )
 from .plan.build import build
 from .plan.decide import Decisions, decide
 from .plan.fitting import fit, warning
-from .plan.gateway import EARLIER_RUN, SILENT
 from .plan.nics import potential_nics
 from .render import networkd, units
 from .render.common import COMMON_PATHS, common_files
@@ -177,7 +179,9 @@ def _run(
     with _kernel() as kernel:
         for attempt in range(ATTEMPTS):
             seen = _view(kernel, stanza, root, metadata, keep, attempt == 0, exact)
-            previous = _remember_previous(seen, root)
+            previous = left_for_the_next(seen.state, seen.plan, seen.operations, seen.routerless)
+            if seen.plan.nics:
+                save_previous(root, previous)
             try:
                 operations = apply_plan(kernel, seen.plan, seen.state, seen.operations)
                 break
@@ -192,7 +196,9 @@ def _run(
             raise FileError(
                 f"{error}; the kernel is set up, but nothing will restore it"
             ) from error
-        _forget_restored(seen, root, previous)
+        left = without_what_is_restored(previous, seen.plan)
+        if seen.plan.nics and left != previous:
+            save_previous(root, left)
         return Outcome(seen, operations, files)
 
 
@@ -427,61 +433,3 @@ def _possible(stanza: Stanza) -> Stanza:
     if stanza.published_ports and shutil.which("nft") is None:
         return replace(stanza, published_ports=False)
     return stanza
-
-
-def _remember_previous(seen: View, root: Path) -> Previous:
-    """Save what interfaces have before we change it, so that it can be given back."""
-    state = seen.state
-    groups, sysctls = dict(state.previous.groups), dict(state.previous.sysctls)
-    current = {link.name: link.group for link in seen.state.links}
-    for operation in seen.operations:
-        if isinstance(operation, SetGroup) and operation.group == seen.plan.group:
-            groups.setdefault(operation.dev, current.get(operation.dev, 0))
-        elif isinstance(operation, SetSysctl):
-            key = (operation.dev, operation.key)
-            sysctls.setdefault(key, seen.state.sysctls[key])
-    previous = Previous(groups, sysctls, state.nftables is not None, _gateways(seen))
-    if seen.plan.nics:
-        _save_previous(root, previous)
-    return previous
-
-
-def _gateways(seen: View) -> Dict[Tuple[str, int], PreviousGateway]:
-    """The gateways of this apply, or of the last one in which the interface had one."""
-    macs = {link.name: link.mac for link in seen.state.links}
-    gateways = {
-        key: gateway
-        for key, gateway in seen.state.previous.gateways.items()
-        if macs.get(key[0]) == gateway.mac
-    }
-    for nic in seen.plan.nics:
-        for family, gateway in nic.gateways.items():
-            if gateway.source != EARLIER_RUN:
-                gateways[nic.name, family] = PreviousGateway(
-                    gateway.source, gateway.ip, macs[nic.name]
-                )
-    for link in seen.routerless:
-        gateways.setdefault((link.name, 6), PreviousGateway(SILENT, None, link.mac))
-    return gateways
-
-
-def _forget_restored(seen: View, root: Path, previous: Previous) -> None:
-    """Forget what has been given back: from then on it is the user's to change."""
-    names = {nic.name for nic in seen.plan.nics}
-    ours = {key for name in names for key in sysctl_overrides(seen.plan, name)}
-    left = Previous(
-        {name: group for name, group in previous.groups.items() if name in names},
-        {key: value for key, value in previous.sysctls.items() if key in ours},
-        previous.nftables,
-        previous.gateways,
-    )
-    if names and left != previous:
-        _save_previous(root, left)
-
-
-def _save_previous(root: Path, previous: Previous) -> None:
-    try:
-        write_files(root, (ConfigFile(PREVIOUS_PATH, previous_to_json(previous)),), ())
-    except FileError:
-        # Only the way back of a group or sysctl is lost; not worth a dead NIC.
-        return

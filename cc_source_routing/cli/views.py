@@ -7,10 +7,11 @@ from typing import Any, Dict, List, Sequence, Set
 from ..engine import Outcome, View
 from ..kernel.diff import AddRule, DeleteRule, ReplaceRoute
 from ..kernel.verify import Reply, dropped_by_rp_filter, rp_filter
-from ..model import FAMILIES, TABLE_MAIN, JsonDict, PlannedNic, Rule
+from ..model import FAMILIES, TABLE_MAIN, PlannedNic, Rule
 from ..plan.host_index import HostIndex
 from ..text.ip_words import describe_route, describe_rule
 
+JsonDict = Dict[str, Any]
 NICS_IN_A_STORY = 4
 
 

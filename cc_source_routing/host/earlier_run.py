@@ -8,11 +8,22 @@ from __future__ import annotations
 import json
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Tuple
+from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
 
 from ..errors import FileError
-from ..files.write import read_text
-from ..model import SYSCTLS, Previous, PreviousGateway
+from ..files.write import read_text, write_files
+from ..kernel.diff import Operation, SetGroup, SetSysctl, sysctl_overrides
+from ..model import (
+    EARLIER_RUN,
+    SILENT,
+    SYSCTLS,
+    ConfigFile,
+    HostState,
+    Link,
+    Previous,
+    PreviousGateway,
+    RoutingPlan,
+)
 
 PREVIOUS_PATH = "/run/source-routing/previous.json"
 MAX_U32 = 0xFFFFFFFF
@@ -32,6 +43,69 @@ def read_previous(root: Path) -> Previous:
         bool(document.get("nftables")),
         dict(_gateways(document.get("gateways"))),
     )
+
+
+def left_for_the_next(
+    state: HostState,
+    plan: RoutingPlan,
+    operations: Sequence[Operation],
+    routerless: Sequence[Link],
+) -> Previous:
+    """What the next run has to know of the one that is about to do `operations`.
+
+    Groups and sysctls as interfaces have them before we change them, so that they can be
+    given back, and which gateways they have.
+    """
+    groups, sysctls = dict(state.previous.groups), dict(state.previous.sysctls)
+    current = {link.name: link.group for link in state.links}
+    for operation in operations:
+        if isinstance(operation, SetGroup) and operation.group == plan.group:
+            groups.setdefault(operation.dev, current.get(operation.dev, 0))
+        elif isinstance(operation, SetSysctl):
+            key = (operation.dev, operation.key)
+            sysctls.setdefault(key, state.sysctls[key])
+    gateways = _known_gateways(state, plan, routerless)
+    return Previous(groups, sysctls, state.nftables is not None, gateways)
+
+
+def without_what_is_restored(previous: Previous, plan: RoutingPlan) -> Previous:
+    """`previous` without what has been given back: from then on it is the user's to change."""
+    names = {nic.name for nic in plan.nics}
+    ours = {key for name in names for key in sysctl_overrides(plan, name)}
+    return Previous(
+        {name: group for name, group in previous.groups.items() if name in names},
+        {key: value for key, value in previous.sysctls.items() if key in ours},
+        previous.nftables,
+        previous.gateways,
+    )
+
+
+def save_previous(root: Path, previous: Previous) -> None:
+    """Write `PREVIOUS_PATH`; where that fails, only the way back of a group or sysctl is lost."""
+    try:
+        write_files(root, (ConfigFile(PREVIOUS_PATH, previous_to_json(previous)),), ())
+    except FileError:
+        return  # not worth a NIC that is not served
+
+
+def _known_gateways(
+    state: HostState, plan: RoutingPlan, routerless: Sequence[Link]
+) -> Dict[Tuple[str, int], PreviousGateway]:
+    """The gateways of this apply, or of the last one in which the interface had one."""
+    macs = {link.name: link.mac for link in state.links}
+    gateways = {
+        key: gateway
+        for key, gateway in state.previous.gateways.items()
+        if macs.get(key[0]) == gateway.mac
+    }
+    for nic in plan.nics:
+        for family, gateway in nic.gateways.items():
+            if gateway.source != EARLIER_RUN:
+                known = PreviousGateway(gateway.source, gateway.ip, macs[nic.name])
+                gateways[nic.name, family] = known
+    for link in routerless:
+        gateways.setdefault((link.name, 6), PreviousGateway(SILENT, None, link.mac))
+    return gateways
 
 
 def previous_to_json(previous: Previous) -> str:

@@ -11,6 +11,7 @@ from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
 
 from ..errors import Fault
 from ..model import (
+    EARLIER_RUN,
     OUR_PROTOCOL,
     PROTO_BOOT,
     PROTO_RA,
@@ -373,9 +374,6 @@ LADDER: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
 GUESS = "guess"
 NEXT_HOP = "next hop"  # of routes to somewhere else
 UNTOLD = frozenset((GUESS, NEXT_HOP))
-EARLIER_RUN = "earlier run"
-SILENT = "silent router"  # none is known: it was asked to speak up, and did not
-
 
 # A default route of main that came by router advertisement.  It is gone when the
 # router has said so or has not been heard for its lifetime, and at no other time

@@ -1,0 +1,112 @@
+"""What shall be: one NIC's gateways, routes and rules, the plan of all NICs, and files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
+
+from .addresses import IPAddress, IPInterface, IPNetwork
+from .constants import MARK_MASK, OUR_GROUP
+from .host import Route, Rule
+
+# Why a NIC is not served just now, of the kind that passes by itself.
+LINK_DOWN = "link is down"
+NO_ADDRESS = "no global address"
+NO_GATEWAY = "no gateway known"
+NO_SIBLING = "no second NIC with a gateway in its family"
+PASSING_REASONS = frozenset((LINK_DOWN, NO_ADDRESS, NO_GATEWAY, NO_SIBLING))
+
+
+# Sources of gateways that later runs ask for by name.
+EARLIER_RUN = "earlier run"
+SILENT = "silent router"  # none is known: it was asked for an advertisement, and sent none
+
+
+class Gateway(NamedTuple):
+    """The gateway chosen for one NIC and family, and why."""
+
+    ip: IPAddress
+    source: str  # short and stable: "stanza", "metadata", "default route", "lease", ...
+    reason: str  # for people: "default route via ens4 in table main (proto dhcp)"
+    onlink: bool = False
+    outlived: Tuple[IPAddress, ...] = ()  # gateways of main's defaults that count no more
+    # Whether somebody has told of it.  Another is good enough for the NIC's own
+    # packets, not for what its siblings send to its subnet.
+    told: bool = True
+
+
+@dataclass(frozen=True)
+class PlannedNic:
+    """One managed NIC with all that is planned for it."""
+
+    name: str
+    mac: str
+    table: int
+    addresses: Tuple[IPInterface, ...]  # those that get rules, sorted
+    sources: Tuple[IPNetwork, ...] = ()  # prefixes that get rules beside them, sorted
+    gateways: Mapping[int, Gateway] = field(default_factory=dict)  # by family
+    routes: Tuple[Route, ...] = ()  # of its table, both families
+    rules: Tuple[Rule, ...] = ()
+    mark: int = 0  # connection mark of published_ports, within the plan's mask; 0: none
+
+    def gateway(self, family: int) -> Optional[Gateway]:
+        return self.gateways.get(family)
+
+
+@dataclass(frozen=True)
+class RoutingPlan:
+    """The one result of planning: feeds the kernel, the files and the checks.
+
+    Empty (`nics` is ()) when there is nothing to do; `reason` then says why.
+    """
+
+    nics: Tuple[PlannedNic, ...] = ()
+    group: int = OUR_GROUP
+    rp_filter: Optional[int] = None  # value for managed NICs; None: keep
+    published_ports: bool = False
+    mark_mask: int = MARK_MASK
+    rule_priority: int = 5000  # of our first rule
+    asked_priority: int = 5000  # the stanza's: another one where a full tunnel has come before it
+    reason: str = ""
+    warnings: Tuple[str, ...] = ()
+    unserved: Mapping[str, str] = field(default_factory=dict)  # NIC -> why it is not managed
+    # Tables of names that are not planned just now (down, no address yet): kept for
+    # them, since a network manager's own files may bring them back by number.
+    reserved_tables: Mapping[str, int] = field(default_factory=dict)
+    # Names that somebody else gives to tables in rt_tables.
+    taken_names: FrozenSet[str] = frozenset()
+
+    @property
+    def routes(self) -> Tuple[Route, ...]:
+        return tuple(route for nic in self.nics for route in nic.routes)
+
+    @property
+    def rules(self) -> Tuple[Rule, ...]:
+        return tuple(sorted((rule for nic in self.nics for rule in nic.rules), key=rule_order))
+
+    def nic(self, name: str) -> Optional[PlannedNic]:
+        return next((nic for nic in self.nics if nic.name == name), None)
+
+
+def rule_order(rule: Rule) -> Tuple[Any, ...]:
+    """Sort key: the order in which the kernel reads rules, families apart."""
+    src, dst = rule.src, rule.dst
+    return (
+        rule.family,
+        rule.priority,
+        int(src.network_address) if src else -1,
+        src.prefixlen if src else -1,
+        rule.oif,
+        rule.fwmark,
+        int(dst.network_address) if dst else -1,
+        dst.prefixlen if dst else -1,
+        rule.table,
+    )
+
+
+class ConfigFile(NamedTuple):
+    """A file that a renderer wants under the root; `path` is absolute there."""
+
+    path: str
+    content: str
+    mode: int = 0o644
