@@ -3,7 +3,7 @@
 cloud-init finds this package as the module ``source_routing`` and imports it
 at every boot, stanza or not; an exception here would cost the instance all
 modules of the stage.  So this file knows the standard library alone, does
-next to nothing, and hands real work to `cc_source_routing.cloud`.
+next to nothing, and hands real work to `cc_source_routing.cloud_init`.
 """
 
 from __future__ import annotations

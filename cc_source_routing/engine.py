@@ -26,7 +26,7 @@ from .host.earlier_run import (
     without_what_is_restored,
 )
 from .host.instance import is_of_another
-from .host.metadata.read import metadata_to_json
+from .host.metadata.read import METADATA_PATH, metadata_to_json
 from .host.saved_stanza import SAVED_PATHS, saved_files, saved_stanza, saved_text
 from .host.snapshot import observe
 from .kernel.apply import apply_plan, operations_for
@@ -64,7 +64,6 @@ from .render.common import COMMON_PATHS, common_files
 if TYPE_CHECKING:
     from .kernel.netlink import Kernel
 
-METADATA_PATH = "/etc/source-routing/metadata.json"
 ATTEMPTS = 3
 PROBE_SECONDS = 1.0  # for an answer to ARP or neighbour discovery
 

@@ -4,6 +4,7 @@ No I/O, no netlink, no cloud-init, no decisions.
 """
 
 from .addresses import (
+    ANYWHERE,
     FAMILIES,
     IPAddress,
     IPInterface,
@@ -65,6 +66,7 @@ from .stanza import (
 )
 
 __all__ = [
+    "ANYWHERE",
     "EARLIER_RUN",
     "SILENT",
     "Address",

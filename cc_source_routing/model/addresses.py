@@ -9,12 +9,15 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
+    ip_network,
 )
-from typing import Union
+from typing import Mapping, Union
 
 IPAddress = Union[IPv4Address, IPv6Address]
 IPInterface = Union[IPv4Interface, IPv6Interface]
 IPNetwork = Union[IPv4Network, IPv6Network]
 
-# Families are told by their IP version: 4 or 6.
+# A family is known by its IP version: 4 or 6.
 FAMILIES = (4, 6)
+# The destination of a default route, by family.
+ANYWHERE: Mapping[int, IPNetwork] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}

@@ -7,6 +7,7 @@ always told, because a wrong gateway is the hardest thing to see at 3 a.m.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
 
 from ..errors import Fault
@@ -29,7 +30,8 @@ from ..model import (
 from .host_index import CONFIGURED_PROTOCOLS, HostIndex, is_routable
 
 
-class Question(NamedTuple):
+@dataclass(frozen=True)
+class Question:
     """For which interface and family a gateway is sought, and with what at hand."""
 
     link: Link

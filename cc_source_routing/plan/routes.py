@@ -6,11 +6,11 @@ gateways (by the own gateway), and its default.
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ..errors import Fault
 from ..model import (
+    ANYWHERE,
     METRIC,
     OUR_PROTOCOL,
     SCOPE_LINK,
@@ -24,8 +24,6 @@ from ..model import (
 from .host_index import HostIndex, is_specific, network_order
 from .prefixes import Spans, collapse, span
 from .sides import Side
-
-ANYWHERE: Dict[int, IPNetwork] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 def stanza_routes(

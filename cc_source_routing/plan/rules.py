@@ -33,7 +33,7 @@ ip-rule(8) for the suppressors, and fib_rules_lookup in net/core/fib_rules.c.
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import AbstractSet, Iterable, List, NamedTuple, Sequence, Tuple
+from typing import AbstractSet, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..model import (
     MAIN_PRIORITY,
@@ -124,7 +124,7 @@ def asked_after_ours(
     (a mark, a device, a source) are not about our addresses alone, and stay as they are.
     """
     reserved = RESERVED_TABLES.union(tables)
-    found = {}
+    found: Dict[Tuple[int, Optional[IPNetwork]], Rule] = {}
     for rule in sorted(rules, key=lambda rule: rule.priority):
         after_ours = priority + STAGE_BOUND_DEFAULT < rule.priority < MAIN_PRIORITY
         selects_more = rule.src or rule.oif or rule.fwmark or rule.other

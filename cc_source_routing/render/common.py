@@ -153,7 +153,8 @@ def shell_safe(value: Any) -> str:
 def render_template(name: str, **values: Any) -> str:
     """The template `name` with `values`, of which every single one is checked as it is printed."""
     environment = _environment()
-    return environment.get_template(name).render(header=HEADER.rstrip("\n"), **values)
+    template = environment.get_template(name)
+    return str(template.render(header=HEADER.rstrip("\n"), **values))
 
 
 @cache

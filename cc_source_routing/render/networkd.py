@@ -34,7 +34,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
 from ..files.write import leftovers
 from ..model import (
@@ -328,7 +328,7 @@ def _drop_in(
     strangers: List[PlannedNic],
     shared: bool,
 ) -> str:
-    sections = []
+    sections: List[Tuple[str, Sequence[Tuple[str, str]]]] = []
     if not shared and facts.has(SINCE_GROUP):
         sections.append(("Link", (("Group", str(plan.group)),)))
     moved = plan.asked_priority - plan.rule_priority

@@ -55,7 +55,7 @@ def usable_routes(
     raw: list[tuple[IPv4Address, int, IPv4Address]],
 ) -> tuple[MetadataRoute, ...]:
     """Those of (destination, prefix length, gateway) that go by a gateway, once each."""
-    found = {}
+    found: dict[MetadataRoute, None] = {}
     for destination, length, gateway in raw:
         if gateway_address(str(gateway)) is not None:
             found[MetadataRoute(make_network(destination, length), gateway)] = None

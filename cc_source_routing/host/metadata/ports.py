@@ -8,10 +8,17 @@ a link: VLANs have the MAC of what they are on, bonds that of a member.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import Any
 
-from ...model import IPAddress, IPInterface, IPNetwork, Metadata, MetadataPort, MetadataRoute
+from ...model import (
+    ANYWHERE,
+    IPAddress,
+    IPInterface,
+    IPNetwork,
+    Metadata,
+    MetadataPort,
+    MetadataRoute,
+)
 from ...text.addresses import gateway_address, interface, network, shown
 
 # Far more than any server has; a document with more is cut, and that is said.
@@ -19,7 +26,6 @@ MAX_PORTS = 1024
 MAX_PER_PORT = 1024
 MAX_WARNINGS = 20
 
-_DEFAULTS = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 _DEFAULT_WORDS = ("default",)  # netplan's `to: default`
 
 
@@ -112,7 +118,7 @@ class Ports:
         """Take a ``gateway`` key; an empty or all-zero one means that there is none."""
         gateway = gateway_address(via)
         if gateway is not None:
-            self._keep(port, MetadataRoute(_DEFAULTS[gateway.version], gateway), where)
+            self._keep(port, MetadataRoute(ANYWHERE[gateway.version], gateway), where)
         elif via not in (None, "", "0.0.0.0", "::"):
             self.warn(f"{where}: {shown(via)} is not a gateway; ignored")
 
@@ -126,7 +132,7 @@ class Ports:
             return None
         destination: IPNetwork | None = None
         if to in _DEFAULT_WORDS:
-            destination = _DEFAULTS[gateway.version]
+            destination = ANYWHERE[gateway.version]
         else:
             destination = network(to, mask)
         if destination is None or destination.version != gateway.version:

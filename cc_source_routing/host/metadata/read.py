@@ -49,7 +49,7 @@ from .network_data import NETWORK_DATA, parse_network_data
 from .ports import Ports, dictionaries
 
 __all__ = [
-    "SAVED",
+    "METADATA_PATH",
     "metadata_from_datasource",
     "metadata_from_json",
     "metadata_to_json",
@@ -58,7 +58,7 @@ __all__ = [
     "read_metadata",
 ]
 
-SAVED = "/etc/source-routing/metadata.json"
+METADATA_PATH = "/etc/source-routing/metadata.json"
 """Where cloud-init's handler keeps what it saw, for the hooks of later boots."""
 
 _FORMAT = 1
@@ -148,7 +148,9 @@ def read_metadata(root: Path, datasource: Any = None) -> Metadata:
         told = files.first(_INSTANCE_DATA, _instance_data)
     if not told.ports:
         told = files.first(_SEEDS, _network_json)
-    ports = _merged(in_effect.ports, told.ports) or files.first((SAVED,), _from_document).ports
+    ports = (
+        _merged(in_effect.ports, told.ports) or files.first((METADATA_PATH,), _from_document).ports
+    )
     return Metadata(ports, tuple(dict.fromkeys(files.warnings)))
 
 
@@ -256,7 +258,7 @@ def _plain_attribute(thing: Any, name: str) -> Any:
 
 
 def metadata_to_json(metadata: Metadata) -> str:
-    """The ports as text for `SAVED`; warnings are not kept, they were said.
+    """The ports as text for `METADATA_PATH`; warnings are not kept, they were said.
 
     Nor where they came from: cloud-init's own object at first boot and its file
     later say the same, and that must give the same text.
