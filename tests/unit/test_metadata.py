@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cc_source_routing.host.metadata.read import (
-    SAVED,
+    METADATA_PATH,
     metadata_from_datasource,
     metadata_from_json,
     metadata_to_json,
@@ -113,7 +113,10 @@ def test_what_is_believed_first_wins_and_says_so(tmp_path):
         (SENSITIVE, instance_data(port("02:00:00:00:00:01"))),
         (WORLD_READABLE, instance_data(port("02:00:00:00:00:02"))),
         (SEED, port("02:00:00:00:00:03")),
-        (SAVED, metadata_to_json(Metadata((MetadataPort(mac="02:00:00:00:00:04", source="x"),)))),
+        (
+            METADATA_PATH,
+            metadata_to_json(Metadata((MetadataPort(mac="02:00:00:00:00:04", source="x"),))),
+        ),
     ]
     for path, content in places:
         put(tmp_path, path, content)
@@ -180,7 +183,11 @@ DISABLED = {"network": {"config": "disabled"}}
 def test_where_cloud_init_leaves_the_network_alone_nobody_has_told_anything(tmp_path, where):
     put(tmp_path, SENSITIVE, {**instance_data(TWO_STATIC), where: DISABLED})
     put(tmp_path, "/var/lib/cloud/instance/network-config.json", V1)
-    put(tmp_path, SAVED, metadata_to_json(Metadata((MetadataPort(mac=MACS[0], source="x"),))))
+    put(
+        tmp_path,
+        METADATA_PATH,
+        metadata_to_json(Metadata((MetadataPort(mac=MACS[0], source="x"),))),
+    )
     if where == "cmdline":
         put(tmp_path, "/proc/cmdline", "root=/dev/vda1 network-config=disabled quiet\n")
     config = DISABLED if where == "datasource" else {}
@@ -338,9 +345,9 @@ def test_what_is_saved_comes_back_as_it_was(ports):
 
 def test_saving_again_what_was_read_from_the_saved_file_changes_nothing(tmp_path):
     first = metadata_to_json(metadata_from_datasource(SimpleNamespace(network_json=TWO_STATIC)))
-    put(tmp_path, SAVED, first)
+    put(tmp_path, METADATA_PATH, first)
     told = read_metadata(tmp_path)
-    assert told.ports[0].source == SAVED
+    assert told.ports[0].source == METADATA_PATH
     assert told.ports[0].addresses[0] == ip_interface("162.253.43.134/24")
     assert told.ports[0].routes[0].via == ip_address("162.253.43.1")
     assert metadata_to_json(told) == first
