@@ -1,4 +1,4 @@
-"""The words that all other modules speak: plain frozen values.
+"""The values that all other modules exchange: frozen dataclasses and named tuples.
 
 No I/O, no netlink, no cloud-init, no decisions.
 """

@@ -1,4 +1,4 @@
-"""Addresses and prefixes: `ipaddress` objects, so that ``fd00:0::1`` and ``fd00::1`` are one."""
+"""Addresses and prefixes: `ipaddress` objects, so that ``fd00:0::1`` and ``fd00::1`` are equal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IPAddress = Union[IPv4Address, IPv6Address]
 IPInterface = Union[IPv4Interface, IPv6Interface]
 IPNetwork = Union[IPv4Network, IPv6Network]
 
-# A family is known by its IP version: 4 or 6.
+# An address family is its IP version: 4 or 6.
 FAMILIES = (4, 6)
 # The destination of a default route, by family.
 ANYWHERE: Mapping[int, IPNetwork] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}

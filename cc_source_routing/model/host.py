@@ -1,7 +1,7 @@
-"""What a host is: links, addresses, routes, rules, and what the cloud and leases say of them.
+"""The observed host: links, addresses, routes, rules, metadata and leases.
 
-Interfaces are known by name: files need names, and the kernel's index is an affair of the
-netlink edge.
+Interfaces are identified by name: files need names, and only the netlink code uses the kernel's
+index.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Link(NamedTuple):
 
     index: int
     name: str
-    mac: str = ""  # lower case, colons; "" when it has none
+    mac: str = ""  # lower case, colons; "" for none
     permanent_mac: str = ""
     up: bool = True  # administratively (IFF_UP)
     kind: str = ""  # IFLA_INFO_KIND: "" for hardware, "veth", "bridge", "vlan", ...
@@ -34,11 +34,11 @@ class Address(NamedTuple):
     interface: IPInterface  # address with prefix length
     scope: int = SCOPE_UNIVERSE
     noprefixroute: bool = False
-    tentative: bool = False  # IPv6 duplicate address detection not finished
+    tentative: bool = False  # IPv6 duplicate address detection is not finished
     failed: bool = False  # IFA_F_DADFAILED
     temporary: bool = False
     dynamic: bool = False  # has a lifetime (DHCP, SLAAC)
-    peer: Optional[IPNetwork] = None  # the far end's prefix of a point-to-point address
+    peer: Optional[IPNetwork] = None  # the peer's prefix on a point-to-point link
 
     @property
     def ip(self) -> IPAddress:
@@ -50,7 +50,7 @@ class Address(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One path of a route; a multipath route is one `Route` a hop."""
+    """A route (RTM_NEWROUTE); a multipath route is one `Route` for each next hop."""
 
     table: int
     dst: IPNetwork
@@ -61,7 +61,7 @@ class Route(NamedTuple):
     scope: int = SCOPE_UNIVERSE
     type: str = "unicast"  # unicast, throw, blackhole, ...
     onlink: bool = False
-    preference: int = 0  # of a router that was advertised (RFC 4191): 1 high, -1 low
+    preference: int = 0  # of an advertised router (RFC 4191): 1 high, -1 low
 
     @property
     def family(self) -> int:
@@ -82,24 +82,24 @@ class Rule(NamedTuple):
     suppress_prefixlength: Optional[int] = None
     suppress_ifgroup: Optional[int] = None
     protocol: int = 0
-    # Anything else that it selects or does, as sorted (attribute, value) pairs:
-    # never in a rule of ours, so a rule that has some is not ours.
+    # All other selectors and actions, as sorted (attribute, value) pairs.  Our rules have none, so
+    # a rule that has some is not ours.
     other: Tuple[Tuple[str, str], ...] = ()
 
     @property
     def key(self) -> Rule:
-        """The rule without its protocol: networkd adopts rules and changes that."""
+        """The rule without its protocol, which networkd changes when it adopts a rule."""
         return self._replace(protocol=0)
 
 
 class Neighbour(NamedTuple):
-    """An entry of the ARP or ND cache that has a link-layer address, or a router without."""
+    """A neighbour cache entry that has a link-layer address, or a router without one."""
 
     dev: str
     ip: IPAddress
     reachable: bool  # REACHABLE, STALE, DELAY, PROBE or PERMANENT, not FAILED/INCOMPLETE
     router: bool  # NTF_ROUTER: it sent router advertisements
-    failed: bool = False  # it has not answered; told of routers only
+    failed: bool = False  # it does not answer; set for routers only
 
 
 class MetadataRoute(NamedTuple):
@@ -109,22 +109,22 @@ class MetadataRoute(NamedTuple):
 
 @dataclass(frozen=True)
 class MetadataPort:
-    """A port as the cloud or cloud-init's network config tells it."""
+    """A port as the cloud's metadata or cloud-init's network config describes it."""
 
     mac: str = ""  # lower case; "" when the source names the interface only
-    name: str = ""  # interface name or config id when told
+    name: str = ""  # interface name or config id, if given
     addresses: Tuple[IPInterface, ...] = ()
     routes: Tuple[MetadataRoute, ...] = ()  # defaults included
     source: str = ""  # "network_data.json", "cloud-init network config v1", ...
     vlan: bool = False  # a VLAN on another port
-    # Whether a static network of it that names no gateway has none (network_data.json), or
-    # may have one that others tell of (a network config).
+    # Whether a static network that names no gateway has none (network_data.json).  In a network
+    # config the gateway may come from another source.
     complete: bool = False
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """All that the cloud says; an empty one means unknown, never "no ports"."""
+    """All of the cloud's metadata; an empty one means unknown, never "no ports"."""
 
     ports: Tuple[MetadataPort, ...] = ()
     warnings: Tuple[str, ...] = ()
@@ -132,49 +132,49 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Lease:
-    """What a DHCP client was told for an interface, newest valid lease only."""
+    """The newest valid lease of an interface, as its DHCP client recorded it."""
 
     dev: str
     family: int
     address: Optional[IPInterface] = None
     routers: Tuple[IPAddress, ...] = ()  # option 3, in order
-    # RFC 3442, option 121.  An RFC-following client that got it ignores option 3.
+    # Option 121 (RFC 3442).  A conforming client that receives it ignores option 3.
     classless_routes: Tuple[MetadataRoute, ...] = ()
     client: str = ""  # "dhclient", "networkd", "NetworkManager", "dhcpcd"
     path: str = ""  # the file it came from
-    # Gateways that earlier leases told and this one does not, where the client
-    # leaves main's default as it was when they change.
+    # Gateways of earlier leases that this one does not name.  Set for clients that leave main's
+    # default unchanged when the gateway changes.
     former: Tuple[IPAddress, ...] = ()
-    # Prefixes that a DHCPv6 server has delegated (RFC 8415 6.3): ours to route by this NIC.
+    # Prefixes that a DHCPv6 server has delegated (RFC 8415 6.3), to be routed by this NIC.
     delegated: Tuple[IPNetwork, ...] = ()
 
 
 class PreviousGateway(NamedTuple):
-    """What an interface's gateway was at the last apply, and who had told.
+    """An interface's gateway at the last apply, and where it came from.
 
-    `ip` is None where that cannot be told any more, or nobody has told.
+    `ip` is None if the address is no longer known, or no source named one.
     """
 
     source: str
     ip: Optional[IPAddress] = None
-    mac: str = ""  # of the interface; another one is another port
+    mac: str = ""  # of the interface; a different MAC is a different port
 
 
 @dataclass(frozen=True)
 class Previous:
-    """What the last apply has left to be known by the next one."""
+    """What the last apply recorded for the next one."""
 
-    # What interfaces had before we changed it, for the way back: groups by
-    # interface, sysctls by interface and key.
+    # The values that interfaces had before our changes, to be restored later: groups by interface,
+    # sysctls by interface and key.
     groups: Mapping[str, int] = field(default_factory=dict)
     sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
-    nftables: bool = False  # whether we have loaded a table
+    nftables: bool = False  # whether an apply has loaded our table
     gateways: Mapping[Tuple[str, int], PreviousGateway] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class HostState:
-    """One snapshot of all that a plan depends on beside the stanza."""
+    """A snapshot of everything that a plan depends on besides the stanza."""
 
     links: Tuple[Link, ...] = ()
     addresses: Tuple[Address, ...] = ()
@@ -183,16 +183,16 @@ class HostState:
     neighbours: Tuple[Neighbour, ...] = ()
     metadata: Metadata = Metadata()
     leases: Tuple[Lease, ...] = ()
-    # Guessed gateways that were probed: (interface, address) -> answered.
+    # Probed gateway guesses: (interface, address) -> answered.
     probes: Mapping[Tuple[str, IPAddress], bool] = field(default_factory=dict)
-    # Names of routing tables that others defined in the root: id -> name.
+    # Names of routing tables that others define in rt_tables: id -> name.
     foreign_tables: Mapping[int, str] = field(default_factory=dict)
-    # Our own earlier table ids: interface name -> id.
+    # Table ids that earlier applies allocated: interface name -> id.
     saved_tables: Mapping[str, int] = field(default_factory=dict)
     # net.ipv4.conf.<interface or "all">.<key>: (interface, key) -> value.
     sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
-    # The checksum that our nftables table bears; "" when there is no such table,
-    # None when nobody asked (published_ports is and was off).
+    # The checksum of our loaded nftables table; "" when there is no such table, None when it was
+    # not read (published_ports is off and was off before).
     nftables: Optional[str] = None
     previous: Previous = Previous()
     # The rule_priority of the last apply; None when there was none.

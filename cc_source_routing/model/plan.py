@@ -1,4 +1,4 @@
-"""What shall be: one NIC's gateways, routes and rules, the plan of all NICs, and files."""
+"""The desired state: gateways, routes and rules of each NIC, the plan of all NICs, and files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .addresses import IPAddress, IPInterface, IPNetwork
 from .constants import MARK_MASK, OUR_GROUP
 from .host import Route, Rule
 
-# Why a NIC is not served just now, of the kind that passes by itself.
+# Reasons why a NIC is not served that end without a change of configuration.
 LINK_DOWN = "link is down"
 NO_ADDRESS = "no global address"
 NO_GATEWAY = "no gateway known"
@@ -17,9 +17,9 @@ NO_SIBLING = "no second NIC with a gateway in its family"
 PASSING_REASONS = frozenset((LINK_DOWN, NO_ADDRESS, NO_GATEWAY, NO_SIBLING))
 
 
-# Sources of gateways that later runs ask for by name.
+# Gateway sources that later runs compare by name.
 EARLIER_RUN = "earlier run"
-SILENT = "silent router"  # none is known: it was asked for an advertisement, and sent none
+SILENT = "silent router"  # no gateway: a router solicitation got no answer
 
 
 class Gateway(NamedTuple):
@@ -29,21 +29,21 @@ class Gateway(NamedTuple):
     source: str  # short and stable: "stanza", "metadata", "default route", "lease", ...
     reason: str  # for people: "default route via ens4 in table main (proto dhcp)"
     onlink: bool = False
-    outlived: Tuple[IPAddress, ...] = ()  # gateways of main's defaults that count no more
-    # Whether somebody has told of it.  Another is good enough for the NIC's own
-    # packets, not for what its siblings send to its subnet.
-    told: bool = True
+    outlived: Tuple[IPAddress, ...] = ()  # main's default gateways that a newer lease replaced
+    # Whether configuration or the network reports it.  One that is only assumed serves the NIC's
+    # own packets, but not what its siblings send to its subnet.
+    reported: bool = True
 
 
 @dataclass(frozen=True)
 class PlannedNic:
-    """One managed NIC with all that is planned for it."""
+    """A managed NIC with everything that is planned for it."""
 
     name: str
     mac: str
     table: int
     addresses: Tuple[IPInterface, ...]  # those that get rules, sorted
-    sources: Tuple[IPNetwork, ...] = ()  # prefixes that get rules beside them, sorted
+    sources: Tuple[IPNetwork, ...] = ()  # further prefixes that get rules, sorted
     gateways: Mapping[int, Gateway] = field(default_factory=dict)  # by family
     routes: Tuple[Route, ...] = ()  # of its table, both families
     rules: Tuple[Rule, ...] = ()
@@ -55,7 +55,7 @@ class PlannedNic:
 
 @dataclass(frozen=True)
 class RoutingPlan:
-    """The one result of planning: feeds the kernel, the files and the checks.
+    """The result of planning; the kernel, the files and the checks all use it.
 
     Empty (`nics` is ()) when there is nothing to do; `reason` then says why.
     """
@@ -66,14 +66,14 @@ class RoutingPlan:
     published_ports: bool = False
     mark_mask: int = MARK_MASK
     rule_priority: int = 5000  # of our first rule
-    asked_priority: int = 5000  # the stanza's: another one where a full tunnel has come before it
+    asked_priority: int = 5000  # the stanza's; it differs while a full tunnel precedes it
     reason: str = ""
     warnings: Tuple[str, ...] = ()
     unserved: Mapping[str, str] = field(default_factory=dict)  # NIC -> why it is not managed
-    # Tables of names that are not planned just now (down, no address yet): kept for
-    # them, since a network manager's own files may bring them back by number.
+    # Tables of interfaces that are not planned now (down, no address yet).  They stay reserved,
+    # since a network manager's own files may restore them by number.
     reserved_tables: Mapping[str, int] = field(default_factory=dict)
-    # Names that somebody else gives to tables in rt_tables.
+    # Table names that others define in rt_tables.
     taken_names: FrozenSet[str] = frozenset()
 
     @property
@@ -89,7 +89,7 @@ class RoutingPlan:
 
 
 def rule_order(rule: Rule) -> Tuple[Any, ...]:
-    """Sort key: the order in which the kernel reads rules, families apart."""
+    """Sort key: the order in which the kernel evaluates rules, by family."""
     src, dst = rule.src, rule.dst
     return (
         rule.family,
@@ -105,7 +105,7 @@ def rule_order(rule: Rule) -> Tuple[Any, ...]:
 
 
 class ConfigFile(NamedTuple):
-    """A file that a renderer wants under the root; `path` is absolute there."""
+    """A file that a renderer wants written; `path` is absolute within the root."""
 
     path: str
     content: str

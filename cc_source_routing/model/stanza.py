@@ -1,4 +1,4 @@
-"""What the user wants: the validated stanza."""
+"""The user's configuration: the validated stanza."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class InterfaceStanza:
     gateway4: Optional[IPv4Address] = None
     gateway6: Optional[IPv6Address] = None
     routes: Tuple[StanzaRoute, ...] = ()
-    on_link: bool = False  # the gateways need not lie in a subnet of the NIC
+    on_link: bool = False  # the gateways may be outside the NIC's subnets
     sources: Tuple[IPNetwork, ...] = ()  # prefixes that the cloud routes to this port
 
 

@@ -98,7 +98,7 @@ def is_evident(gateway: Optional[Gateway]) -> bool:
 
 def unprobed_guesses(question: Question, gateway: Optional[Gateway]) -> List[IPAddress]:
     """Addresses that would take the place of `gateway` if they answered; nobody has asked yet."""
-    if question.guess != "verify" or (gateway is not None and gateway.told):
+    if question.guess != "verify" or (gateway is not None and gateway.reported):
         return []
     index, dev = question.index, question.link.name
     if index.is_virtual(question.link):
@@ -264,7 +264,7 @@ def _from_only_gateway(question: Question) -> Optional[Gateway]:
 def _from_only_neighbour(question: Question) -> Optional[Gateway]:
     """The one next hop of routes to somewhere else: maybe a mere neighbour (flannel's node)."""
     only = _only_gateway(question)
-    return None if only is None else only.gateway._replace(source=NEXT_HOP, told=False)
+    return None if only is None else only.gateway._replace(source=NEXT_HOP, reported=False)
 
 
 class _Only(NamedTuple):
@@ -328,17 +328,17 @@ def _from_own_table(question: Question) -> Optional[Gateway]:
     for ip, reason in kept:
         if ip is not None and question.index.is_on_link(dev, ip):
             # Trusted as it was: siblings' routes must not come and go with a silence.
-            told = earlier is not None and earlier.ip == ip and earlier.source not in UNTOLD
-            if not told and has_no_gateway(question):
+            reported = earlier is not None and earlier.ip == ip and earlier.source not in UNTOLD
+            if not reported and has_no_gateway(question):
                 continue
-            return _gateway(question, ip, EARLIER_RUN, reason)._replace(told=told)
+            return _gateway(question, ip, EARLIER_RUN, reason)._replace(reported=reported)
     return None
 
 
 def _from_earlier_word(question: Question) -> Optional[Gateway]:
     """What somebody had told at an earlier run; a guess is rather made again."""
     found = _from_own_table(question)
-    return found if found is not None and found.told else None
+    return found if found is not None and found.reported else None
 
 
 def _from_guess(question: Question) -> Optional[Gateway]:
@@ -352,10 +352,10 @@ def _from_guess(question: Question) -> Optional[Gateway]:
         if answered:
             asked = "ARP" if question.family == 4 else "neighbour discovery"
             reason = f"first address of the subnet, answers {asked}"
-            return _gateway(question, ip, GUESS, reason)._replace(told=False)
+            return _gateway(question, ip, GUESS, reason)._replace(reported=False)
         if question.guess == "always":
             reason = "first address of the subnet, not verified"
-            return _gateway(question, ip, GUESS, reason)._replace(told=False)
+            return _gateway(question, ip, GUESS, reason)._replace(reported=False)
     return None
 
 

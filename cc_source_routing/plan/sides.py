@@ -33,7 +33,7 @@ class Side(NamedTuple):
         Whether a gateway that nobody has told really routes is not known, so there
         main's own word stands.
         """
-        if not self.gateway.told:
+        if not self.gateway.reported:
             return set()
         return set(self.connected) | set(self.static)
 

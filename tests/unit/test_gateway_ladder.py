@@ -142,11 +142,11 @@ def test_that_of_somebodys_pods_loses_against_a_first_address_that_answers():
     answers = {("ens4", ip_address("10.1.0.1")): True}
     assert gateway(replace(state, probes=answers)) == ("10.1.0.1", "guess")
     alone = build_plan(Stanza(), state).nic("ens4").gateway(4)
-    assert (str(alone.ip), alone.told) == ("10.1.0.50", False)
+    assert (str(alone.ip), alone.reported) == ("10.1.0.50", False)
     # Nor does an earlier run make more of it.
     earlier = Previous(gateways={("ens4", 4): PreviousGateway(alone.source, alone.ip, mac_of(3))})
     again = build_plan(Stanza(), replace(state, previous=earlier)).nic("ens4").gateway(4)
-    assert (str(again.ip), again.told) == ("10.1.0.50", False)
+    assert (str(again.ip), again.reported) == ("10.1.0.50", False)
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
