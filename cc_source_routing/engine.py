@@ -310,7 +310,7 @@ def plan_with_answers(
     """
     decisions = decide(stanza, state)
     if solicit and decisions.routerless:
-        wait = ANSWER_SECONDS if decisions.may_hear_a_router else 0.0
+        wait = ANSWER_SECONDS if decisions.should_wait_for_router else 0.0
         state = replace(state, neighbours=ask_routers(kernel, decisions.routerless, wait))
         decisions = decide(stanza, state)
     if decisions.probes:

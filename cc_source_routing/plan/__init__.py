@@ -1,1 +1,1 @@
-"""From a stanza and a host's state to the plan.  Pure."""
+"""Build the plan from a stanza and the host's state.  Pure."""

@@ -1,7 +1,7 @@
-"""From what is decided to the one RoutingPlan.  Pure.
+"""Build the RoutingPlan from the decisions.  Pure.
 
-The layout answers one question for each packet: which interface owns its source
-address?  `rules` has the rules that ask it, `routes` the tables that answer.
+The layout answers one question for each packet: which interface owns its source address?  `rules`
+has the rules that select by source, `routes` the tables that they look up.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .host_index import HostIndex
 from .nics import natural_order
 from .priorities import Placement, place
 from .routes import stanza_routes, table_routes
-from .rules import MOST_OTHERS, Own, asked_after_ours, own_rules
+from .rules import MAX_FOREIGN_TABLES, Own, foreign_lookups, own_rules
 from .sides import Side, claim_addresses, claim_sources, side_of
 from .table_ids import allocate_tables
 
@@ -38,15 +38,15 @@ RP_FILTER_VALUES = {"keep": None, "strict": 1, "loose": 2}
 
 
 def build_plan(stanza: Stanza, state: HostState) -> RoutingPlan:
-    """Decide and build in one, with all open questions taken as unanswered."""
+    """Decide and build in one step; open questions count as unanswered."""
     return build(decide(stanza, state))
 
 
 def build(decisions: Decisions) -> RoutingPlan:
-    """Plan everything, or an empty plan whose `reason` says why there is nothing to do.
+    """The complete plan, or an empty one whose `reason` says why there is nothing to do.
 
-    Raises `StanzaError` when the stanza contradicts what the host is (all faults at once)
-    and `PlanError` when no table is left.
+    Raises `StanzaError` when the stanza contradicts the host's state (with all faults), and
+    `PlanError` when no table is free.
     """
     stanza, index = decisions.stanza, decisions.index
     if not stanza.enabled:
@@ -64,7 +64,7 @@ def build(decisions: Decisions) -> RoutingPlan:
 def _sides(
     decisions: Decisions, tables: Mapping[str, int], placement: Placement
 ) -> Tuple[Dict[str, Dict[int, Side]], List[Fault], List[str]]:
-    """What each served NIC brings, by name and family; NICs and families left out with why."""
+    """The sides of each served NIC, by name and family; the faults; and warnings."""
     stanza, index = decisions.stanza, decisions.index
     families = sorted(stanza.families)
     claims, warnings = claim_addresses(index, decisions.served, families)
@@ -89,15 +89,15 @@ def _sides(
             extra, route_faults = stanza_routes(index, link, entry, table, family)
             faults += route_faults
             candidates.append(side_of(index, link.name, table, gateway, addresses, prefixes, extra))
-        # One NIC with a gateway in a family is what main's own default serves.
-        if len(candidates) > 1 or _goes_on_alone(candidates, decisions):
+        # A single NIC with a gateway in a family is served by main's own default.
+        if len(candidates) > 1 or _stays_served_alone(candidates, decisions):
             for side in candidates:
                 sides[side.name][family] = side
     return sides, faults, warnings
 
 
 def _obstacle(family: int, priority: int, index: HostIndex) -> str:
-    """What keeps a whole family from being served; "" when nothing does."""
+    """Why a whole family cannot be served; "" when it can."""
     if not _local_comes_first(family, priority, index.state):
         return (
             f"table local is not looked up before rule_priority {priority}, so our rules would "
@@ -112,11 +112,11 @@ def _obstacle(family: int, priority: int, index: HostIndex) -> str:
     return ""
 
 
-def _goes_on_alone(candidates: Sequence[Side], decisions: Decisions) -> bool:
-    """Whether the last NIC of a family is still served, since its siblings only wait.
+def _stays_served_alone(candidates: Sequence[Side], decisions: Decisions) -> bool:
+    """Whether the last NIC of a family stays served because its siblings are only unavailable.
 
-    One of them has lost its link, its lease or its router: main may have no
-    default until that is back, and then has another one before the next run.
+    A sibling has lost its link, its lease or its router.  Main may have no default until it is
+    back, and may then have another one before the next run.
     """
     if len(candidates) != 1:
         return False
@@ -133,10 +133,10 @@ def _goes_on_alone(candidates: Sequence[Side], decisions: Decisions) -> bool:
 
 
 def _local_comes_first(family: int, priority: int, state: HostState) -> bool:
-    """Whether packets to the host itself are found before our rules.
+    """Whether packets to the host itself are matched before our rules.
 
-    The kernel's rule for table local stands at 0; who uses VRFs moves it behind
-    (Documentation/networking/vrf.rst), where rule +20 would take its packets.
+    The kernel's rule for table local is at priority 0.  With VRFs users move it after other rules
+    (Documentation/networking/vrf.rst), and rule +20 would take its packets.
     """
     rules = [rule for rule in state.rules if rule.family == family]
     return not rules or any(
@@ -160,17 +160,17 @@ def _placement_warnings(stanza: Stanza, placement: Placement) -> List[str]:
 def _tables_of_others(
     stanza: Stanza, priority: int, state: HostState, tables: Set[int]
 ) -> Tuple[Dict[int, Tuple[Rule, ...]], List[str]]:
-    """Rules of others whose tables are asked before our defaults, by family; and warnings."""
+    """Foreign rules whose tables are looked up before our defaults, by family; and warnings."""
     found = {}
     warnings = []
     for family in sorted(stanza.families):
-        others = asked_after_ours(state.rules, family, priority, tables)
-        if len(others) > MOST_OTHERS:
+        others = foreign_lookups(state.rules, family, priority, tables)
+        if len(others) > MAX_FOREIGN_TABLES:
             warnings.append(
                 f"{len(others)} IPv{family} rules of others look up tables of their own; replies "
-                f"go by the first {MOST_OTHERS} of them only"
+                f"go by the first {MAX_FOREIGN_TABLES} of them only"
             )
-        found[family] = others[:MOST_OTHERS]
+        found[family] = others[:MAX_FOREIGN_TABLES]
     return found, warnings
 
 
@@ -193,7 +193,7 @@ def _assemble(
     ]
     unserved = dict(decisions.unserved)
     unserved.update((name, NO_SIBLING) for name, own in sides.items() if not own)
-    lonely = [
+    without_gateway = [
         f"{name} has no known gateway and is not served; set interfaces.{name}.gateway4 or gateway6"
         for name, reason in unserved.items()
         if reason == NO_GATEWAY
@@ -212,11 +212,10 @@ def _assemble(
             *decisions.selection.warnings,
             *warnings,
             *other_warnings,
-            *lonely,
+            *without_gateway,
         ),
         unserved=unserved,
-        # One that is down keeps its number for when it returns; one that has been
-        # pulled out leaves nothing behind.
+        # An interface that is down keeps its number until it returns; one that is gone loses it.
         reserved_tables={
             link.name: index.state.saved_tables[link.name]
             for link in sorted(index.state.links, key=lambda link: link.name)

@@ -1,16 +1,15 @@
-"""Published container ports: connection marks that bring replies back.  Pure.
+"""Published container ports: connection marks that route replies.  Pure.
 
-A reply from a container leaves with the container's source until NAT is
-undone, so no source rule can match it.  A connection that comes in by a managed
-NIC and is translated to something behind another device is marked; its replies,
-which come in by that device, get the mark back before they are routed, and
-``fwmark`` rules beside each source rule find the NIC's table.  Under strict
-reverse path filtering the original direction needs the mark too, with
-``src_valid_mark`` (ip-sysctl.rst).
+A reply from a container has the container's source address until NAT is reversed, so no source rule
+can match it.  A connection that arrives on a managed NIC and is translated to an address behind
+another device is marked.  Its replies arrive on that device and get the mark before they are
+routed, and ``fwmark`` rules next to each source rule select the NIC's table.  Under strict reverse
+path filtering the original direction needs the mark as well, with ``src_valid_mark``
+(ip-sysctl.rst).
 
-Nothing else is marked: neither what this server forwards or masquerades for
-others, nor what it translates to a host behind a managed NIC.  The chain stands
-after the translation (priority dstnat, nft(8)), where both are known.
+Nothing else is marked: neither what this server forwards or masquerades for others, nor what it
+translates to a host behind a managed NIC.  The chain runs after the translation (priority dstnat,
+nft(8)), where both are known.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ MARKS = 255
 
 
 class Ruleset(NamedTuple):
-    """The text for ``nft -f`` and the checksum that its table bears as a comment."""
+    """The text for ``nft -f`` and the checksum that its table has as a comment."""
 
     text: str
     checksum: str
@@ -35,7 +34,7 @@ NO_RULESET = Ruleset("", "")
 
 
 def allocate_marks(tables: Sequence[int], base: int, mask: int) -> Dict[int, int]:
-    """A mark in the byte `mask` for each table, stable as the tables are; 0 when all are taken."""
+    """A mark within `mask` for each table, as stable as the table ids; 0 when none is free."""
     lowest = mask & -mask
     marks: Dict[int, int] = {}
     for table in sorted(tables):
@@ -46,7 +45,7 @@ def allocate_marks(tables: Sequence[int], base: int, mask: int) -> Dict[int, int
 
 
 def ruleset(plan: RoutingPlan) -> Ruleset:
-    """The nftables table for a plan; an empty one when it marks nothing."""
+    """The nftables table of a plan; an empty one when the plan marks nothing."""
     marked = [nic for nic in plan.nics if nic.mark]
     if not plan.published_ports or not marked:
         return NO_RULESET
@@ -74,7 +73,7 @@ def ruleset(plan: RoutingPlan) -> Ruleset:
         "  }\n"
     )
     checksum = hashlib.sha256(body.encode()).hexdigest()[:16]
-    # Declared, deleted and filled in one transaction: nothing is ever unmarked.
+    # Declare, delete and fill the table in one transaction, so that no packet goes unmarked.
     text = (
         f"table {NFT_TABLE}\n"
         f"delete table {NFT_TABLE}\n"

@@ -1,9 +1,8 @@
-"""Which NICs are managed and which gateways they have; what is still to be found out.
+"""Decide which NICs are managed, which gateways they have, and which questions are open.
 
-Pure.  Two things can only be learnt from the wire: whether an address answers, and
-whether a router advertises itself when it is asked to.  Where a decision depends on one
-of them it is an open question here.  The caller asks, adds the answer to the `HostState`
-and decides once more.
+Pure.  Two facts are only known from the network: whether an address answers, and whether a router
+answers a solicitation.  Where a decision depends on one of them, it is an open question here.  The
+caller asks it, adds the answer to the `HostState` and decides again.
 """
 
 from __future__ import annotations
@@ -40,36 +39,36 @@ ISOLATED = "the cloud gives it no gateway"
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a `RoutingPlan` is built from; nothing in it is read from the host again.
+    """What a `RoutingPlan` is built from, without another look at the host.
 
-    Empty but for `stanza` and `index` where the stanza is off.
+    Only `stanza` and `index` are set when the stanza is off.
     """
 
     stanza: Stanza
     index: HostIndex
     selection: Selection = Selection((), {}, (), ())
-    # By interface name, then by family; a managed NIC without any has an empty mapping.
+    # By interface name, then by family; empty for a managed NIC without a gateway.
     gateways: Mapping[str, Mapping[int, Gateway]] = field(default_factory=dict)
-    # Why a NIC has no table: left out by the selection, or without a gateway.
+    # Why a NIC has no table: the selection excludes it, or it has no gateway.
     unserved: Mapping[str, str] = field(default_factory=dict)
     faults: Tuple[Fault, ...] = ()
-    # Open question: does one of these answer ARP or neighbour discovery?  Interface and
-    # address; closed by `HostState.probes`.
+    # Open question: does one of these (interface, address) pairs answer ARP or neighbour discovery?
+    # Answered by `HostState.probes`.
     probes: Tuple[Tuple[str, IPAddress], ...] = ()
-    # Open question: does a router on these links answer a router solicitation?  Closed by
+    # Open question: does a router on these links answer a router solicitation?  Answered by
     # `HostState.neighbours` and `HostState.routes`, or by silence.
     routerless: Tuple[Link, ...] = ()
 
     @property
-    def may_hear_a_router(self) -> bool:
-        """Whether one of `routerless` has not been asked before: it is worth waiting for."""
+    def should_wait_for_router(self) -> bool:
+        """Whether one of `routerless` has not been solicited before: waiting is worthwhile."""
         previous = self.index.state.previous.gateways
         earlier = {key[0]: gateway.mac for key, gateway in previous.items() if key[1] == 6}
         return any(earlier.get(link.name) != link.mac for link in self.routerless)
 
     @property
     def served(self) -> List[Tuple[Link, Optional[InterfaceStanza]]]:
-        """The managed NICs that have a gateway, with the stanza's entry for each."""
+        """The managed NICs that have a gateway, each with its stanza entry."""
         return [(link, entry) for link, entry in self.selection.managed if self.gateways[link.name]]
 
 
@@ -99,7 +98,7 @@ def decide(stanza: Stanza, state: HostState) -> Decisions:
             if not addresses or has_no_gateway(question) or was_revoked(question):
                 continue
             probes += [(link.name, ip) for ip in unprobed_guesses(question, gateway)]
-            # An address that is configured by hand would have its gateway from there too.
+            # A static address would come with a static gateway.
             if family == 6 and not is_evident(gateway) and any(a.dynamic for a in addresses):
                 routerless.append(link)
     return Decisions(
@@ -110,7 +109,7 @@ def decide(stanza: Stanza, state: HostState) -> Decisions:
         _unserved(index, selection, gateways),
         (*faults, *selection.faults),
         tuple(probes),
-        # Table main's own default serves a NIC that is the only one with IPv6.
+        # With IPv6 on a single NIC, table main's default is enough.
         tuple(routerless) if _with_ipv6(index) > 1 else (),
     )
 
@@ -118,7 +117,7 @@ def decide(stanza: Stanza, state: HostState) -> Decisions:
 def prefixes_routed_to(
     index: HostIndex, link: Link, entry: Optional[InterfaceStanza]
 ) -> Tuple[IPNetwork, ...]:
-    """Prefixes that are routed to a NIC: the stanza's, and those that DHCPv6 has delegated."""
+    """Prefixes that are routed to a NIC: those of the stanza and those delegated by DHCPv6."""
     return (*(entry.sources if entry is not None else ()), *index.delegated(link.name))
 
 
@@ -144,7 +143,7 @@ def _unserved(
 
 
 def _is_isolated(link: Link, index: HostIndex) -> bool:
-    """Whether the cloud says, for each family that the NIC has, that there is no gateway."""
+    """Whether the metadata or a lease gives no gateway in each family that the NIC has."""
     questions = [
         Question(link, family, index, None, "never")
         for family in FAMILIES

@@ -1,8 +1,7 @@
-"""A stanza without what contradicts the host as it is now.  Pure.
+"""Reduce a stanza to the part that fits the host as it is now.  Pure.
 
-A stanza is written once and hosts change: a port is moved to another subnet, somebody
-takes a table.  Whoever asks for something just now is told that it cannot be had; what
-was asked for earlier is served as far as it goes.
+A stanza is written once, but hosts change: a port moves to another subnet, other software takes a
+table.  A new stanza that does not fit is an error; of a saved one, the part that fits is applied.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ Planned = TypeVar("Planned")
 def fit(
     stanza: Stanza, planner: Callable[[Stanza], Planned]
 ) -> Tuple[Stanza, Planned, Tuple[Fault, ...]]:
-    """The part of `stanza` that fits the host, what `planner` makes of it, and what does not fit.
+    """The part of `stanza` that fits the host, `planner`'s result for it, and what does not fit.
 
-    `planner` plans a stanza on the host as it is, and raises `StanzaError` with what of it
-    contradicts the host.
+    `planner` plans a stanza for the host as it is, and raises `StanzaError` with the parts that
+    contradict the host.
     """
     left_out: List[Fault] = []
     while True:
@@ -37,7 +36,7 @@ def fit(
 
 
 def warning(fault: Fault) -> str:
-    """What is said of a part that is left out."""
+    """The warning about a part that is left out."""
     return f"{fault}; left out, the rest is served"
 
 

@@ -1,8 +1,8 @@
-"""Which gateway an interface has, and how we know: the ladder.
+"""Choose the gateway of an interface, with the reason: the gateway ladder.
 
-Pure.  Each rung is a function that looks at one source of evidence and
-answers with a `Gateway` or None; the first answer wins and its reason is
-always told, because a wrong gateway is the hardest thing to see at 3 a.m.
+Pure.  Each rung is a function that looks at one source of evidence and returns a `Gateway` or None.
+The first result wins and always carries its reason, because a wrong gateway is the hardest thing to
+see at 3 a.m.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .host_index import CONFIGURED_PROTOCOLS, HostIndex, is_routable
 
 @dataclass(frozen=True)
 class Question:
-    """For which interface and family a gateway is sought, and with what at hand."""
+    """The interface and family whose gateway is sought, and the context for it."""
 
     link: Link
     family: int
@@ -42,11 +42,11 @@ class Question:
 
 
 def choose_gateway(question: Question) -> Optional[Gateway]:
-    """The gateway by the first rung that has an answer; None when none has."""
+    """The gateway of the first rung that has one; None when no rung has."""
     own = {address.ip for address in question.index.addresses(question.link.name, question.family)}
     for rung in LADDER:
         gateway = rung(question)
-        # IPv4 by way of an IPv6 next hop (RFC 5549) is no gateway for a table of ours.
+        # An IPv6 next hop for IPv4 (RFC 5549) is not used as a gateway of our tables.
         if gateway is None or gateway.ip.version != question.family:
             continue
         if gateway.ip not in own:
@@ -55,7 +55,7 @@ def choose_gateway(question: Question) -> Optional[Gateway]:
 
 
 def stanza_gateway_fault(question: Question) -> Optional[Fault]:
-    """What is wrong with the stanza's gateway now that the addresses are known."""
+    """The fault in the stanza's gateway, given the NIC's current addresses."""
     entry, dev, family = question.entry, question.link.name, question.family
     addresses = question.index.addresses(dev, family)
     ip = _stanza_ip(entry, family)
@@ -73,31 +73,31 @@ def stanza_gateway_fault(question: Question) -> Optional[Fault]:
 
 
 def has_no_gateway(question: Question) -> bool:
-    """Whether the cloud says that the addresses which the NIC has now have no gateway.
+    """Whether metadata or a lease says that the NIC's current addresses have no gateway.
 
-    By static metadata, or by a lease.  In such a network the first address may well be
-    another server's.
+    Static metadata or a lease without a gateway says so.  In such a network the first address may
+    be another server's.
     """
     port = question.index.port(question.link)
     if port is not None and port.complete and _is_current(question, port):
         return not _defaults(port.routes, question.family)
     lease = question.index.lease(question.link.name, question.family)
-    # DHCPv6 never tells a gateway.
+    # DHCPv6 has no gateway option.
     return lease is not None and lease.family == 4 and lease_gateway(lease)[0] is None
 
 
 def was_revoked(question: Question) -> bool:
-    """Whether the last gateway was advertised: where it is gone, the router has said so."""
+    """Whether the last gateway was an advertised default, whose absence means revocation."""
     return _earlier_source(question) == ADVERTISED
 
 
 def is_evident(gateway: Optional[Gateway]) -> bool:
-    """Whether somebody says so now: it is neither a guess nor only remembered."""
-    return gateway is not None and gateway.source not in (*UNTOLD, EARLIER_RUN)
+    """Whether a source reports it now: it is neither assumed nor only remembered."""
+    return gateway is not None and gateway.source not in (*ASSUMED, EARLIER_RUN)
 
 
 def unprobed_guesses(question: Question, gateway: Optional[Gateway]) -> List[IPAddress]:
-    """Addresses that would take the place of `gateway` if they answered; nobody has asked yet."""
+    """Addresses, not probed so far, that would replace `gateway` if they answered."""
     if question.guess != "verify" or (gateway is not None and gateway.reported):
         return []
     index, dev = question.index, question.link.name
@@ -108,7 +108,7 @@ def unprobed_guesses(question: Question, gateway: Optional[Gateway]) -> List[IPA
 
 
 def _guesses(index: HostIndex, dev: str, family: int) -> List[IPAddress]:
-    """First address of each subnet of the interface, its own addresses left out."""
+    """The first address of each subnet of the interface, without its own addresses."""
     own = {address.ip for address in index.addresses(dev, family)}
     candidates = []
     for network in index.connected(dev, family):
@@ -132,7 +132,7 @@ def _from_stanza(question: Question) -> Optional[Gateway]:
 
 
 def _from_others_policy(question: Question) -> Optional[Gateway]:
-    """Somebody's own default by this NIC for one of its addresses, in a table that a rule asks."""
+    """The default through this NIC in a table that a foreign rule selects for its address."""
     dev, family = question.link.name, question.family
     own = [address.ip for address in question.index.addresses(dev, family)]
     asked = [
@@ -158,19 +158,19 @@ def _from_metadata(question: Question) -> Optional[Gateway]:
         return None
     known = _is_current(question, port)
     defaults = _defaults(port.routes, question.family)
-    # A port on two subnets lists a default for each: the first address's one.
+    # A port on two subnets lists a default for each; prefer the one that is on-link.
     defaults.sort(key=lambda ip: not question.index.is_on_link(question.link.name, ip))
     for ip in defaults:
-        # Off-link is believed only of addresses that the port has.
+        # An off-link gateway is accepted only when the port's addresses match the NIC's.
         if known or question.index.is_on_link(question.link.name, ip):
             return _gateway(question, ip, "metadata", f"default route of the port in {port.source}")
     return None
 
 
 def _current_port(question: Question) -> Optional[MetadataPort]:
-    """The NIC's port; None where it is known with other addresses than the NIC has now.
+    """The NIC's port; None if the metadata gives it other addresses than the NIC has now.
 
-    Metadata of before a change of address is no evidence.
+    Metadata from before a change of address is not evidence.
     """
     port = question.index.port(question.link)
     if port is None or _is_current(question, port):
@@ -180,7 +180,7 @@ def _current_port(question: Question) -> Optional[MetadataPort]:
 
 
 def _is_current(question: Question, port: MetadataPort) -> bool:
-    """Whether the NIC has one of the addresses of that family that its port is said to have."""
+    """Whether the NIC has one of the port's addresses in this family."""
     own = {a.ip for a in question.index.addresses(question.link.name, question.family)}
     return any(interface.ip in own for interface in port.addresses)
 
@@ -190,7 +190,7 @@ def _from_main_default(question: Question) -> Optional[Gateway]:
     defaults = [r for r in _main_defaults(question) if r.gateway not in outlived]
     if not defaults:
         return None
-    # As the kernel chooses (RFC 4191 3.2); among equals the one that is in use stays.
+    # The kernel's order (RFC 4191 3.2); among equals keep the one in use.
     kept = {route.gateway for route in _own_defaults(question)}
     neighbours = question.index.neighbours(question.link.name, question.family)
     failed = {neighbour.ip for neighbour in neighbours if neighbour.failed}
@@ -226,13 +226,12 @@ def _from_lease(question: Question) -> Optional[Gateway]:
 
 
 def _from_router_advertisement(question: Question) -> Optional[Gateway]:
-    """Routers among the neighbours, where advertisements make no default route.
+    """A router in the neighbour cache, for NICs on which advertisements set no default route.
 
-    A router that is no longer a default router (lifetime 0, RFC 4861 6.3.4) is
-    still a neighbour and says that it routes.  So does every host that forwards
-    (the R flag of its neighbour advertisements), so this comes after all that
-    anybody has told, and only link-local addresses count, from which routers
-    speak (6.1.2).
+    A router that is no longer a default router (lifetime 0, RFC 4861 6.3.4) is still a neighbour
+    with the router flag.  So is every host that forwards (the R flag of its neighbour
+    advertisements).  Therefore this rung comes after all reported gateways, and only link-local
+    addresses count, since router advertisements have a link-local source (6.1.2).
     """
     if was_revoked(question) or has_no_gateway(question):
         return None
@@ -249,9 +248,9 @@ def _from_router_advertisement(question: Question) -> Optional[Gateway]:
 
 
 def _from_only_gateway(question: Question) -> Optional[Gateway]:
-    """The one next hop of a route that covers the NIC's own network: so it leads beyond it.
+    """The only next hop of a route that covers the NIC's own network, so that it leads beyond it.
 
-    Or one that is link-local, as routers are (RFC 4861 6.1.2).
+    A link-local next hop also counts, since routers have such addresses (RFC 4861 6.1.2).
     """
     only = _only_gateway(question)
     if only is None:
@@ -262,7 +261,7 @@ def _from_only_gateway(question: Question) -> Optional[Gateway]:
 
 
 def _from_only_neighbour(question: Question) -> Optional[Gateway]:
-    """The one next hop of routes to somewhere else: maybe a mere neighbour (flannel's node)."""
+    """The only next hop of routes elsewhere, which may be just a neighbour (a flannel node)."""
     only = _only_gateway(question)
     return None if only is None else only.gateway._replace(source=NEXT_HOP, reported=False)
 
@@ -273,10 +272,9 @@ class _Only(NamedTuple):
 
 
 def _only_gateway(question: Question) -> Optional[_Only]:
-    """The only gateway of any route by the NIC, in table main or else as the cloud tells it.
+    """The only gateway of any route through the NIC, in table main or else in the metadata.
 
-    The kernel takes main's routes away with a link that goes down, and ifupdown
-    does not bring them back.
+    The kernel removes main's routes when a link goes down, and ifupdown does not restore them.
     """
     if question.index.is_virtual(question.link):
         return None
@@ -295,8 +293,8 @@ def _only_gateway(question: Question) -> Optional[_Only]:
             if route.to.version == family and question.index.is_on_link(dev, route.via)
         ]
         where = f"of the port in {port.source}"
-    # In a network without a router the DHCP server hands out a route to the metadata
-    # service by itself (Neutron's isolated metadata); it routes nothing else.
+    # In a network without a router the DHCP server itself provides a route to the metadata service
+    # (Neutron's isolated metadata).  It routes nothing else.
     routes = [(to, via) for to, via in routes if is_routable(to)]
     gateways = {via for _to, via in routes}
     if len(gateways) != 1:
@@ -307,11 +305,11 @@ def _only_gateway(question: Question) -> Optional[_Only]:
     return _Only(_gateway(question, ip, "only gateway", reason), shortest)
 
 
-def _from_own_table(question: Question) -> Optional[Gateway]:
-    """What we found at an earlier run: an error or silence now never deletes it.
+def _from_earlier_run(question: Question) -> Optional[Gateway]:
+    """The gateway of an earlier run: a current error or silence never deletes it.
 
-    The kernel takes a table's routes away with their link, and a replay may not
-    have put them back yet: what we wrote down then counts as well.
+    The kernel removes a table's routes with their link, and they may not be restored yet.  So the
+    gateway that was recorded then counts as well.
     """
     if _earlier_source(question) in REVOCABLE:
         return None
@@ -327,17 +325,17 @@ def _from_own_table(question: Question) -> Optional[Gateway]:
         kept.append((earlier.ip, f"kept from an earlier run ({earlier.source})"))
     for ip, reason in kept:
         if ip is not None and question.index.is_on_link(dev, ip):
-            # Trusted as it was: siblings' routes must not come and go with a silence.
-            reported = earlier is not None and earlier.ip == ip and earlier.source not in UNTOLD
+            # Trust it as before: siblings' routes must not change because a source is silent.
+            reported = earlier is not None and earlier.ip == ip and earlier.source not in ASSUMED
             if not reported and has_no_gateway(question):
                 continue
             return _gateway(question, ip, EARLIER_RUN, reason)._replace(reported=reported)
     return None
 
 
-def _from_earlier_word(question: Question) -> Optional[Gateway]:
-    """What somebody had told at an earlier run; a guess is rather made again."""
-    found = _from_own_table(question)
+def _from_earlier_report(question: Question) -> Optional[Gateway]:
+    """A gateway that a source reported at an earlier run; an assumed one is guessed again."""
+    found = _from_earlier_run(question)
     return found if found is not None and found.reported else None
 
 
@@ -359,7 +357,7 @@ def _from_guess(question: Question) -> Optional[Gateway]:
     return None
 
 
-# What lives goes before what is written: metadata and leases tell how it was once.
+# Live state precedes written state: metadata and leases describe an earlier situation.
 LADDER: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_stanza,
     _from_others_policy,
@@ -368,19 +366,18 @@ LADDER: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_metadata,
     _from_only_gateway,
     _from_router_advertisement,
-    _from_earlier_word,
+    _from_earlier_report,
     _from_guess,
-    _from_own_table,
+    _from_earlier_run,
     _from_only_neighbour,
 )
 GUESS = "guess"
-NEXT_HOP = "next hop"  # of routes to somewhere else
-UNTOLD = frozenset((GUESS, NEXT_HOP))
+NEXT_HOP = "next hop"  # of routes to destinations elsewhere
+ASSUMED = frozenset((GUESS, NEXT_HOP))
 
-# A default route of main that came by router advertisement.  It is gone when the
-# router has said so or has not been heard for its lifetime, and at no other time
-# while the NIC is up; and a stanza is always known in full.  So the absence of
-# these is no silence but an answer.
+# A default route of main from a router advertisement.  While the NIC is up, it disappears only when
+# the router revokes it or its lifetime expires.  The stanza, too, is always complete.  So the
+# absence of these sources is an answer, not silence.
 ADVERTISED = "advertised default"
 REVOCABLE = frozenset((ADVERTISED, "stanza"))
 
@@ -389,10 +386,10 @@ REVOCABLE = frozenset((ADVERTISED, "stanza"))
 
 
 def lease_gateway(lease: Lease) -> Tuple[Optional[IPAddress], str]:
-    """A lease's gateway and the option that told it.
+    """A lease's gateway and the option that it comes from.
 
-    A client that was sent classless routes must ignore the router option
-    (RFC 3442), so then only a default among them counts.
+    A client that receives classless routes must ignore the router option (RFC 3442).  Then only a
+    default among those routes counts.
     """
     if lease.classless_routes:
         defaults = _defaults(lease.classless_routes, lease.family)
@@ -412,10 +409,10 @@ def _main_defaults(question: Question) -> List[Route]:
 
 
 def _outlived(question: Question) -> Tuple[IPAddress, ...]:
-    """Gateways of main's defaults that a lease before the present one had told.
+    """Gateways of main's defaults that come from a lease before the current one.
 
-    The client's script has set them (as a route of protocol boot) and left them
-    there at a renewal with another gateway.
+    The client's script sets them (as routes of protocol boot) and leaves them in place when the
+    lease is renewed with another gateway.
     """
     lease = question.index.lease(question.link.name, question.family)
     if lease is None or not lease.former or lease_gateway(lease)[0] is None:
@@ -425,7 +422,7 @@ def _outlived(question: Question) -> Tuple[IPAddress, ...]:
 
 
 def _own_defaults(question: Question) -> List[Route]:
-    """The default of the NIC's own table, as an earlier run has left it."""
+    """The default routes of the NIC's own table, as an earlier run set them."""
     return [
         route
         for route in question.index.state.routes

@@ -1,7 +1,7 @@
-"""A `HostState` seen from its interfaces: what lies where, looked up once.
+"""Look-ups over a `HostState` by interface, computed once.
 
-Pure, and without decisions: selection, the gateway ladder and the planner
-all ask here instead of each walking the whole snapshot.
+Pure, and without decisions: the selection, the gateway ladder and the planner use these look-ups
+instead of each iterating over the snapshot.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from ..model import (
     Route,
 )
 
-# Routes that somebody configured, in contrast to those of a routing daemon
-# (linux/rtnetlink.h: the kernel's own, boot, static, ra, dhcp; 0 is "unspec").
+# Protocols of configured routes, as opposed to those of a routing daemon (linux/rtnetlink.h: the
+# kernel's own, boot, static, ra, dhcp; 0 is "unspec").
 CONFIGURED_PROTOCOLS = frozenset((0, PROTO_KERNEL, PROTO_BOOT, PROTO_STATIC, PROTO_RA, PROTO_DHCP))
 
-# IFLA_INFO_KIND of links that carry other hosts' or virtual addresses: tunnels
-# (whose far end is not an on-link gateway), bridges of containers and VMs, and
-# dummies (kube-proxy's service addresses).
+# IFLA_INFO_KIND of links that carry other hosts' or virtual addresses: tunnels (whose far end is
+# not an on-link gateway), bridges of containers and VMs, and dummies (kube-proxy's service
+# addresses).
 OVERLAY_KINDS = frozenset(
     """bareudp bridge dummy erspan fou geneve gre gretap gtp ifb ip6erspan ip6gre ip6gretap ip6tnl
     ip6_vti ipip l2tp netkit nlmon openvswitch ppp sit tun vcan vrf vti vxlan wireguard xfrm
     """.split()
 )
-# Of links that lead to a container or a virtual machine, unless all links here are such.
+# IFLA_INFO_KIND of links to containers or virtual machines, unless the host has only such links.
 VIRTUAL_KINDS = frozenset(("veth", "macvlan", "macvtap", "ipvlan", "ipvtap"))
 
-# Of ip6_null_entry, net/ipv6/route.c.
+# The metric of ip6_null_entry (net/ipv6/route.c).
 NULL_METRIC = 0xFFFFFFFF
 
 Key = Tuple[str, int]  # interface name, family
 
 
 def is_serviceable(address: Address) -> bool:
-    """Whether an address is one that remote hosts may reach: global, no duplicate."""
+    """Whether remote hosts may reach an address: it is global and not a duplicate."""
     ip = address.ip
     return not (
         address.scope >= SCOPE_LINK
@@ -63,12 +63,12 @@ def is_serviceable(address: Address) -> bool:
 
 
 def is_specific(network: IPNetwork) -> bool:
-    """Not a default, nor one half of the 0/1 + 128/1 pair that VPNs use for one."""
+    """Not a default, and not half of the 0/1 + 128/1 pair that VPNs use as a default."""
     return network.prefixlen > 1
 
 
 def is_routable(network: IPNetwork) -> bool:
-    """Not link-local and not multicast: a prefix that a gateway may be asked for."""
+    """Neither link-local nor multicast: a prefix that a gateway can route."""
     first = network.network_address
     return not (first.is_link_local or first.is_multicast)
 
@@ -118,19 +118,19 @@ class HostIndex:
         ]
 
     def _may_be_duplicate(self, address: Address) -> bool:
-        """Whether an address waits for duplicate address detection before it is served.
+        """Whether an address is not served until duplicate address detection ends.
 
-        The kernel makes one from each router advertisement anew, and drops it
-        again when somebody else has it; the end of the detection is an event.  A
-        configured one counts already: its rule harms nobody.  And an apply in the
-        second that the detection takes must not take away a rule.
+        The kernel creates an address for each router advertisement and removes it again if another
+        host has it; the end of the detection is an event.  A static address counts at once, since
+        its rule harms nothing.  An address that already has a rule keeps it: an apply during the
+        second that the detection takes must not remove the rule.
         """
         return address.tentative and address.dynamic and address.ip not in self._ruled
 
     def error_default(self, family: int) -> Optional[Route]:
-        """Table main's best default, where that is an error (``unreachable``, ``blackhole``...).
+        """Table main's best default, if it is an error (``unreachable``, ``blackhole``...).
 
-        The kernel's own last IPv6 route, of the highest metric there is, counts as none.
+        The kernel's own last IPv6 route, with the highest possible metric, does not count.
         """
         found = [
             route
@@ -160,8 +160,8 @@ class HostIndex:
     def lease(self, dev: str, family: int) -> Optional[Lease]:
         """The lease of an address that the interface has now.
 
-        One for another address is of another network: an image or a snapshot may have
-        brought it along.
+        A lease for another address belongs to another network; it may come from an image or a
+        snapshot.
         """
         lease = self._leases.get((dev, family))
         if lease is None or lease.address is None:
@@ -174,10 +174,10 @@ class HostIndex:
         return lease.delegated if lease is not None else ()
 
     def port(self, link: Link) -> Optional[MetadataPort]:
-        """The cloud's port behind a link; None where none is known to be its own.
+        """The metadata port of a link; None if none can be attributed to it.
 
-        A MAC alone does not say which one it is: a VLAN may have the MAC of the port it
-        is on (which Neutron recommends), and a bond has one of its members'.
+        A MAC alone does not identify the port: a VLAN may share the MAC of its parent port (Neutron
+        recommends it), and a bond has the MAC of a member.
         """
         macs = {mac for mac in (link.mac, link.permanent_mac) if mac}
         ports = [
@@ -197,7 +197,7 @@ class HostIndex:
             if not other.master and macs.intersection((other.mac, other.permanent_mac))
         ]
         if len(sharing) > 1 and link.kind:
-            return None  # one of the links that stand on the port's own
+            return None  # a link stacked on the port's own link
         alike = [port for port in ports if not port.vlan or not sharing[1:]]
         alike = [port for port in alike if port.vlan == (link.kind == "vlan")] or alike
         return alike[0] if len(alike) == 1 else None
@@ -206,16 +206,16 @@ class HostIndex:
         return any(address.ip == ip for address in self._addresses[dev, ip.version])
 
     def is_virtual(self, link: Link) -> bool:
-        """Whether a link is one that containers and virtual machines have, beside real ones."""
+        """Whether a link has a kind used for containers and VMs, on a host with real links."""
         return link.kind in VIRTUAL_KINDS and self._has_real_links
 
     def connected(self, dev: str, family: int) -> List[IPNetwork]:
         """Prefixes that are on the interface's own link, sorted, longest first.
 
-        From its addresses, unless the kernel was told that the prefix is not on
-        the link (``noprefixroute``, as for SLAAC without the L flag, RFC 4861
-        4.6.2) and main has no such route; and from main's on-link routes that
-        contain one of its addresses (a DHCPv6 /128 in an advertised prefix).
+        They come from its addresses, unless the prefix is flagged as not on-link
+        (``noprefixroute``, as for SLAAC without the L flag, RFC 4861 4.6.2) and main has no such
+        route; and from main's on-link routes that contain one of its addresses (a DHCPv6 /128 in an
+        advertised prefix).
         """
         on_link = {
             route.dst
@@ -234,12 +234,12 @@ class HostIndex:
         return sorted(found, key=network_order)
 
     def is_on_link(self, dev: str, ip: IPAddress) -> bool:
-        """Whether an address lies in one of the interface's connected prefixes."""
+        """Whether an address is in one of the interface's connected prefixes."""
         if ip.version == 6 and ip.is_link_local:
             return True
         return any(ip in network for network in self.connected(dev, ip.version))
 
 
 def network_order(network: IPNetwork) -> Tuple[int, int, int]:
-    """Sort key: by family, then by address, then the longer prefix first."""
+    """Sort key: by family, then by address, then longer prefixes first."""
     return (network.version, int(network.network_address), -network.prefixlen)

@@ -1,8 +1,8 @@
-"""Which interfaces are managed, and why the others are not.
+"""Select the interfaces to manage, with the reason for each of the others.
 
-Pure.  In auto mode those are the ports that the metadata lists, and every
-other link that looks like one: up, on its own (no master), with a global
-address, not a tunnel or a bridge.  Whether it has a gateway is asked later.
+Pure.  In auto mode these are the ports in the metadata, and every other link that looks like one:
+up, without a master, with a global address, not a tunnel or a bridge.  Whether it has a gateway is
+decided later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .host_index import OVERLAY_KINDS, HostIndex
 
 
 class Selection(NamedTuple):
-    """The managed links with the stanza's entry for each, and the left out ones with why."""
+    """The managed links, each with its stanza entry, and the reasons for the links left out."""
 
     managed: Tuple[Tuple[Link, Optional[InterfaceStanza]], ...]
     left_out: Dict[str, str]
@@ -41,7 +41,7 @@ def natural_order(name: str) -> Tuple[Tuple[int, int, str], ...]:
 
 
 def potential_nics(state: HostState) -> int:
-    """How many links could be managed under some stanza, once they are up with an address."""
+    """How many links some stanza could manage, once they are up and have an address."""
     index, anything = HostIndex(state), Stanza()
     reasons = (_unfit(link, None, anything, index) for link in state.links if not link.loopback)
     return sum(reason in (None, LINK_DOWN) for reason in reasons)
@@ -58,7 +58,7 @@ def select_links(stanza: Stanza, index: HostIndex) -> Selection:
         if link.loopback:
             continue
         entry = _entry_for(link, stanza)
-        reason = _unfit(link, entry, stanza, index) or _silent(link, stanza, index)
+        reason = _unfit(link, entry, stanza, index) or _without_address(link, stanza, index)
         if entry is not None:
             used.add(entry.id)
         if reason is not None:
@@ -83,7 +83,7 @@ def select_links(stanza: Stanza, index: HostIndex) -> Selection:
 
 
 def matches(entry: InterfaceStanza, link: Link) -> bool:
-    """Whether a stanza entry means this link: by its match, else by its id as the name."""
+    """Whether a stanza entry applies to a link: by its match, else by its id as the name."""
     if entry.match_macaddress and entry.match_macaddress not in (link.mac, link.permanent_mac):
         return False
     if entry.match_name and not fnmatchcase(link.name, entry.match_name):
@@ -100,7 +100,7 @@ def _entry_for(link: Link, stanza: Stanza) -> Optional[InterfaceStanza]:
 def _unfit(
     link: Link, entry: Optional[InterfaceStanza], stanza: Stanza, index: HostIndex
 ) -> Optional[str]:
-    """Why a link is not to be managed whatever addresses it has."""
+    """Why a link cannot be managed, whatever its addresses."""
     if entry is not None and not entry.enabled:
         return f"disabled by the stanza (interfaces.{entry.id})"
     for pattern in stanza.exclude:
@@ -112,8 +112,8 @@ def _unfit(
         return f"its name {fault}, so it may stand in no file"
     if link.master:
         return f"belongs to {link.master}"
-    # A VLAN, bridge or bond over a port shares its MAC, and a bridge over a
-    # port (br-ex) bears the port's addresses: it stands for the port.
+    # A VLAN, bridge or bond over a port shares its MAC, and a bridge over a port (br-ex) has the
+    # port's addresses, so it replaces the port.
     if link.kind in OVERLAY_KINDS and entry is None:
         if link.kind != "bridge" or index.port(link) is None:
             return f"is a {link.kind}"
@@ -122,7 +122,7 @@ def _unfit(
     return None
 
 
-def _silent(link: Link, stanza: Stanza, index: HostIndex) -> Optional[str]:
+def _without_address(link: Link, stanza: Stanza, index: HostIndex) -> Optional[str]:
     if any(index.addresses(link.name, family) for family in FAMILIES if family in stanza.families):
         return None
     return NO_ADDRESS

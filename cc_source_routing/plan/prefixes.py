@@ -1,7 +1,7 @@
 """Arithmetic on many prefixes at once.  Pure.
 
-`ipaddress` compares networks one by one at a microsecond each; with a hundred
-NICs a plan compares millions.  Here a prefix is a span of integers.
+`ipaddress` needs a microsecond for each comparison of two networks, and a plan for a hundred NICs
+compares millions.  Here a prefix is a pair of integers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def span(network: IPNetwork) -> Span:
 
 
 class Spans:
-    """A set of spans that can be asked quickly whether something overlaps it."""
+    """A set of spans with a fast overlap test."""
 
     def __init__(self, networks: Iterable[IPNetwork]):
-        # Prefixes are nested or disjoint, so the outermost ones say it all.
+        # Prefixes are nested or disjoint, so the outermost ones are enough.
         self._first: List[int] = []
         self._last: List[int] = []
         for first, last in sorted((span(n) for n in networks), key=lambda s: (s[0], -s[1])):
@@ -40,7 +40,7 @@ class Spans:
 
 
 def collapse(networks: Iterable[IPNetwork]) -> List[IPNetwork]:
-    """The fewest prefixes that hold the same addresses; all of one family."""
+    """The fewest prefixes that cover the same addresses; all of one family."""
     known: Dict[Tuple[int, int], IPNetwork] = {}
     make = IPv4Network
     width = 32
@@ -52,7 +52,7 @@ def collapse(networks: Iterable[IPNetwork]) -> List[IPNetwork]:
     end = -1
     for first, length in sorted(known):
         if first <= end:
-            continue  # inside the one before
+            continue  # contained in the previous one
         end = first + (1 << (width - length)) - 1
         merged.append((first, length))
         while len(merged) > 1:

@@ -1,10 +1,11 @@
-"""Where our rules stand among those of others.  Pure.
+"""Place our rules among those of others.  Pure.
 
-`rule_priority` of the stanza says where our first one stands.  The kernel gives a rule
-without a priority one less than the first rule after local's (fib_default_rule_pref in
-net/core/fib_rules.c), so whoever adds such rules after us comes before us, by no choice of
-his own.  A full tunnel (wg-quick) then takes the replies of our addresses, which it does not
-when it is there first.  So ours move before it, in steps of `STEP`, and back when it has gone.
+`rule_priority` of the stanza is the priority of our first rule.  The kernel gives a rule without a
+priority one less than the first rule after local's (fib_default_rule_pref in net/core/fib_rules.c),
+so rules that others add without a priority after ours are evaluated before ours.  A full tunnel
+(wg-quick) then captures the replies of our addresses, which it does not do when its rules exist
+first.  In this case our rules move before the tunnel's, in steps of `STEP`, and back when the
+tunnel is gone.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from .host_index import is_specific
 from .rules import STAGE_BOUND_DEFAULT
 
 STEP = 100
-# A tunnel that was restarted before we had looked again has come before where we stood.
+# A tunnel that restarts before our next run has its rules before our current priority, not before
+# the stanza's.
 STEPS = 10
 
 
 class Placement(NamedTuple):
-    """The priority of our first rule, and which rules it goes before."""
+    """The priority of our first rule, and the tunnel rules that it precedes."""
 
     priority: int
     tunnels: Tuple[Rule, ...] = ()
@@ -30,10 +32,10 @@ class Placement(NamedTuple):
 def place(
     asked: int, families: Iterable[int], state: HostState, nics: AbstractSet[str]
 ) -> Placement:
-    """Where our rules stand, when they are asked to begin at `asked`; `nics` are managed.
+    """The placement of our rules for the requested priority `asked`; `nics` are managed.
 
-    They stay there where anybody else's rule stands in between: that may be before ours
-    on purpose.
+    The rules stay at `asked` if a rule that is not a tunnel's is in between: it may precede ours on
+    purpose.
     """
     steps = [asked - STEP * step for step in range(STEPS) if asked - STEP * step > STEP]
     tunnels: List[Rule] = []
@@ -48,8 +50,8 @@ def place(
         ]
         for before in steps:
             run = _just_before(before, rules)
-            takes_all = any(_is_tunnels(rule, state, nics) for rule in run)
-            if takes_all and all(_is_tunnels(r, state, nics) or _is_mains(r) for r in run):
+            takes_all = any(_is_tunnel(rule, state, nics) for rule in run)
+            if takes_all and all(_is_tunnel(r, state, nics) or _is_main_specific(r) for r in run):
                 tunnels += run
     if not tunnels:
         return Placement(asked)
@@ -68,7 +70,7 @@ def place(
 
 
 def _just_before(priority: int, rules: Sequence[Rule]) -> List[Rule]:
-    """The rules at the priorities right before one, without a gap."""
+    """The rules at the consecutive priorities just before one."""
     at = {rule.priority: rule for rule in rules}
     run = []
     while priority - 1 in at:
@@ -77,9 +79,9 @@ def _just_before(priority: int, rules: Sequence[Rule]) -> List[Rule]:
     return run
 
 
-def _is_tunnels(rule: Rule, state: HostState, nics: AbstractSet[str]) -> bool:
-    """Whether a rule sends all packets, but for marked ones, to a default by no NIC of ours."""
-    if not _means_all(rule) or rule.suppress_prefixlength is not None or rule.table == TABLE_MAIN:
+def _is_tunnel(rule: Rule, state: HostState, nics: AbstractSet[str]) -> bool:
+    """Whether a rule sends all unmarked packets to a default that no managed NIC has."""
+    if not _matches_all(rule) or rule.suppress_prefixlength is not None or rule.table == TABLE_MAIN:
         return False
     defaults = [
         route
@@ -92,12 +94,14 @@ def _is_tunnels(rule: Rule, state: HostState, nics: AbstractSet[str]) -> bool:
     return bool(defaults) and all(route.dev not in nics for route in defaults)
 
 
-def _is_mains(rule: Rule) -> bool:
-    """What goes with it: main, but for its defaults."""
-    return rule.table == TABLE_MAIN and rule.suppress_prefixlength is not None and _means_all(rule)
+def _is_main_specific(rule: Rule) -> bool:
+    """Whether a rule is the tunnel's companion: table main without its defaults."""
+    return (
+        rule.table == TABLE_MAIN and rule.suppress_prefixlength is not None and _matches_all(rule)
+    )
 
 
-def _means_all(rule: Rule) -> bool:
+def _matches_all(rule: Rule) -> bool:
     if rule.src or rule.dst or rule.oif:
         return False
     inverted = rule.other == (("invert", "1"),)

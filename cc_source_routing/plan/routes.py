@@ -1,7 +1,7 @@
-"""The routes of one NIC's table.  Pure.
+"""Build the routes of one NIC's table.  Pure.
 
-Its connected networks, the stanza's routes, what its siblings reach by their links and
-gateways (by the own gateway), and its default.
+These are its connected networks, the stanza's routes, the prefixes that its siblings reach by their
+links and gateways (through its own gateway), and its default.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .sides import Side
 def stanza_routes(
     index: HostIndex, link: Link, entry: Optional[InterfaceStanza], table: int, family: int
 ) -> Tuple[Tuple[Route, ...], List[Fault]]:
-    """What the stanza's entry of a NIC adds to its table, and what is wrong with it there."""
+    """The routes that a NIC's stanza entry adds to its table, and the faults in them."""
     routes: List[Route] = []
     faults: List[Fault] = []
     for number, wanted in enumerate(entry.routes if entry else ()):
@@ -37,7 +37,7 @@ def stanza_routes(
             continue
         path = f"interfaces.{entry.id if entry else ''}.routes.{number}"
         if wanted.to.prefixlen == 0:
-            faults.append(Fault(f"{path}.to", f"a default is told by gateway{family}"))
+            faults.append(Fault(f"{path}.to", f"a default route is set by gateway{family}"))
             continue
         on_link = wanted.via is not None and index.is_on_link(link.name, wanted.via)
         if wanted.via is not None and not on_link and not wanted.on_link:
@@ -84,17 +84,17 @@ def table_routes(
 
 
 def _collapse(foreign: Set[IPNetwork], barriers: Set[IPNetwork]) -> List[IPNetwork]:
-    """Fewer prefixes for the same addresses, where no other prefix lies among them.
+    """Merge prefixes to fewer ones for the same addresses, where no other prefix is among them.
 
-    Without it N NICs need N(N-1) routes a family.  Near a barrier (a prefix of
-    the table that goes elsewhere, or one that main decides) a union could
-    change the longest match, so there the prefixes stay as they are.
+    Without this N NICs need N(N-1) routes in each family.  Near a barrier (a prefix of the table
+    that goes elsewhere, or one that main decides) a merged prefix could change the longest match,
+    so there the prefixes stay as they are.
     """
     near = Spans(barriers)
     apart = {network for network in foreign if near.overlaps(network)}
     collapsed = set(apart)
     for union in collapse(foreign - apart):
-        # One that is no longer specific would be suppressed as a default is.
+        # One that is no longer specific would be suppressed like a default.
         if near.overlaps(union) or not is_specific(union):
             first, last = span(union)
             collapsed.update(n for n in foreign if first <= int(n.network_address) <= last)
@@ -108,7 +108,7 @@ def _throws(
     main_prefixes: Iterable[IPNetwork],
     foreign: Set[IPNetwork],
 ) -> List[IPNetwork]:
-    """Prefixes of main inside one of the table's, of which main knows better (stage +20)."""
+    """Prefixes of main that are more specific than one of the table's: main decides (stage +20)."""
     candidates = [n for n in main_prefixes if n not in entries and n not in foreign]
     if not candidates:
         return []
@@ -128,8 +128,7 @@ def route_of(
     via: Optional[IPAddress] = None,
     onlink: bool = False,
 ) -> Route:
-    # Scope as the kernel gives it: IPv4 on-link routes have scope link, IPv6
-    # routes have no scope.
+    # The scope that the kernel sets: IPv4 on-link routes have scope link, IPv6 routes have none.
     scope = SCOPE_LINK if via is None and dst.version == 4 else SCOPE_UNIVERSE
     return Route(
         table,

@@ -1,16 +1,16 @@
-"""The rules of one NIC: which table a packet from one of its addresses is looked up in.  Pure.
+"""The rules of one NIC: which table is looked up for a packet from its addresses.  Pure.
 
-Each rule names an address of ours, a prefix that is routed to us or a device of ours, so
-that no packet of anybody else is touched.  They follow each other like this (priorities are
-`rule_priority` plus the stage, T is the NIC's table, G the interface group of the managed NICs):
+Each rule selects one of our addresses, a prefix that is routed to us or one of our devices, so that
+no other packet is affected.  The rules have this order (the priority is `rule_priority` plus the
+stage, T is the NIC's table, G the interface group of the managed NICs):
 
 ====== ==================================================== =========================
 stage  rule                                                 decides
 ====== ==================================================== =========================
 +0     from ADDR lookup main suppress_prefixlength 1        specific routes that leave
        suppress_ifgroup G                                   by no managed NIC
-+5     from ADDR [to NET] lookup X suppress_prefixlength 1  the same of tables that
-       suppress_ifgroup G                                   rules after ours ask
++5     from ADDR [to NET] lookup X suppress_prefixlength 1  the same in tables that
+       suppress_ifgroup G                                   rules after ours look up
 +10    from ADDR lookup T suppress_prefixlength 1           what main would send by a
                                                             sibling NIC
 +15    from ADDR [to NET] lookup X suppress_prefixlength 1  specific routes of those
@@ -23,10 +23,10 @@ stage  rule                                                 decides
 +40    oif NIC lookup T                                     and their default
 ====== ==================================================== =========================
 
-Those tables are asked before main, as they are without us: Tailscale's 10.20.0.0/16 wins
-over a 10.0.0.0/8 of main's by a NIC of ours.
+The tables X are looked up before main, as they are without source routing: Tailscale's 10.20.0.0/16
+precedes a 10.0.0.0/8 of main through one of our NICs.
 
-A prefix length of 1 or less is a default: VPNs take all traffic with 0/1 and 128/1.  See
+A prefix length of 1 or less is a default: VPNs capture all traffic with 0/1 and 128/1.  See
 ip-rule(8) for the suppressors, and fib_rules_lookup in net/core/fib_rules.c.
 """
 
@@ -64,17 +64,17 @@ STAGES = (
     STAGE_BOUND_SPECIFIC,
     STAGE_BOUND_DEFAULT,
 )
-# Those that follow rules of somebody else, which may come and go at any time.
+# The stages that mirror rules of others, which may come and go at any time.
 STAGES_OF_OTHERS = (STAGE_OTHERS_ELSEWHERE, STAGE_OTHERS_SPECIFIC)
-# The longest prefix that counts as a default.
+# The longest prefix length that counts as a default.
 DEFAULT_LENGTH = 1
-# More tables of others than this are no longer looked up before our defaults: each costs
-# two rules for each of our addresses.
-MOST_OTHERS = 32
+# The most foreign tables that are looked up before our defaults: each costs two rules for each of
+# our addresses.
+MAX_FOREIGN_TABLES = 32
 
 
 class Own(NamedTuple):
-    """What the rules of one NIC and family speak of."""
+    """The values that the rules of one NIC and family contain."""
 
     family: int
     name: str
@@ -82,11 +82,11 @@ class Own(NamedTuple):
     addresses: Tuple[IPInterface, ...]
     mark: int = 0  # connection mark of published_ports; 0: none
     mark_mask: int = 0
-    sources: Tuple[IPNetwork, ...] = ()  # prefixes beside the addresses
+    sources: Tuple[IPNetwork, ...] = ()  # further prefixes besides the addresses
 
 
 def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> Tuple[Rule, ...]:
-    """All rules of one NIC and family; `others` as `asked_after_ours` has them."""
+    """All rules of one NIC and family; `others` is a result of `foreign_lookups`."""
     bare = Rule(own.family, priority, own.table, protocol=OUR_PROTOCOL)
     sources = [bare._replace(src=ip_network(interface.ip)) for interface in own.addresses]
     sources += [bare._replace(src=prefix) for prefix in own.sources]
@@ -114,14 +114,14 @@ def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> Tuple[Rule, ..
     return tuple(dict.fromkeys(rules))
 
 
-def asked_after_ours(
+def foreign_lookups(
     rules: Iterable[Rule], family: int, priority: int, tables: Iterable[int]
 ) -> Tuple[Rule, ...]:
     """Rules of others that send all packets, or those to one network, to a table of their own.
 
-    In the order in which the kernel reads them, each table and network once.  Only such
-    after ours and before main's; `tables` are our own.  Those that select by more
-    (a mark, a device, a source) are not about our addresses alone, and stay as they are.
+    The result has the kernel's order, and each table and network once.  Only rules between ours and
+    main's count; `tables` are our own.  Rules with further selectors (a mark, a device, a source)
+    are not about our addresses alone, and are not mirrored.
     """
     reserved = RESERVED_TABLES.union(tables)
     found: Dict[Tuple[int, Optional[IPNetwork]], Rule] = {}
@@ -135,10 +135,10 @@ def asked_after_ours(
 
 
 def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
-    """Whether a rule at a stage of ours looks as ours do there, or as those of 0.1.0 did.
+    """Whether a rule at one of our stages has the form of our rules there, or of those of 0.1.0.
 
-    `tables` are those that may be ours.  For rules that networkd has adopted, which have
-    its protocol and not ours.
+    `tables` are those that may be ours.  This identifies rules that networkd has adopted, which
+    have its protocol and no longer ours.
     """
     main = rule.table == TABLE_MAIN
     own = rule.table in tables
@@ -158,7 +158,7 @@ def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
             STAGE_OWN_DEFAULT: own,
         }
         return from_address.get(stage, False)
-    # What 0.1.0 had for all NICs together.
+    # The rules that 0.1.0 had for all NICs together.
     from_all = {
         STAGE_MAIN_ELSEWHERE: main and specific and elsewhere,
         STAGE_MAIN_SPECIFIC: main and specific and rule.suppress_ifgroup is None,
@@ -167,7 +167,7 @@ def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
 
 
 def _mirrored(source: Rule, other: Rule, priority: int) -> Tuple[Rule, ...]:
-    """What `other` says of destinations, asked before main and our own default."""
+    """The rules that apply `other` to one source, before main's and our own default."""
     specific = source._replace(
         priority=priority + STAGE_OTHERS_SPECIFIC,
         table=other.table,

@@ -1,4 +1,4 @@
-"""What each managed NIC brings into the plan: addresses, prefixes, networks, its gateway.  Pure."""
+"""The side of each managed NIC in the plan: addresses, prefixes, networks, gateway.  Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .host_index import CONFIGURED_PROTOCOLS, HostIndex, is_routable, is_specifi
 
 
 class Side(NamedTuple):
-    """What one family of one NIC brings into the plan."""
+    """One address family of one NIC in the plan."""
 
     name: str
     table: int
     gateway: Gateway
     addresses: Tuple[IPInterface, ...]
-    sources: Tuple[IPNetwork, ...]  # prefixes that leave by it, beside its addresses
+    sources: Tuple[IPNetwork, ...]  # prefixes that leave by it, besides its addresses
     connected: Tuple[IPNetwork, ...]
     static: Mapping[IPNetwork, Route]  # configured specific routes of main through it
     extra: Tuple[Route, ...]  # the stanza's routes for its table
@@ -28,10 +28,9 @@ class Side(NamedTuple):
 
     @property
     def prefixes(self) -> Set[IPNetwork]:
-        """What its siblings reach by their own gateways: nothing on a mere guess.
+        """The prefixes that siblings reach by their own gateways; none if the gateway is assumed.
 
-        Whether a gateway that nobody has told really routes is not known, so there
-        main's own word stands.
+        Whether an assumed gateway routes is unknown, so there table main decides.
         """
         if not self.gateway.reported:
             return set()
@@ -43,7 +42,7 @@ def claim_addresses(
     served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
     families: Iterable[int],
 ) -> Tuple[Dict[Tuple[str, int], Tuple[IPInterface, ...]], List[str]]:
-    """The addresses of each NIC that get rules; one that two NICs have goes to the first."""
+    """The addresses of each NIC that get rules; an address on two NICs goes to the first."""
     claims: Dict[Tuple[str, int], Tuple[IPInterface, ...]] = {}
     warnings: List[str] = []
     owner: Dict[object, str] = {}
@@ -67,10 +66,10 @@ def claim_sources(
     served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
     claims: Mapping[Tuple[str, int], Tuple[IPInterface, ...]],
 ) -> Tuple[Dict[Tuple[str, int], Tuple[IPNetwork, ...]], List[str]]:
-    """The prefixes of each NIC that get rules; none that has an address or prefix of a sibling.
+    """The prefixes of each NIC that get rules, except those that overlap a sibling's.
 
-    Rules of an address and of a prefix around it stand at the same priorities, where
-    nobody says which of them is the first.
+    The rules of an address and of a prefix around it have the same priorities, and the kernel does
+    not define which of them is evaluated first.
     """
     taken: List[Tuple[IPNetwork, str]] = [
         (ip_network(interface.ip), name) for (name, _f), own in claims.items() for interface in own
@@ -109,7 +108,7 @@ def side_of(
     sources: Tuple[IPNetwork, ...],
     extra: Tuple[Route, ...],
 ) -> Side:
-    """One family of the NIC `name`; which one is told by the gateway."""
+    """The side of the NIC `name` in its gateway's address family."""
     family = gateway.ip.version
     connected = tuple(index.connected(name, family))
     static = {
@@ -121,10 +120,10 @@ def side_of(
 
 
 def _is_static(route: Route, gateway: Gateway) -> bool:
-    """Whether a route of main tells what lies behind its NIC's gateway or link.
+    """Whether a route of main describes what is behind its NIC's gateway or link.
 
-    Not one through another next hop: the sibling's own gateway knows nothing of
-    the networks behind a neighbouring host (flannel's and Calico's pods).
+    A route through another next hop does not: the sibling's own gateway does not know the networks
+    behind a neighbouring host (flannel's and Calico's pods).
     """
     return (
         is_specific(route.dst)

@@ -1,8 +1,8 @@
-"""Routing table numbers for interfaces: derived, stable, never somebody else's.
+"""Allocate routing table numbers for interfaces: derived, stable, never in use by others.
 
-Pure.  A number once given to an interface name stays with it (the names file
-remembers), new names take the lowest free numbers in natural order, so that
-neither a reboot nor the order in which NICs appear changes anything.
+Pure.  An interface name keeps its number (the names file stores it), and new names get the lowest
+free numbers in natural order, so that neither a reboot nor the order in which NICs appear changes
+anything.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def allocate_tables(
 ) -> Tuple[Dict[str, int], List[Fault]]:
     """Table ids for the interfaces in `wanted` (name, stanza entry), in that order.
 
-    Explicit ids of the stanza come first; then what a name had before, unless somebody
-    else has taken that number since; then free ones from `base`.  Returns the ids and the
-    faults of explicit ones; raises `PlanError` when no number is left.
+    Explicit ids of the stanza come first, then the earlier id of a name, unless something else uses
+    that number now, then free ones from `base`.  Returns the ids and the faults of explicit ones;
+    raises `PlanError` when no number is left.
     """
     filled = _filled_by_others(state)
     ids: Dict[str, int] = {}
@@ -47,8 +47,8 @@ def allocate_tables(
             )
         ids[name] = entry.table
     taken = set(ids.values())
-    # A name of the same table in rt_tables is not taken over: whoever made it may flush and
-    # fill that table at any time (the hand-made script does at each ifup).
+    # A table that rt_tables already names is not taken over: its owner may flush and fill it at any
+    # time (the hand-made script does at each ifup).
     lost = RESERVED_TABLES | set(state.foreign_tables) | _defaults_of_others(state)
     for name, _entry in wanted:
         table = state.saved_tables.get(name)
@@ -57,7 +57,7 @@ def allocate_tables(
         if base <= table < base + TABLES_PER_BASE:
             ids[name] = table
             taken.add(table)
-    # Names that are not served just now keep their numbers for when they return.
+    # Names that are not served now keep their numbers until they return.
     blocked = taken | lost | set(state.saved_tables.values()) | filled
     blocked |= {rule.table for rule in state.rules if rule.protocol != OUR_PROTOCOL}
     candidate = base
@@ -78,7 +78,7 @@ def _filled_by_others(state: HostState) -> Set[int]:
 
 
 def _defaults_of_others(state: HostState) -> Set[int]:
-    """Tables in which somebody else decides: their default goes before ours by its metric."""
+    """Tables with a foreign default, which precedes ours by its metric."""
     return {
         route.table
         for route in state.routes
