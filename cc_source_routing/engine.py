@@ -21,9 +21,9 @@ from .files.write import FileChanges, file_deviations, lock, write_files
 from .host import second_nic
 from .host.earlier_run import (
     PREVIOUS_PATH,
-    left_for_the_next,
+    drop_restored,
+    previous_for_next_run,
     save_previous,
-    without_what_is_restored,
 )
 from .host.instance import is_of_another
 from .host.metadata.read import METADATA_PATH, metadata_to_json
@@ -178,7 +178,9 @@ def _run(
     with _kernel() as kernel:
         for attempt in range(ATTEMPTS):
             seen = _view(kernel, stanza, root, metadata, keep, attempt == 0, exact)
-            previous = left_for_the_next(seen.state, seen.plan, seen.operations, seen.routerless)
+            previous = previous_for_next_run(
+                seen.state, seen.plan, seen.operations, seen.routerless
+            )
             if seen.plan.nics:
                 save_previous(root, previous)
             try:
@@ -195,7 +197,7 @@ def _run(
             raise FileError(
                 f"{error}; the kernel is set up, but nothing will restore it"
             ) from error
-        left = without_what_is_restored(previous, seen.plan)
+        left = drop_restored(previous, seen.plan)
         if seen.plan.nics and left != previous:
             save_previous(root, left)
         return Outcome(seen, operations, files)

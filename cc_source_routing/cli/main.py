@@ -297,9 +297,9 @@ def _stanza(arguments: argparse.Namespace) -> Stanza:
     saved = saved_stanza(arguments.root)
     if saved is not None:
         return saved
-    from ..host.asked import is_told_off
+    from ..host.asked import is_disabled
 
-    return Stanza(enabled=not is_told_off(arguments.root))
+    return Stanza(enabled=not is_disabled(arguments.root))
 
 
 def _exact(arguments: argparse.Namespace) -> bool:

@@ -1,1 +1,1 @@
-"""What there is on this host: kernel, metadata, leases, and what earlier runs have kept."""
+"""Read the host's state: kernel, metadata, leases, and what earlier runs saved."""

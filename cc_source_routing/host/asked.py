@@ -1,8 +1,8 @@
 """Whether cloud-init's configuration of this boot still has the stanza that was once applied.
 
-A stanza that is gone from user-data is no order to take anything away: what is on
-stays on.  But then somebody should be told.  Reads what cloud-init has left, of
-which only root may read most, and knows nothing better than to say that it does not know.
+A stanza that disappears from user-data removes nothing: source routing stays on, and the user gets
+a warning.  This module reads the files that cloud-init leaves, most of which only root can read.
+Where they do not answer the question, the answer is "unknown".
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from ..files.read import list_names, read_file
 from ..stanza.gathering import KEY
 from ..stanza.yaml_document import Unbounded, Unreadable, Yaml
 
-# All of it merged, at this boot and by cloud-init itself (stages.py, consume_data): 25.1 writes it,
-# 22.4 does not.
+# The merged configuration of this boot, by cloud-init itself (stages.py, consume_data); 25.1 writes
+# it, 22.4 does not.
 _COMBINED = "/run/cloud-init/combined-cloud-config.json"
-# There when the boot's last stage is through.
+# Written at the end of the boot's last stage.
 _RESULT = "/run/cloud-init/result.json"
-# Before, what it was merged of.  Written at each boot, also where there is nothing in it.
+# In older releases the parts of that configuration.  cloud-init writes this file at each boot, even
+# if it is empty.
 _USER_DATA = "/var/lib/cloud/instance/cloud-config.txt"
 _SYSTEM = "/etc/cloud/cloud.cfg"
 _DROP_INS = "/etc/cloud/cloud.cfg.d"
@@ -30,37 +31,37 @@ _UNKNOWN = object()
 
 
 def still_asked(root: Path) -> Optional[bool]:
-    """Whether anything asks for source routing at this boot; None where that cannot be known."""
+    """Whether the configuration of this boot has the stanza; None if that is unknown."""
     value = _present(root)
     return None if value is _UNKNOWN else value is not None
 
 
-def is_told_off(root: Path) -> bool:
-    """Whether what decides at this boot says that source routing shall be off."""
+def is_disabled(root: Path) -> bool:
+    """Whether the configuration of this boot disables source routing."""
     value = _present(root)
     return value is False or (isinstance(value, dict) and value.get("enabled") is False)
 
 
 def _present(root: Path) -> Any:
-    """The value of the key, None without one or any; `_UNKNOWN` where that cannot be known.
+    """The key's value, None if it is absent or empty; `_UNKNOWN` if that cannot be determined.
 
-    Where several documents are merged, that of the one that wins: what it leaves to others
-    is not in it.
+    Where several documents are merged, this is the value in the one with the highest precedence,
+    without the parts that it inherits from the others.
     """
     try:
         combined = read_file(root, _COMBINED)
         if combined is not None:
             return _value(json.loads(combined.data))
         if read_file(root, _RESULT) is None or read_file(root, _USER_DATA) is None:
-            return _UNKNOWN  # it has not run, or is not through
+            return _UNKNOWN  # cloud-init has not run, or has not finished
         command_line = read_file(root, _COMMAND_LINE)
         if command_line is not None and b"cc:" in command_line.data:
-            return _UNKNOWN  # a kernel's command line may have a configuration, too
+            return _UNKNOWN  # the kernel command line may contain a configuration
         for path in _in_order(root):
             document = _document(root, path)
             if path == _SYSTEM and "conf_d" in document:
                 return _UNKNOWN
-            # The first that has it decides; one without a value, too.
+            # The first document that has the key decides, even if its value is empty.
             if KEY in document:
                 return _value(document)
     except (FileError, ValueError, RecursionError, ImportError, Unbounded):
@@ -69,7 +70,7 @@ def _present(root: Path) -> Any:
 
 
 def _in_order(root: Path) -> Iterator[str]:
-    """The files that a configuration is merged of, the one that wins first."""
+    """The files that cloud-init merges, highest precedence first."""
     yield _USER_DATA
     yield "/var/lib/cloud/instance/vendor2-cloud-config.txt"
     yield "/var/lib/cloud/instance/vendor-cloud-config.txt"
@@ -86,7 +87,7 @@ def _document(root: Path, path: str) -> Any:
     try:
         value = Yaml(file.data.decode("utf-8"), 0).whole()
     except Unreadable:
-        return {}  # cloud-init drops it, too
+        return {}  # cloud-init ignores it, too
     return value if isinstance(value, dict) else {}
 
 

@@ -1,6 +1,6 @@
-"""What one apply leaves to be known by the next, in a file of its own.
+"""The file in which one apply records what the next one needs.
 
-The kernel forgets at a reboot what this file is about, so it lives in /run.
+It is in /run, since a reboot also resets the kernel state that it describes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_U32 = 0xFFFFFFFF
 
 
 def read_previous(root: Path) -> Previous:
-    """What `PREVIOUS_PATH` says; broken, only the way back is lost, not the way forth."""
+    """The content of `PREVIOUS_PATH`; a malformed file only prevents restoring original values."""
     document = _document(root)
     sysctls: Dict[Tuple[str, str], int] = {}
     for name, value in _numbers(document.get("sysctls")):
@@ -45,16 +45,16 @@ def read_previous(root: Path) -> Previous:
     )
 
 
-def left_for_the_next(
+def previous_for_next_run(
     state: HostState,
     plan: RoutingPlan,
     operations: Sequence[Operation],
     routerless: Sequence[Link],
 ) -> Previous:
-    """What the next run has to know of the one that is about to do `operations`.
+    """What the next run needs to know about the one that is about to apply `operations`.
 
-    Groups and sysctls as interfaces have them before we change them, so that they can be
-    given back, and which gateways they have.
+    The groups and sysctls that interfaces have before the change, so that they can be restored, and
+    the gateways in use.
     """
     groups, sysctls = dict(state.previous.groups), dict(state.previous.sysctls)
     current = {link.name: link.group for link in state.links}
@@ -68,8 +68,8 @@ def left_for_the_next(
     return Previous(groups, sysctls, state.nftables is not None, gateways)
 
 
-def without_what_is_restored(previous: Previous, plan: RoutingPlan) -> Previous:
-    """`previous` without what has been given back: from then on it is the user's to change."""
+def drop_restored(previous: Previous, plan: RoutingPlan) -> Previous:
+    """`previous` without the values that were restored: the user may change them from then on."""
     names = {nic.name for nic in plan.nics}
     ours = {key for name in names for key in sysctl_overrides(plan, name)}
     return Previous(
@@ -81,11 +81,11 @@ def without_what_is_restored(previous: Previous, plan: RoutingPlan) -> Previous:
 
 
 def save_previous(root: Path, previous: Previous) -> None:
-    """Write `PREVIOUS_PATH`; where that fails, only the way back of a group or sysctl is lost."""
+    """Write `PREVIOUS_PATH`; a failure only prevents restoring the original groups and sysctls."""
     try:
         write_files(root, (ConfigFile(PREVIOUS_PATH, previous_to_json(previous)),), ())
     except FileError:
-        return  # not worth a NIC that is not served
+        return  # not a reason to leave a NIC unserved
 
 
 def _known_gateways(
@@ -109,14 +109,14 @@ def _known_gateways(
 
 
 def previous_to_json(previous: Previous) -> str:
-    """What `read_previous` reads."""
+    """The text that `read_previous` reads."""
     gateways = {
         f"{dev}/{family}": {
-            "source": told.source,
-            "ip": None if told.ip is None else str(told.ip),
-            "mac": told.mac,
+            "source": entry.source,
+            "ip": None if entry.ip is None else str(entry.ip),
+            "mac": entry.mac,
         }
-        for (dev, family), told in previous.gateways.items()
+        for (dev, family), entry in previous.gateways.items()
     }
     document = {
         "groups": dict(previous.groups),
@@ -142,11 +142,11 @@ def _numbers(value: Any) -> Iterator[Tuple[str, int]]:
 
 
 def _gateways(value: Any) -> Iterator[Tuple[Tuple[str, int], PreviousGateway]]:
-    for name, told in value.items() if isinstance(value, dict) else ():
+    for name, entry in value.items() if isinstance(value, dict) else ():
         dev, _slash, family = name.rpartition("/")
-        if family not in ("4", "6") or not isinstance(told, dict):
+        if family not in ("4", "6") or not isinstance(entry, dict):
             continue
-        source, ip, mac = (told.get(key) for key in ("source", "ip", "mac"))
+        source, ip, mac = (entry.get(key) for key in ("source", "ip", "mac"))
         if not isinstance(source, str) or not isinstance(mac, str):
             continue
         try:

@@ -1,8 +1,8 @@
-"""What a hand-made source routing has left on a host that has ours now.
+"""Find the leftovers of hand-made source routing on a host where the plan does the same.
 
-Before there was a program for it people named a table after each NIC in rt_tables, and let a
-script fill it and add a rule whenever the NIC came up.  None of that is taken over, shared or
-removed: its owner is told what there is.  Reads only.
+In hand-made set-ups rt_tables names a table after each NIC, and a script fills it and adds a rule
+whenever the NIC comes up.  Nothing of that is taken over, shared or removed; it is reported to the
+user.  This module only reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..files.write import TABLE_NAMES_PATH, read_text, table_names
 from ..model import OUR_PROTOCOL, RESERVED_TABLES, HostState, RoutingPlan, Rule
 from ..text.ip_words import describe_rule
 
-# What runs commands of its own when a NIC comes up: interfaces(5), networkd-dispatcher(8),
+# The places whose commands run when a NIC comes up: interfaces(5), networkd-dispatcher(8),
 # NetworkManager-dispatcher(8).
 INTERFACES = "/etc/network/interfaces"
 INTERFACES_FOLDER = "/etc/network/interfaces.d"
@@ -35,7 +35,7 @@ _MAKES_RULES = re.compile(r"\bip\s+(?:-\S+\s+)*rule\s+(?:add|replace)\b")
 
 
 def leftovers(root: Path, plan: RoutingPlan, state: HostState) -> List[str]:
-    """A sentence for each thing that does by hand what the plan does, and what to do with it."""
+    """A sentence for each leftover that does what the plan does, with how to remove it."""
     if not plan.nics:
         return []
     return [*_named_tables(root, state), *_commands(root), *_rules(plan, state)]
@@ -68,7 +68,7 @@ def _commands(root: Path) -> Iterator[str]:
 
 
 def _rules(plan: RoutingPlan, state: HostState) -> Iterator[str]:
-    """Rules that ask, for an address of ours, a table of somebody else's with its NIC's default."""
+    """Rules that look up, for one of our addresses, a foreign table with a default by its NIC."""
     ours = {rule.key for rule in plan.rules}
     defaults: Dict[int, Set[str]] = {}
     for route in state.routes:
@@ -111,7 +111,7 @@ def _without_comments(script: str) -> str:
 
 
 def _text(root: Path, path: str) -> str:
-    """A file's text; "" for what cannot be read or is no text: then nothing is told of it."""
+    """A file's text; "" if it cannot be read or is not text, so that it is not reported."""
     try:
         text = read_text(root, path, SCRIPT_LIMIT) or ""
     except FileError:

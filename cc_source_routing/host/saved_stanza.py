@@ -1,4 +1,4 @@
-"""The stanza of the last apply, kept for hooks and command, and whose it is."""
+"""The stanza of the last apply, saved for hooks and the command, and its instance."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SAVED_PATHS = (STANZA_PATH, INSTANCE_PATH)
 
 
 def saved_stanza(root: Path) -> Stanza | None:
-    """The stanza that was applied last on this server; None when there is none.
+    """The stanza that was last applied on this server; None when there is none.
 
-    That of another one, of whose snapshot this is made, is none.
+    One that a snapshot of another server brought along does not count.
     """
     text = saved_text(root)
     if text is None:
@@ -30,13 +30,13 @@ def saved_stanza(root: Path) -> Stanza | None:
 
 
 def saved_text(root: Path) -> str | None:
-    """What `saved_stanza` reads, as it stands; None as there."""
+    """The text that `saved_stanza` parses; None in the same cases."""
     text = read_text(root, STANZA_PATH)
     return None if not text or is_of_another(root) else text
 
 
 def saved_files(root: Path, stanza: Stanza) -> tuple[ConfigFile, ...]:
-    """What `saved_stanza` reads, as written on this server."""
+    """The files that `saved_stanza` reads, for this server."""
     instance = instance_to_save(root)
     files = (ConfigFile(STANZA_PATH, stanza_to_json(stanza)),)
     return files if instance is None else (*files, ConfigFile(INSTANCE_PATH, f"{instance}\n"))

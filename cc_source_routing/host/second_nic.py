@@ -1,9 +1,9 @@
-"""A server with one NIC, to which a second one may come any day.
+"""A server with one NIC, which may get a second one at any time.
 
-There is nothing to route, but the stanza is kept, and a socket unit of the package
-listens for new links (``source-routing-second-nic.socket``): it is switched on by
-`WAITING_PATH` alone, and costs no process.  At each boot cloud-init hands the same stanza
-over again, so what was kept is compared with that before anything else is imported.
+There is nothing to route yet, but the stanza is saved, and a socket unit of the package
+(``source-routing-second-nic.socket``) listens for new links.  The existence of `WAITING_PATH`
+enables it, and no process runs.  At each boot cloud-init passes the same stanza again, so the
+module compares it with the saved one before it imports anything else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..model import ConfigFile
 
 WAITING_PATH = "/etc/source-routing/one-nic"
-"""What cloud-init's handler was given when there was one NIC; empty by the command."""
+"""The stanza that cloud-init's handler got with one NIC; empty if the command wrote the file."""
 
 UNIT = "source-routing-second-nic.socket"
 UNIT_PATH = f"/usr/lib/systemd/system/{UNIT}"
@@ -28,29 +28,29 @@ STOP = ("systemctl", "--no-block", "stop", UNIT)
 
 
 def is_waiting(root: Path) -> bool:
-    """Whether the last run found one NIC, and kept the stanza for a second one."""
+    """Whether the last run found one NIC and saved the stanza for a second one."""
     return _noted(root) is not None
 
 
 def note(value: Any) -> str:
-    """What `WAITING_PATH` holds for a stanza as cloud-init gives it."""
+    """The content of `WAITING_PATH` for a stanza as cloud-init passes it."""
     return json.dumps(value, sort_keys=True, default=str) + "\n"
 
 
 def is_known(root: Path, value: Any) -> bool:
-    """Whether `value` is what has been kept already."""
+    """Whether `value` is the stanza that is already saved."""
     return _noted(root) == note(value)
 
 
 def files(root: Path, is_same: bool) -> tuple[ConfigFile, ...]:
-    """What switches the listening on; what is noted stays for the same stanza as before."""
+    """The file that enables the socket; for the same stanza as before its content stays."""
     from ..model import ConfigFile
 
     return (ConfigFile(WAITING_PATH, _noted(root) or "" if is_same else ""),)
 
 
 def after(written: tuple[str, ...], removed: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The commands that begin or end the listening; systemd finds out by itself at a boot."""
+    """The commands that start or stop the socket; at a boot systemd decides by the file."""
     if not Path(UNIT_PATH).exists():  # installed without its units, by pip alone
         return ()
     if WAITING_PATH in written:
@@ -59,9 +59,9 @@ def after(written: tuple[str, ...], removed: tuple[str, ...]) -> tuple[tuple[str
 
 
 def keep(root: Path, value: Any) -> list[str]:
-    """Save the stanza `value` as cloud-init gives it and begin to listen; the kernel is not read.
+    """Save a stanza as cloud-init passes it and start the socket, without reading the kernel.
 
-    Returns what failed; raises `StanzaError` for one that is wrong, and saves nothing then.
+    Returns what failed; raises `StanzaError` for an invalid stanza, and saves nothing then.
     """
     from ..files.notify import notify
     from ..files.write import lock, write_files

@@ -1,7 +1,7 @@
-"""One snapshot of the host: kernel, metadata, leases, names.
+"""Take a snapshot of the host: kernel, metadata, leases, names.
 
-Reads and decides nothing.  What is missing or malformed is unknown, with a warning in the
-state; only an unreadable kernel is an error (`DiscoveryError`).
+This module only reads; it decides nothing.  What is missing or malformed is unknown, with a warning
+in the state.  Only an unreadable kernel is an error (`DiscoveryError`).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def observe(
     published_ports: bool,
     metadata: Optional[Metadata] = None,
 ) -> HostState:
-    """All that a plan depends on beside the stanza.
+    """Everything that a plan depends on besides the stanza.
 
-    `metadata` is given where cloud-init holds it already.  Our nftables table is looked at
-    where `published_ports` asks for one, or an earlier run has loaded one.
+    `metadata` is passed if cloud-init already has it.  Our nftables table is read if
+    `published_ports` is on, or an earlier run loaded one.
     """
     state = observe_kernel(kernel)
     if metadata is None:
         metadata = read_metadata(root)
     leases = read_leases(root, state.links, time.time())
     names = tuple(table_names(root))
-    # A name that may not stand in a file was not written by us.
+    # Names that are invalid in a file were not written by us.
     saved = {name: table for name, table in saved_tables(names).items() if not id_fault(name)}
     previous = read_previous(root)
     marking = published_ports or previous.nftables
@@ -66,7 +66,7 @@ def _saved_rule_priority(root: Path) -> Optional[int]:
 
 
 def _json(root: Path, path: str) -> Dict[str, Any]:
-    """A small JSON mapping of our own; {} when it is missing or broken."""
+    """The content of one of our JSON files; {} if it is missing or malformed."""
     try:
         document = json.loads(read_text(root, path) or "{}")
     except (ValueError, RecursionError, FileError):

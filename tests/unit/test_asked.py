@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cc_source_routing.host.asked import is_told_off, still_asked
+from cc_source_routing.host.asked import is_disabled, still_asked
 
 COMBINED = "run/cloud-init/combined-cloud-config.json"
 RESULT = "run/cloud-init/result.json"
@@ -55,11 +55,11 @@ THROUGH = {
     ("value", "off"), [(False, True), ({"enabled": False}, True), (True, False), ({}, False)]
 )
 def test_off_is_off_also_where_nothing_is_saved(value, off, root):
-    assert is_told_off(root(combined=json.dumps({"source_routing": value}))) is off
+    assert is_disabled(root(combined=json.dumps({"source_routing": value}))) is off
 
 
 def test_who_has_no_cloud_init_has_not_been_told_off(tmp_path):
-    assert not is_told_off(tmp_path)
+    assert not is_disabled(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What DHCP clients were told, one module a client."""
+"""Read the leases of DHCP clients, one module for each client."""

@@ -1,18 +1,18 @@
 """ISC dhclient's lease files (dhclient.leases(5)).  Pure.
 
-A log: a new lease is appended, so the last one of an interface is the one that
-counts, also when it says that it is over: on release dhclient appends the lease
-once more, with ``expire`` set to now (IPv4) or with ``released;`` (IPv6).  Times
-are UTC, or ``epoch SECONDS`` with ``db-time-format local``, or ``never``.
+The file is a log: dhclient appends each new lease, so the last one of an interface counts, even if
+it has ended.  On release dhclient appends the lease once more, with ``expire`` set to now (IPv4) or
+with ``released;`` (IPv6).  Times are UTC, or ``epoch SECONDS`` with ``db-time-format local``, or
+``never``.
 
-Option 121 is there under the name that dhclient.conf gives it: Debian's is
-``rfc3442-classless-static-routes``, an array of octets; Red Hat's dhclient has
-``classless-static-routes`` with destinations and addresses; undeclared it is
+Option 121 has the name that dhclient.conf gives it: Debian uses
+``rfc3442-classless-static-routes``, an array of octets; Red Hat's dhclient uses
+``classless-static-routes`` with destinations and addresses; without a declaration it is
 ``unknown-121``, octets in hexadecimal.
 
-dhclient-script sets routes with an address only: a renewal of the same address
-that tells another gateway leaves table main as it was.  So the gateways of
-earlier leases matter too: a default by one of them is the script's leftover.
+dhclient-script sets routes only together with an address: a renewal of the same address with
+another gateway leaves table main unchanged.  So the gateways of earlier leases matter as well: a
+default through one of them is left over from the script.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ...model import IPAddress, IPInterface, IPNetwork, Lease, MetadataRoute
 from ...text.addresses import gateway_address, interface, ip_address
-from .dhcpcd import Told, classless_routes, delegated_prefix, told, usable_routes
+from .dhcpcd import LeaseRoutes, classless_routes, delegated_prefix, lease_routes, usable_routes
 
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{};]|#[^\n]*|[^\s{};,"#]+')
 _TIME = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2}) (\d{1,2}):(\d{1,2}):(\d{1,2})", re.ASCII)
@@ -46,7 +46,7 @@ class _Block:
     blocks: list[_Block] = field(default_factory=list)
 
     def first(self, *words: str) -> list[str] | None:
-        """What follows these words in the statement that begins with them; None without one."""
+        """The words after `words` in the first statement that begins with them; else None."""
         for statement in self.statements:
             if statement[: len(words)] == list(words):
                 return statement[len(words) :]
@@ -58,11 +58,10 @@ class _Block:
 
 
 def parse_dhclient(text: str, path: str, names: Collection[str], now: float) -> list[Lease]:
-    """The valid leases in a file, at most one for an interface and family.
+    """The valid leases in a file, at most one for each interface and family.
 
-    `names` are the interfaces that there are.  A lease that names none is that
-    of the interface in the file's name (``dhclient.IFACE.leases``,
-    ``dhclient-UUID-IFACE.lease``).
+    `names` are the existing interfaces.  A lease without an interface belongs to the one in the
+    file's name (``dhclient.IFACE.leases``, ``dhclient-UUID-IFACE.lease``).
     """
     last = {(dev, family): block for dev, family, block in _lease_blocks(text, path, names)}
     found = []
@@ -74,7 +73,7 @@ def parse_dhclient(text: str, path: str, names: Collection[str], now: float) -> 
 
 
 def dhclient_gateways(text: str, path: str, names: Collection[str]) -> dict[str, set[IPAddress]]:
-    """All IPv4 gateways that leases in a file have ever told, by interface."""
+    """All IPv4 gateways that any lease in a file has named, by interface."""
     found: dict[str, set[IPAddress]] = {}
     for dev, family, block in _lease_blocks(text, path, names):
         if family == 4:
@@ -94,9 +93,9 @@ def _lease_blocks(
 ) -> Iterator[tuple[str, int, _Block]]:
     for block in _top_blocks(text):
         if block.head not in (["lease"], ["lease6"]):
-            continue  # among others the server's own leases, which have an address there
-        told_name = block.first("interface")
-        dev = told_name[0].strip('"') if told_name else _name_in(path, names)
+            continue  # for example a DHCP server's leases, which have an address there
+        declared = block.first("interface")
+        dev = declared[0].strip('"') if declared else _name_in(path, names)
         if dev in names:
             yield dev, 6 if block.head == ["lease6"] else 4, block
 
@@ -108,7 +107,7 @@ def _name_in(path: str, names: Collection[str]) -> str:
 
 
 def _top_blocks(text: str) -> Iterator[_Block]:
-    """The complete outermost ``head { ... }``; one cut off at the end is not yet written."""
+    """The complete outermost ``head { ... }``; one cut off at the end is still being written."""
     stack: list[_Block] = []
     words: list[str] = []
     for match in _TOKEN.finditer(text):
@@ -150,9 +149,9 @@ def _lease4(block: _Block, dev: str, path: str, now: float) -> Lease | None:
     return Lease(dev, 4, address, routers, routes, client="dhclient", path=path)
 
 
-def _gateways(block: _Block) -> Told:
+def _gateways(block: _Block) -> LeaseRoutes:
     routers = tuple(gateway_address(ip) for ip in block.first("option", "routers") or ())
-    return told(routers, _classless(block))
+    return lease_routes(routers, _classless(block))
 
 
 def _lease6(block: _Block, dev: str, path: str, now: float) -> Lease | None:
@@ -186,7 +185,7 @@ def _is_alive(entry: _Block, now: float) -> bool:
 
 
 def _expired(words: list[str], now: float) -> bool:
-    """Whether an ``expire`` has passed; one that is not understood has."""
+    """Whether an ``expire`` has passed; one that cannot be parsed counts as passed."""
     if words[:1] == ["never"]:
         return False
     if words[:1] == ["epoch"] and len(words) > 1 and re.fullmatch(r"[0-9]{1,12}", words[1]):
@@ -196,7 +195,7 @@ def _expired(words: list[str], now: float) -> bool:
         return True
     try:
         return calendar.timegm((*map(int, match.groups()), 0, 0, 0)) <= now
-    except ValueError:  # there is no such month
+    except ValueError:  # the month does not exist
         return True
 
 

@@ -1,8 +1,8 @@
-"""DHCP messages as they go over the wire, which is how dhcpcd keeps its leases.  Pure.
+"""DHCP messages in wire format, in which dhcpcd stores its leases.  Pure.
 
-RFC 951 and 2131 for the fixed part, RFC 2132 for the options, RFC 3396 for
-options in several pieces, RFC 3442 for classless routes, RFC 8415 for DHCPv6.
-Malformed bytes give None or less, never an exception.
+RFC 951 and 2131 for the fixed part, RFC 2132 for the options, RFC 3396 for options in several
+pieces, RFC 3442 for classless routes, RFC 8415 for DHCPv6.  Malformed bytes give None or a partial
+result, never an exception.
 """
 
 from __future__ import annotations
@@ -28,33 +28,32 @@ _IA_NA, _IA_TA, _IAADDR, _IA_PD, _IAPREFIX = 3, 4, 5, 25, 26
 _REPLY = 7
 
 
-class Told(NamedTuple):
-    """The routes of a lease and the routers that count beside them."""
+class LeaseRoutes(NamedTuple):
+    """The classless routes of a lease and the routers that are valid besides them."""
 
     routers: tuple[IPAddress, ...]
     classless: tuple[MetadataRoute, ...]
 
 
-def told(
+def lease_routes(
     routers: tuple[IPAddress | None, ...], classless: tuple[tuple[MetadataRoute, ...], bool]
-) -> Told:
-    """Routers and classless routes as a lease has them.
+) -> LeaseRoutes:
+    """The routers and classless routes of a lease, as far as a client may use them.
 
-    `classless` is the usable routes and whether the option was there at all.
-    Where it was but names no gateway (on-link routes only), the routers are
-    left out: a client must ignore them then (RFC 3442), and an empty list of
-    routes could not say so.
+    `classless` is the usable routes and whether the option was present.  If it was present but
+    names no gateway (on-link routes only), the routers are dropped: a client must ignore them (RFC
+    3442), and an empty list of routes could not express that.
     """
     routes, present = classless
     if present and not routes:
-        return Told((), ())
-    return Told(tuple(dict.fromkeys(ip for ip in routers if ip is not None)), routes)
+        return LeaseRoutes((), ())
+    return LeaseRoutes(tuple(dict.fromkeys(ip for ip in routers if ip is not None)), routes)
 
 
 def usable_routes(
     raw: list[tuple[IPv4Address, int, IPv4Address]],
 ) -> tuple[MetadataRoute, ...]:
-    """Those of (destination, prefix length, gateway) that go by a gateway, once each."""
+    """The routes of (destination, prefix length, gateway) with a gateway, without duplicates."""
     found: dict[MetadataRoute, None] = {}
     for destination, length, gateway in raw:
         if gateway_address(str(gateway)) is not None:
@@ -63,9 +62,9 @@ def usable_routes(
 
 
 def classless_routes(data: bytes) -> list[tuple[IPv4Address, int, IPv4Address]]:
-    """Option 121: width, the destination's significant octets, router; and so on.
+    """Option 121: repeated width, significant octets of the destination, and router.
 
-    What comes before a malformed entry counts.
+    Entries before a malformed one count.
     """
     found = []
     offset = 0
@@ -83,10 +82,10 @@ def classless_routes(data: bytes) -> list[tuple[IPv4Address, int, IPv4Address]]:
 
 
 def parse_dhcpcd(data: bytes, dev: str, path: str, mtime: float, now: float) -> Lease | None:
-    """dhcpcd's ``IFACE.lease``: the server's BOOTP reply; None when it is none or has expired.
+    """dhcpcd's ``IFACE.lease``, the server's BOOTP reply; None if it is not one or has expired.
 
-    The file has no date of its own; like dhcpcd itself (src/dhcp.c, dhcp_start2)
-    we count the lease time, option 51, from the file's modification.
+    The file has no timestamp of its own.  Like dhcpcd itself (src/dhcp.c, dhcp_start2) this adds
+    the lease time, option 51, to the file's modification time.
     """
     if len(data) < _VENDOR_AREA + len(_COOKIE):
         return None
@@ -105,7 +104,7 @@ def parse_dhcpcd(data: bytes, dev: str, path: str, mtime: float, now: float) -> 
     option = next((o for o in (CLASSLESS_ROUTES, MS_CLASSLESS_ROUTES) if o in options), None)
     routes = usable_routes(classless_routes(options[option])) if option else ()
     routers = _addresses(options.get(ROUTER, b""))
-    routers, routes = told(routers, (routes, option is not None))
+    routers, routes = lease_routes(routers, (routes, option is not None))
     mask = options.get(SUBNET_MASK, b"")[:4]
     return Lease(dev, 4, _interface(address, mask), routers, routes, client="dhcpcd", path=path)
 
@@ -124,7 +123,7 @@ def _options(data: bytes) -> dict[int, bytes]:
 
 
 def _collect(area: bytes, options: dict[int, bytes]) -> None:
-    """Add an area's options; one that comes again continues the first (RFC 3396)."""
+    """Add an area's options; a repeated option continues the first one (RFC 3396)."""
     pieces: dict[int, list[bytes]] = {}
     offset = 0
     while offset < len(area) and area[offset] != _END:
@@ -156,7 +155,7 @@ def _addresses(data: bytes) -> tuple[IPAddress | None, ...]:
 
 def _interface(address: IPv4Address, mask: bytes) -> IPInterface:
     length = prefix_length(str(IPv4Address(mask)), 4) if len(mask) == 4 else None
-    if length is None:  # as dhcpcd does it: by the address's class
+    if length is None:  # as dhcpcd does: by the address class
         first = int(address) >> 24
         length = 8 if first < 128 else 16 if first < 192 else 24
     return IPv4Interface((int(address), length))
@@ -166,9 +165,9 @@ def _interface(address: IPv4Address, mask: bytes) -> IPInterface:
 
 
 def parse_dhcpcd6(data: bytes, dev: str, path: str, mtime: float, now: float) -> Lease | None:
-    """dhcpcd's ``IFACE.lease6``: the server's Reply.  DHCPv6 has no routers.
+    """dhcpcd's ``IFACE.lease6``, the server's Reply.  DHCPv6 has no router option.
 
-    Its first address, and the prefixes that it delegates.
+    The lease has the first address and the delegated prefixes.
     """
     if len(data) < 4 or data[0] != _REPLY:
         return None
@@ -197,7 +196,7 @@ def parse_dhcpcd6(data: bytes, dev: str, path: str, mtime: float, now: float) ->
 
 
 def delegated_prefix(address: IPv6Address, length: int) -> IPv6Network | None:
-    """A prefix that a server may delegate; None for what is none."""
+    """A prefix that a server may delegate; None if it is not one."""
     if not 8 <= length <= 128 or address.is_multicast or address.is_link_local:
         return None
     return IPv6Network((int(address), length), strict=False)

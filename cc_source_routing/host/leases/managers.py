@@ -1,21 +1,20 @@
-"""The leases that systemd-networkd and NetworkManager show below /run.  Pure.
+"""The leases that systemd-networkd and NetworkManager write below /run.  Pure.
 
-systemd-networkd: ``/run/systemd/netif/leases/IFINDEX``, for IPv4 only, written at
-every change and removed when the lease is lost.  ``KEY=value`` lines, seen with
-252 and 257::
+systemd-networkd: ``/run/systemd/netif/leases/IFINDEX``, for IPv4 only, written at every change and
+removed when the lease is lost.  It has ``KEY=value`` lines, as seen with 252 and 257::
 
     ADDRESS=10.13.96.158
     NETMASK=255.255.224.0
     ROUTER=10.13.96.1 10.13.96.2
     CLASSLESS_ROUTES=169.254.169.254/32,10.13.96.2 0.0.0.0/0,10.13.96.1
 
-Before 250 one key, ROUTES, holds options 33 and 121 alike: only a default among
-them can be of 121.  Development versions had JSON with the same facts.  262 was
-seen to leave no such file: its leases have to be read off the routes.
+Before 250 a single key, ROUTES, has options 33 and 121 alike: a default in it can only come from
+121.  Development versions wrote JSON with the same data.  262 was seen to write no such file: its
+leases can only be derived from the routes.
 
 NetworkManager 1.40 and later: the groups ``dhcp4`` and ``dhcp6`` of
-``/run/NetworkManager/devices/IFINDEX``, rewritten at every renewal
-(src/core/nm-config.c, nm_config_device_state_write), whatever client it uses::
+``/run/NetworkManager/devices/IFINDEX``, rewritten at every renewal (src/core/nm-config.c,
+nm_config_device_state_write), whatever client it uses::
 
     dhcp4.ip_address=10.13.96.159
     dhcp4.subnet_mask=255.255.224.0
@@ -23,8 +22,7 @@ NetworkManager 1.40 and later: the groups ``dhcp4`` and ``dhcp6`` of
     dhcp4.rfc3442_classless_static_routes=10.0.0.0/8 10.13.96.1 0.0.0.0/0 10.13.96.1
     dhcp4.expiry=1795392712
 
-``/var/lib/NetworkManager/internal-UUID-IFACE.lease`` has nothing but the address
-and is not read.
+``/var/lib/NetworkManager/internal-UUID-IFACE.lease`` has only the address and is not read.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from typing import Any
 
 from ...model import IPAddress, Lease, MetadataRoute
 from ...text.addresses import gateway_address, interface, ip_address, network, prefix_length
-from .dhcpcd import classless_routes, told, usable_routes
+from .dhcpcd import classless_routes, lease_routes, usable_routes
 
 _NM_CLASSLESS = (
     "rfc3442_classless_static_routes",
@@ -49,7 +47,7 @@ _NM_CLASSLESS = (
 
 
 def parse_networkd(text: str, dev: str, path: str) -> Lease | None:
-    """A networkd lease file, old or new form; None when it has no address."""
+    """A networkd lease file in the old or new format; None when it has no address."""
     if text.lstrip().startswith("{"):
         return _networkd_json(text, dev, path)
     values = _assignments(text)
@@ -57,13 +55,13 @@ def parse_networkd(text: str, dev: str, path: str) -> Lease | None:
     if address is None or address.version != 4:
         return None
     routers = _routers(values.get("ROUTER", ""))
-    told_routes = values.get("CLASSLESS_ROUTES")
-    routes = _pairs((told_routes or "").replace(",", " "))
-    if told_routes is None:
+    classless = values.get("CLASSLESS_ROUTES")
+    routes = _pairs((classless or "").replace(",", " "))
+    if classless is None:
         mixed = _pairs(values.get("ROUTES", "").replace(",", " "))
         routes = mixed if any(route.to.prefixlen == 0 for route in mixed) else ()
-    present = told_routes is not None or bool(routes)
-    routers, routes = told(routers, (routes, present))
+    present = classless is not None or bool(routes)
+    routers, routes = lease_routes(routers, (routes, present))
     return Lease(dev, 4, address, routers, routes, client="networkd", path=path)
 
 
@@ -98,7 +96,7 @@ def _networkd_json(text: str, dev: str, path: str) -> Lease | None:
             width = prefix_length(entry.get("DestinationPrefixLength"), 4)
             if to and via and width is not None:
                 raw.append((to, width, via))
-    routers, routes = told(
+    routers, routes = lease_routes(
         tuple(
             gateway_address(str(_octets(router)))
             for router in (routers if isinstance(routers, list) else ())
@@ -109,7 +107,7 @@ def _networkd_json(text: str, dev: str, path: str) -> Lease | None:
 
 
 def _octets(value: Any) -> IPv4Address | None:
-    """An address as systemd's JSON has it: a list of four numbers."""
+    """An address in systemd's JSON: a list of four numbers."""
     if not isinstance(value, list) or len(value) != 4:
         return None
     if not all(type(octet) is int and 0 <= octet <= 255 for octet in value):
@@ -121,13 +119,13 @@ def _octets(value: Any) -> IPv4Address | None:
 
 
 def parse_network_manager(text: str, dev: str, path: str, now: float) -> tuple[Lease, ...]:
-    """The leases in a device state file of NetworkManager, those that have not expired."""
+    """The leases in a device state file of NetworkManager that have not expired."""
     groups = _groups(text)
     found = []
     four = groups.get("dhcp4", {})
     address = interface(four.get("dhcp4.ip_address"), four.get("dhcp4.subnet_mask", 32))
     if address is not None and address.version == 4 and not _past(four.get("dhcp4.expiry"), now):
-        routers, routes = told(_routers(four.get("dhcp4.routers", "")), _nm_classless(four))
+        routers, routes = lease_routes(_routers(four.get("dhcp4.routers", "")), _nm_classless(four))
         found.append(Lease(dev, 4, address, routers, routes, client="NetworkManager", path=path))
     six = groups.get("dhcp6", {})
     address = interface(six.get("dhcp6.ip6_address"), 128)
@@ -137,7 +135,7 @@ def parse_network_manager(text: str, dev: str, path: str, now: float) -> tuple[L
 
 
 def _groups(text: str) -> dict[str, dict[str, str]]:
-    """A keyfile's groups (GLib's Desktop-Entry-like format), without its escapes."""
+    """A keyfile's groups (GLib's Desktop-Entry-like format), with escapes left as they are."""
     groups: dict[str, dict[str, str]] = {}
     group: dict[str, str] = {}
     for raw in text.splitlines():
@@ -151,7 +149,7 @@ def _groups(text: str) -> dict[str, dict[str, str]]:
 
 
 def _nm_classless(values: dict[str, str]) -> tuple[tuple[MetadataRoute, ...], bool]:
-    """Option 121, else 249: pairs of prefix and gateway, or dhclient's octets as they are."""
+    """Option 121, else 249: pairs of prefix and gateway, or dhclient's raw octets."""
     for name in _NM_CLASSLESS:
         value = values.get(f"dhcp4.{name}")
         if value is None:
@@ -179,7 +177,7 @@ def _routers(value: str) -> tuple[IPAddress | None, ...]:
 
 
 def _pairs(value: str) -> tuple[MetadataRoute, ...]:
-    """``10.0.0.0/8 10.13.96.1 ...``: destination and gateway in turn, those by a gateway."""
+    """``10.0.0.0/8 10.13.96.1 ...``: alternating destination and gateway, without on-link ones."""
     words = value.split()
     raw = []
     for to, via in zip(words[::2], words[1::2]):

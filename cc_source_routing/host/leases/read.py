@@ -1,4 +1,4 @@
-"""What the DHCP clients were told, read from the files that they leave.
+"""Read the leases of DHCP clients from the files that they write.
 
 =================  ==========================================================
 client             files
@@ -7,16 +7,15 @@ systemd-networkd   /run/systemd/netif/leases/IFINDEX
 NetworkManager     /run/NetworkManager/devices/IFINDEX
 ISC dhclient       /var/lib/dhcp, /var/lib/dhclient (*.lease, *.leases); run by
                    NetworkManager: /var/lib/NetworkManager/dhclient*.lease;
-                   /run/source-routing, where our exit hook notes a lease
+                   /run/source-routing, where our exit hook records a lease
                    that dhclient itself has not written yet
 dhcpcd             /var/lib/dhcpcd/IFACE.lease, IFACE-SSID.lease, *.lease6;
                    older: /var/lib/dhcpcd5, with dhcpcd- before the name
 =================  ==========================================================
 
-busybox udhcpc leaves none.  No client is ever run or asked.  A file that is
-missing is nothing to speak of; one that cannot be read or understood is a
-warning.  The clients below /run remove what is over, the others keep it: there
-the time of expiry decides, and of several the file written last.
+busybox udhcpc writes none.  No client is ever run or queried.  A missing file is normal; one that
+cannot be read or parsed is a warning.  The clients below /run remove what has expired.  The others
+keep it: there the expiry time decides, and of several leases the file written last.
 """
 
 from __future__ import annotations
@@ -46,18 +45,18 @@ _DHCPCD_DIRECTORIES = ("/var/lib/dhcpcd", "/var/lib/dhcpcd5")
 
 
 class Leases(NamedTuple):
-    leases: tuple[Lease, ...]  # at most one for an interface and family
+    leases: tuple[Lease, ...]  # at most one for each interface and family
     warnings: tuple[str, ...] = ()
 
 
 class _Candidate(NamedTuple):
     lease: Lease
-    live: bool  # from below /run: what is there is in force
+    live: bool  # from below /run, where every lease is in force
     written: float
 
 
 def read_leases(root: Path, links: Sequence[Link], now: float) -> Leases:
-    """The valid lease of each of the links, for each family; `now` is seconds since 1970, UTC."""
+    """The valid lease of each link and family; `now` is seconds since 1970, UTC."""
     reader = _Reader(root, now)
     for link in links:
         if not link.loopback:
@@ -67,18 +66,18 @@ def read_leases(root: Path, links: Sequence[Link], now: float) -> Leases:
         reader.dhclient(directory, names)
     for directory in _DHCPCD_DIRECTORIES:
         reader.dhcpcd(directory, names)
-    best = (_with_former(lease, reader.told) for lease in _best(reader.candidates))
+    best = (_with_former(lease, reader.seen_gateways) for lease in _best(reader.candidates))
     return Leases(tuple(best), tuple(dict.fromkeys(reader.warnings)))
 
 
-def _with_former(lease: Lease, told: Mapping[str, set[IPAddress]]) -> Lease:
-    """`lease` with the gateways that only leases before it had; those of dhclient alone.
+def _with_former(lease: Lease, seen_gateways: Mapping[str, set[IPAddress]]) -> Lease:
+    """`lease` with the gateways that only earlier leases have; for dhclient alone.
 
-    The other clients put right what they have set in table main.
+    The other clients correct what they have set in table main.
     """
     if lease.client != "dhclient" or lease.family != 4:
         return lease
-    former = told[lease.dev] - lease_gateways(lease.routers, lease.classless_routes)
+    former = seen_gateways[lease.dev] - lease_gateways(lease.routers, lease.classless_routes)
     return replace(lease, former=tuple(sorted(former, key=int)))
 
 
@@ -93,17 +92,17 @@ def _best(candidates: Iterable[_Candidate]) -> Iterable[Lease]:
 
 
 class _Reader:
-    """Gathers candidates and warnings over all the places."""
+    """Collects candidates and warnings from all places."""
 
     def __init__(self, root: Path, now: float):
         self.root = root
         self.now = now
         self.candidates: list[_Candidate] = []
-        self.told: dict[str, set[IPAddress]] = {}
+        self.seen_gateways: dict[str, set[IPAddress]] = {}
         self.warnings: list[str] = []
 
     def live(self, link: Link) -> None:
-        """networkd's and NetworkManager's files for a link, by its index."""
+        """Read networkd's and NetworkManager's files for a link, by its index."""
         path = f"/run/systemd/netif/leases/{link.index}"
         file = self._read(path)
         if file is not None:
@@ -130,7 +129,7 @@ class _Reader:
             for lease in parse_dhclient(_text(file), path, names, self.now):
                 self.candidates.append(_Candidate(lease, False, file.mtime))
             for dev, gateways in dhclient_gateways(_text(file), path, names).items():
-                self.told.setdefault(dev, set()).update(gateways)
+                self.seen_gateways.setdefault(dev, set()).update(gateways)
 
     def dhcpcd(self, directory: str, names: Sequence[str]) -> None:
         for name in self._names(directory, (".lease", ".lease6")):
@@ -175,7 +174,7 @@ def _text(file: RootFile) -> str:
 
 
 def _dhcpcd_interface(file_name: str, names: Sequence[str]) -> str:
-    """The interface of ``IFACE.lease`` or ``IFACE-SSID.lease``; "" when there is no such one."""
+    """The interface of ``IFACE.lease`` or ``IFACE-SSID.lease``; "" if it does not exist."""
     stem = file_name.rpartition(".")[0]
     stem = stem[len("dhcpcd-") :] if stem.startswith("dhcpcd-") else stem
     fitting = [name for name in names if stem == name or stem.startswith(f"{name}-")]

@@ -1,1 +1,1 @@
-"""What the cloud told of the server's ports, one module a format."""
+"""Read the cloud's description of the server's ports, one module for each format."""

@@ -1,12 +1,11 @@
 """cloud-init's network config, versions 1 and 2: the ports that it configures.  Pure.
 
-Version 1 is a list of devices with subnets, version 2 is netplan's dictionary
-(cloud-init documentation, "Networking config Version 1" and "Version 2").  How
-addresses and masks are read follows cloudinit/net/network_state.py; unlike
-there nothing raises.
+Version 1 is a list of devices with subnets, version 2 is netplan's dictionary (cloud-init
+documentation, "Networking config Version 1" and "Version 2").  Addresses and masks are parsed as in
+cloudinit/net/network_state.py, but nothing raises.
 
-A route into another table (netplan's ``table:``) counts as well: it tells a
-gateway of its NIC all the same.
+A route into another table (netplan's ``table:``) counts as well, since it also names a gateway of
+its NIC.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ _GLOB = frozenset("*?[")
 def parse_network_config(doc: Any, source: str = "") -> Metadata:
     """The ports of a network config, with or without the wrapper ``network:``.
 
-    ``doc`` is the decoded document.  ``config: disabled`` and an empty one tell
-    nothing, without a warning.  `source` is what ports and warnings name; by
-    default it is `CONFIG_V1` or `CONFIG_V2`.
+    ``doc`` is the decoded document.  ``config: disabled`` and an empty document give no ports and
+    no warning.  Ports and warnings name `source`, by default `CONFIG_V1` or `CONFIG_V2`.
     """
     if isinstance(doc, dict) and "network" in doc and "version" not in doc:
         doc = doc["network"]
@@ -54,12 +52,12 @@ def parse_network_config(doc: Any, source: str = "") -> Metadata:
 
 
 def _version(doc: dict[Any, Any]) -> int:
-    told = doc.get("version")
-    if isinstance(told, str) and told.strip() in ("1", "2"):
-        return int(told)
-    if isinstance(told, int) and not isinstance(told, bool):
-        return told
-    if told is None and any(section in doc for section in _V2_SECTIONS):
+    version = doc.get("version")
+    if isinstance(version, str) and version.strip() in ("1", "2"):
+        return int(version)
+    if isinstance(version, int) and not isinstance(version, bool):
+        return version
+    if version is None and any(section in doc for section in _V2_SECTIONS):
         return 2
     return 0
 
@@ -121,7 +119,7 @@ def _v1_route(route: dict[Any, Any]) -> tuple[Any, Any, Any]:
 
 
 def _unbound_route(device: dict[Any, Any], where: str, ports: Ports) -> None:
-    """A ``type: route`` names no interface: it is the port's in whose subnet its gateway lies."""
+    """A ``type: route`` names no interface: it belongs to the port whose subnet has its gateway."""
     route = ports.route(*_v1_route(device), where)
     if route is None:
         return
@@ -167,10 +165,10 @@ def _members(section: Any) -> set[str]:
 
 
 def _device(key: Any, entry: dict[Any, Any], where: str, ports: Ports, vlan: bool) -> Any:
-    """One entry's port; None for one that can mean any number of interfaces."""
+    """The port of an entry; None if it can match any number of interfaces."""
     match = entry.get("match")
     match = match if isinstance(match, dict) else {}
-    # The one that it has beats the one that it is given: it is also the permanent one.
+    # The MAC that is matched precedes the MAC that is set: it is also the permanent one.
     mac = mac_address(match.get("macaddress")) or mac_address(entry.get("macaddress"))
     matched = text(match.get("name"))
     name = interface_name(entry.get("set-name"))
@@ -179,7 +177,7 @@ def _device(key: Any, entry: dict[Any, Any], where: str, ports: Ports, vlan: boo
     if not name and not match:
         name = interface_name(key)
     if not mac and not name:
-        if any(entry.get(told) for told in ("addresses", "routes", "gateway4", "gateway6")):
+        if any(entry.get(setting) for setting in ("addresses", "routes", "gateway4", "gateway6")):
             ports.warn(f"{where}: what it matches is not known; ignored")
         return None
     port = ports.port(mac, name, vlan)
@@ -201,7 +199,7 @@ def _device(key: Any, entry: dict[Any, Any], where: str, ports: Ports, vlan: boo
 
 
 def _drop_bare_members(found: list[tuple[str, Port]], members: set[str], ports: Ports) -> None:
-    """Ports of a bridge that bear nothing themselves: the bridge stands for them."""
+    """Drop bridge members without addresses and routes of their own: the bridge replaces them."""
     for name, port in found:
         if name in members and port.bare:
             ports.drop(port)

@@ -1,4 +1,4 @@
-"""OpenStack's network_data.json: which ports a server has, and with what.  Pure.
+"""OpenStack's network_data.json: a server's ports and their configuration.  Pure.
 
 The document (nova/virt/netutils.py, "OpenStack Nova: Metadata", network_data)::
 
@@ -7,11 +7,10 @@ The document (nova/virt/netutils.py, "OpenStack Nova: Metadata", network_data)::
                    "routes": [{"network": ..., "netmask": ..., "gateway": ...}]}, ...],
      "services": [...]}
 
-A port is a link; a guest knows it again by its MAC and by its addresses (the id
-names a tap device of the hypervisor, and a VLAN may have the MAC of the port it is
-on).  A network with DHCP tells neither address nor gateway: such a port is listed, and
-all else has to come from elsewhere.  A static network with a gateway lists a default
-route for *every* port; one without has none.
+A port is a link.  A guest identifies it by its MAC and its addresses: the id names a tap device of
+the hypervisor, and a VLAN may have the MAC of its parent port.  A network with DHCP has neither
+address nor gateway here: its port is listed, and everything else has to come from another source.
+A static network with a gateway lists a default route for *every* port; one without has none.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ NETWORK_DATA = "network_data.json"
 
 
 def parse_network_data(doc: Any, source: str = NETWORK_DATA) -> Metadata:
-    """The ports of a network_data.json; whatever is malformed is left out and said.
+    """The ports of a network_data.json; malformed parts are left out with a warning.
 
-    ``doc`` is the decoded JSON.  Link types: ``vlan`` has its own key for the
-    MAC, a ``bond`` is the port instead of its ``bond_links``, every other type
-    (phy, ovs, bridge, vif, tap, hw_veb, ...) is a plain port.
+    ``doc`` is the decoded JSON.  Link types: ``vlan`` has its own key for the MAC, a ``bond``
+    replaces its ``bond_links``, every other type (phy, ovs, bridge, vif, tap, hw_veb, ...) is a
+    plain port.
     """
     ports = Ports(source, complete=True)
     if doc in (None, {}):

@@ -1,8 +1,8 @@
-"""Gathers ports for a `Metadata` while a document is walked.  Pure.
+"""Collect ports for a `Metadata` while a document is parsed.  Pure.
 
-What the parsers of the cloud's documents share: whatever is malformed is left out
-and said once, and a document of any size gives a result of bounded size.  A port is
-a link: VLANs have the MAC of what they are on, bonds that of a member.
+The parsers of the cloud's documents share this: malformed parts are left out and reported once, and
+a document of any size gives a result of bounded size.  A port is a link: VLANs have the MAC of
+their parent, bonds that of a member.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...model import (
 )
 from ...text.addresses import gateway_address, interface, network, shown
 
-# Far more than any server has; a document with more is cut, and that is said.
+# Far more than any server has; a larger document is truncated with a warning.
 MAX_PORTS = 1024
 MAX_PER_PORT = 1024
 MAX_WARNINGS = 20
@@ -31,7 +31,7 @@ _DEFAULT_WORDS = ("default",)  # netplan's `to: default`
 
 @dataclass
 class Port:
-    """A port in the making.  Dicts serve as ordered sets."""
+    """A port under construction.  Dicts serve as ordered sets."""
 
     mac: str = ""
     name: str = ""
@@ -42,32 +42,32 @@ class Port:
 
     @property
     def bare(self) -> bool:
-        """Nothing was told for it but that it is there."""
+        """Whether the document has neither addresses nor routes for it."""
         return not self.addresses and not self.routes
 
 
 class Ports:
-    """The ports found so far in one document, and what was wrong with it."""
+    """The ports found so far in one document, and its faults."""
 
     def __init__(self, source: str, complete: bool = False):
         self.source = source
         self._complete = complete
         self._ports: list[Port] = []
         self._warnings: dict[str, None] = {}
-        self._unsaid = 0
+        self._suppressed = 0
 
     def warn(self, message: str) -> None:
-        """Say once what is wrong; after `MAX_WARNINGS` only count."""
-        told = f"{self.source}: {message}"
-        if told in self._warnings:
+        """Record a warning once; after `MAX_WARNINGS` only count them."""
+        warning = f"{self.source}: {message}"
+        if warning in self._warnings:
             return
         if len(self._warnings) < MAX_WARNINGS:
-            self._warnings[told] = None
+            self._warnings[warning] = None
         else:
-            self._unsaid += 1
+            self._suppressed += 1
 
     def port(self, mac: str, name: str, vlan: bool = False) -> Port | None:
-        """The port with that MAC and name, as far as both are known; a new one if need be."""
+        """The port with this MAC and name, as far as both are known; a new one if there is none."""
         for port in self._ports:
             same_mac = port.mac == mac if mac and port.mac else not (mac or port.mac)
             same_name = port.name == name or not (port.name and name)
@@ -77,7 +77,7 @@ class Ports:
         return self.new(mac, name, vlan)
 
     def new(self, mac: str, name: str, vlan: bool = False) -> Port | None:
-        """One more port; None when there are too many."""
+        """Add a port; None when there are too many."""
         if len(self._ports) >= MAX_PORTS:
             self.warn(f"more than {MAX_PORTS} ports; the rest is left out")
             return None
@@ -85,18 +85,18 @@ class Ports:
         return self._ports[-1]
 
     def drop(self, port: Port) -> None:
-        """Forget a port: it turned out to be part of another."""
+        """Drop a port that is part of another one."""
         self._ports = [kept for kept in self._ports if kept is not port]
 
     def containing(self, ip: IPAddress) -> Port | None:
-        """The first port with an address in whose subnet `ip` lies."""
+        """The first port with an address in whose subnet `ip` is."""
         for port in self._ports:
             if any(ip in address.network for address in port.addresses):
                 return port
         return None
 
     def add_address(self, port: Port, value: Any, mask: Any, where: str) -> IPInterface | None:
-        """Take an address as told; None, and a warning, when it is none."""
+        """Add an address as the document has it; None, and a warning, if it is malformed."""
         address = interface(value, mask)
         if address is None:
             beside = "" if mask is None else f" with netmask {shown(mask)}"
@@ -109,13 +109,13 @@ class Ports:
         return address
 
     def add_route(self, port: Port, to: Any, mask: Any, via: Any, where: str) -> None:
-        """Take a route as told; one without a usable gateway is no route for us."""
+        """Add a route as the document has it; one without a usable gateway is ignored."""
         route = self.route(to, mask, via, where)
         if route is not None:
             self._keep(port, route, where)
 
     def add_default(self, port: Port, via: Any, where: str) -> None:
-        """Take a ``gateway`` key; an empty or all-zero one means that there is none."""
+        """Add a ``gateway`` key; an empty or all-zero value means that there is none."""
         gateway = gateway_address(via)
         if gateway is not None:
             self._keep(port, MetadataRoute(ANYWHERE[gateway.version], gateway), where)
@@ -123,7 +123,7 @@ class Ports:
             self.warn(f"{where}: {shown(via)} is not a gateway; ignored")
 
     def route(self, to: Any, mask: Any, via: Any, where: str) -> MetadataRoute | None:
-        """A route from what was told; on-link ones (no gateway) are silently None."""
+        """A route as the document has it; silently None for an on-link one (no gateway)."""
         if via in (None, "", "0.0.0.0", "::"):
             return None
         gateway = gateway_address(via)
@@ -150,10 +150,10 @@ class Ports:
         port.routes[route] = None
 
     def result(self) -> Metadata:
-        """What was gathered, in the order in which it was told."""
+        """The ports and warnings, in the order of the document."""
         warnings = tuple(self._warnings)
-        if self._unsaid:
-            warnings += (f"{self.source}: {self._unsaid} more things were not understood",)
+        if self._suppressed:
+            warnings += (f"{self.source}: {self._suppressed} more things were not understood",)
         return Metadata(
             tuple(
                 MetadataPort(
@@ -175,7 +175,7 @@ class Ports:
 
 
 def dictionaries(value: Any, ports: Ports, what: str) -> list[dict[Any, Any]]:
-    """The dictionaries in a list; what is none of that is said and left out."""
+    """The dictionaries in a list; other entries are left out with a warning."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -188,7 +188,7 @@ def dictionaries(value: Any, ports: Ports, what: str) -> list[dict[Any, Any]]:
 
 
 def identifier(value: Any) -> str:
-    """The id of a link as a key: text or an integer; "" when it is neither."""
+    """The id of a link as a key: text or an integer; "" if it is neither."""
     if isinstance(value, bool):
         return ""
     if isinstance(value, int):
@@ -197,6 +197,6 @@ def identifier(value: Any) -> str:
 
 
 def identifiers(value: Any) -> list[str]:
-    """The ids in a list of them."""
+    """The valid ids in a list."""
     items = value if isinstance(value, list) else []
     return [found for found in map(identifier, items) if found]

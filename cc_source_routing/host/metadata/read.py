@@ -1,8 +1,8 @@
-"""What the cloud told about this server's ports, from wherever it can still be read.
+"""Read the cloud's description of this server's ports from all sources that remain.
 
-Inside cloud-init the datasource object is at hand; a hook or a person at the
-command line comes later and finds what cloud-init left on disk.  What that is
-(read in the sources; each release's own datasource was made to write its part):
+Inside cloud-init the datasource object is available.  A hook or the command runs later and reads
+the files that cloud-init leaves on disk.  These are (read in the sources; each release's own
+datasource was made to write its part):
 
 ========================================================== ======== ======== ========
 cloud-init                                                  22.4.2   25.1.4   26.2
@@ -13,23 +13,22 @@ cloud-init                                                  22.4.2   25.1.4   26
 /run/cloud-init/network-config.json (a link to the latter)   no       yes      yes
 ========================================================== ======== ======== ========
 
-The instance data is written as soon as a datasource is found (local or network
-stage), again on every boot, and holds OpenStack's network_data.json as
-``ds.network_json``, for the datasources OpenStack and ConfigDrive alike
-(sources/__init__.py, persist_instance_data).  ``network-config.json`` (23.4 and
-later; stages.py, _write_network_config_json) is the configuration in effect,
-of any datasource or of the image, written before the network is brought up for the
-first time; it stays in the instance's directory while its link in /run is not renewed
-on later boots, and knows nothing of what is plugged in later.  Before the local stage
-has run there is none of these, only what seeds the ConfigDrive datasource.
-``obj.pkl`` is never read: unpickling runs code.
+The instance data is written as soon as a datasource is found (local or network stage), again on
+every boot.  It has OpenStack's network_data.json as ``ds.network_json``, for the datasources
+OpenStack and ConfigDrive alike (sources/__init__.py, persist_instance_data).
+``network-config.json`` (23.4 and later; stages.py, _write_network_config_json) is the configuration
+in effect, of any datasource or of the image, written before the network is brought up for the first
+time.  It stays in the instance's directory, while its link in /run is not renewed on later boots,
+and it does not cover ports that are plugged in later.  Before the local stage runs none of these
+exist, only the seeds of the ConfigDrive datasource.  ``obj.pkl`` is never read: unpickling runs
+code.
 
-So the configuration in effect is believed first, and what the cloud says counts for
-ports that it does not configure.  Where cloud-init was told to leave the network alone,
-nothing of either is in effect, and nobody has told anything.
+So the configuration in effect has precedence, and the cloud's metadata counts for ports that it
+does not configure.  If cloud-init's network configuration is disabled, neither is in effect, and
+there is no metadata.
 
-Whatever is missing or malformed is unknown, and said: the answer is then an
-empty `Metadata`, or one with fewer ports, never an exception.
+Missing or malformed parts are unknown and cause a warning: the result is then an empty `Metadata`,
+or one with fewer ports, never an exception.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ __all__ = [
 ]
 
 METADATA_PATH = "/etc/source-routing/metadata.json"
-"""Where cloud-init's handler keeps what it saw, for the hooks of later boots."""
+"""Where cloud-init's handler saves the ports for the hooks of later boots."""
 
 _FORMAT = 1
 
@@ -67,18 +66,18 @@ Parser = Callable[[Any, str], Metadata]
 
 
 def _instance_data(doc: Any, source: str) -> Metadata:
-    """The part of cloud-init's instance data that tells ports; () for clouds without it."""
-    told = doc.get("ds") if isinstance(doc, dict) else None
-    network_json = told.get("network_json") if isinstance(told, dict) else None
+    """The ports in cloud-init's instance data; none for clouds without ``network_json``."""
+    ds = doc.get("ds") if isinstance(doc, dict) else None
+    network_json = ds.get("network_json") if isinstance(ds, dict) else None
     return _network_json(network_json, source)
 
 
 def _network_json(value: Any, source: str) -> Metadata:
-    """``network_json``: the decoded document, or what stands for "none" (a string, None)."""
+    """``network_json``: the decoded document, or a value that means "none" (a string, None)."""
     return parse_network_data(value, source) if isinstance(value, dict) else Metadata()
 
 
-# Each in the order in which it is believed; the first that names a port counts.
+# In order of precedence; the first file that names a port counts.
 _INSTANCE_DATA = (
     "/run/cloud-init/instance-data-sensitive.json",
     "/run/cloud-init/instance-data.json",
@@ -95,7 +94,7 @@ _CMDLINE = "/proc/cmdline"
 
 
 class _Documents:
-    """The decoded JSON files of a root, each read once, and what was wrong with them."""
+    """The decoded JSON files of a root, each read once, and the warnings about them."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -103,19 +102,19 @@ class _Documents:
         self.warnings: list[str] = []
 
     def get(self, path: str) -> Any:
-        """A file's document; None for one that is missing or broken."""
+        """A file's document; None if it is missing or malformed."""
         if path not in self._read:
             self._read[path] = self._load(path)
         return self._read[path]
 
     def first(self, paths: Iterable[str], parse: Parser) -> Metadata:
-        """The ports of the first of some files that names any."""
+        """The ports of the first file that names any."""
         for path in paths:
             doc = self.get(path)
-            told = Metadata() if doc is None else parse(doc, path)
-            self.warnings.extend(told.warnings)
-            if told.ports:
-                return told
+            found = Metadata() if doc is None else parse(doc, path)
+            self.warnings.extend(found.warnings)
+            if found.ports:
+                return found
         return Metadata()
 
     def _load(self, path: str) -> Any:
@@ -130,39 +129,39 @@ class _Documents:
 
 
 def read_metadata(root: Path, datasource: Any = None) -> Metadata:
-    """The ports as cloud-init has configured them, and others as the cloud tells them.
+    """The ports that cloud-init has configured, and further ones from the cloud's metadata.
 
-    Of the cloud the datasource object is asked first when one is handed in, then the
-    files of the module's table, then what an earlier run saved.  Never raises; warnings
-    of the sources that were tried in vain are kept.
+    The metadata comes from the datasource object if there is one, then from the files of the
+    module's table, then from what an earlier run saved.  Never raises; the warnings of all sources
+    tried are kept.
     """
     files = _Documents(root)
     if _is_disabled(root, files, datasource):
         return Metadata((), tuple(files.warnings))
     in_effect = files.first(_IN_EFFECT, parse_network_config)
-    told = Metadata()
+    cloud = Metadata()
     if datasource is not None:
-        told = metadata_from_datasource(datasource)
-        files.warnings.extend(told.warnings)
-    if not told.ports:
-        told = files.first(_INSTANCE_DATA, _instance_data)
-    if not told.ports:
-        told = files.first(_SEEDS, _network_json)
+        cloud = metadata_from_datasource(datasource)
+        files.warnings.extend(cloud.warnings)
+    if not cloud.ports:
+        cloud = files.first(_INSTANCE_DATA, _instance_data)
+    if not cloud.ports:
+        cloud = files.first(_SEEDS, _network_json)
     ports = (
-        _merged(in_effect.ports, told.ports) or files.first((METADATA_PATH,), _from_document).ports
+        _merged(in_effect.ports, cloud.ports) or files.first((METADATA_PATH,), _from_document).ports
     )
     return Metadata(ports, tuple(dict.fromkeys(files.warnings)))
 
 
 def _merged(
-    in_effect: tuple[MetadataPort, ...], told: tuple[MetadataPort, ...]
+    in_effect: tuple[MetadataPort, ...], cloud: tuple[MetadataPort, ...]
 ) -> tuple[MetadataPort, ...]:
-    """The ports that are configured, and after them those of the cloud that are not.
+    """The configured ports, followed by those of the cloud that are not configured.
 
-    A configuration that was made of what the cloud says has lost that a static network
-    without a gateway is meant to have none.
+    A configuration made from the cloud's metadata no longer shows that a static network without a
+    gateway is meant to have none.
     """
-    same = {_key(port): port for port in told}
+    same = {_key(port): port for port in cloud}
     ports = [
         replace(port, complete=same[_key(port)].complete)
         if _key(port) in same and _words(same[_key(port)]) == _words(port)
@@ -170,7 +169,7 @@ def _merged(
         for port in in_effect
     ]
     known = {_key(port) for port in in_effect if port.mac}
-    return (*ports, *(port for port in told if _key(port) not in known))
+    return (*ports, *(port for port in cloud if _key(port) not in known))
 
 
 def _key(port: MetadataPort) -> tuple[str, bool]:
@@ -183,10 +182,10 @@ def _words(port: MetadataPort) -> tuple[frozenset[Any], frozenset[Any]]:
 
 
 def _is_disabled(root: Path, files: _Documents, datasource: Any) -> bool:
-    """Whether cloud-init leaves the network alone: the image's or the kernel's word.
+    """Whether cloud-init's network configuration is disabled, by the image or the kernel.
 
-    ``network: {config: disabled}`` in cloud.cfg(.d), or ``network-config=disabled``
-    (cloud-init documentation, "Network configuration sources").
+    ``network: {config: disabled}`` in cloud.cfg(.d), or ``network-config=disabled`` on the kernel
+    command line (cloud-init documentation, "Network configuration sources").
     """
     configs = [_plain_attribute(datasource, "sys_cfg")]
     for path in _INSTANCE_DATA:
@@ -212,22 +211,22 @@ def _short(error: Exception) -> str:
 
 
 def metadata_from_datasource(datasource: Any) -> Metadata:
-    """The ports as a cloud-init datasource object tells them; never raises.
+    """The ports in a cloud-init datasource object; never raises.
 
-    Looked at, without running any code of the object (`inspect.getattr_static`),
-    so that nothing is crawled, converted or waited for:
+    The attributes are read without running any code of the object (`inspect.getattr_static`), so
+    that nothing is crawled, converted or waited for:
 
     ``network_json``
         OpenStack and ConfigDrive: the decoded network_data.json; another type
-        (cloud-init's ``_unset``, None) stands for "none".
+        (cloud-init's ``_unset``, None) means "none".
     ``_network_config``
-        NoCloud, LXD, Oracle and others: network config v1 or v2, kept by the
-        property ``network_config`` once cloud-init itself has asked for it,
-        which is before any module runs.
+        NoCloud, LXD, Oracle and others: network config v1 or v2, stored by the
+        property ``network_config`` once cloud-init itself has used it, which is
+        before any module runs.
     ``network_config``
-        Only where it is a plain attribute.  As a property it is left alone: it
-        crawls on some clouds, and on OpenStack it raises for a listed MAC that
-        the guest does not have (sources/helpers/openstack.py, convert_net_json).
+        Only if it is a plain attribute.  A property is not evaluated: it crawls
+        on some clouds, and on OpenStack it raises for a listed MAC that the guest
+        does not have (sources/helpers/openstack.py, convert_net_json).
     """
     sources: tuple[tuple[str, Parser, str], ...] = (
         ("network_json", _network_json, NETWORK_DATA),
@@ -239,15 +238,15 @@ def metadata_from_datasource(datasource: Any) -> Metadata:
         value = _plain_attribute(datasource, attribute)
         if not isinstance(value, dict):
             continue
-        told = parse(value, source)
-        warnings.extend(told.warnings)
-        if told.ports:
-            return Metadata(told.ports, tuple(dict.fromkeys(warnings)))
+        found = parse(value, source)
+        warnings.extend(found.warnings)
+        if found.ports:
+            return Metadata(found.ports, tuple(dict.fromkeys(warnings)))
     return Metadata((), tuple(dict.fromkeys(warnings)))
 
 
 def _plain_attribute(thing: Any, name: str) -> Any:
-    """An attribute that is there as data; None for a property or one that is computed."""
+    """An attribute that is stored as data; None for a property or a computed one."""
     try:
         return inspect.getattr_static(thing, name, None)
     except Exception:  # noqa: BLE001 - a foreign object's own machinery, and never fatal
@@ -258,10 +257,10 @@ def _plain_attribute(thing: Any, name: str) -> Any:
 
 
 def metadata_to_json(metadata: Metadata) -> str:
-    """The ports as text for `METADATA_PATH`; warnings are not kept, they were said.
+    """The ports as text for `METADATA_PATH`, without warnings, which were already reported.
 
-    Nor where they came from: cloud-init's own object at first boot and its file
-    later say the same, and that must give the same text.
+    Sources are omitted as well: cloud-init's object at first boot and its file later have the same
+    data, which must give the same text.
     """
     doc = {
         "version": _FORMAT,
@@ -281,7 +280,7 @@ def metadata_to_json(metadata: Metadata) -> str:
 
 
 def metadata_from_json(saved: str) -> Metadata:
-    """What `metadata_to_json` wrote; whatever is malformed is left out and said."""
+    """Parse the text of `metadata_to_json`; malformed parts are left out with a warning."""
     try:
         doc = json.loads(saved)
     except (ValueError, RecursionError, TypeError) as error:
