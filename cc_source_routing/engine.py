@@ -1,8 +1,7 @@
-"""What the command and the cloud-init module both do: one run, from end to end.
+"""One run from end to end, for the command and the cloud-init module.
 
-Stanza in, `observe` -> `decide` -> `build` -> `apply_plan` -> files, result out.  What a
-decision leaves open is asked here.  The lock is held around everything that changes
-something.
+Stanza in, `observe` -> `decide` -> `build` -> `apply_plan` -> files, result out.  The engine asks
+the open questions of a decision.  It holds the lock around everything that changes the host.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class View:
     renderer: str = "none"
     renderer_reason: str = ""
     warnings: Tuple[str, ...] = ()
-    routerless: Tuple[Link, ...] = ()  # whose router is known by nothing but its silence
+    routerless: Tuple[Link, ...] = ()  # links on which no router is known
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,10 @@ def _kernel() -> Iterator[Kernel]:
 def view(
     stanza: Stanza, root: Path, metadata: Optional[Metadata] = None, exact: bool = True
 ) -> View:
-    """Observe and plan; changes nothing.
+    """Observe and plan, without changes.
 
-    What of the stanza contradicts the host is a `StanzaError`, or, unless `exact`,
-    left out with a warning.
+    Parts of the stanza that contradict the host are a `StanzaError`, or, unless `exact`, are left
+    out with a warning.
     """
     with _kernel() as kernel:
         seen = _view(kernel, stanza, root, metadata, exact=exact)
@@ -127,7 +126,7 @@ def apply(
 ) -> Outcome:
     """Make kernel and files match the stanza; a second run changes nothing.
 
-    `keep` saves the stanza, also one that says "off" after others: later runs go by it.
+    `keep` saves the stanza for later runs, also one that is off if another was saved before.
     `exact` as in `view`.
     """
     with lock(root):
@@ -135,11 +134,11 @@ def apply(
 
 
 def apply_again(root: Path) -> Optional[Outcome]:
-    """Apply the saved stanza, as whoever was before us under the lock has left it.
+    """Apply the saved stanza, as the previous holder of the lock left it.
 
-    For hooks: None, and nothing is done, when there is none (any more).  An
-    event that was under way must not bring back what `remove` has taken away.  What
-    another server has left in a snapshot is taken away.
+    For hooks: does nothing and returns None if no stanza is saved (any more), since a pending event
+    must not restore what `remove` has removed.  State that a snapshot of another server brought
+    along is removed.
     """
     with lock(root):
         if is_of_another(root):
@@ -151,7 +150,7 @@ def apply_again(root: Path) -> Optional[Outcome]:
 def _apply(
     stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool, exact: bool
 ) -> Outcome:
-    """One run under the lock; what was there of another server goes before anything is read."""
+    """One run under the lock; state of another server is removed before anything is read."""
     before = None
     if stanza.enabled and is_of_another(root):
         before = _run(Stanza(enabled=False), root, Metadata(), False, True)
@@ -159,14 +158,14 @@ def _apply(
     if before is not None:
         outcome = _after(before, outcome)
     seen = outcome.view
-    # Without files of ours networkd would delete what stands in the kernel.
+    # Without our files networkd would delete our rules and routes from the kernel.
     kept = (networkd.RELOAD_ALL,) if seen.renderer == "none" and seen.plan.nics else ()
     failures = _notify_managers(root, outcome.files, but=kept)
     return replace(outcome, view=replace(seen, warnings=(*seen.warnings, *failures)))
 
 
 def _after(before: Outcome, then: Outcome) -> Outcome:
-    """Two runs as one."""
+    """Merge the outcomes of two runs."""
     removed = {*before.files.removed, *then.files.removed} - set(then.files.written)
     files = then.files._replace(removed=tuple(sorted(removed - set(then.files.unchanged))))
     return replace(then, operations=(*before.operations, *then.operations), files=files)
@@ -187,8 +186,8 @@ def _run(
                 operations = apply_plan(kernel, seen.plan, seen.state, seen.operations)
                 break
             except ApplyError as error:
-                # An interface went meanwhile, or an answer was lost: what was done is
-                # taken back, look again.
+                # An interface disappeared, or an answer was lost.  The changes are rolled back;
+                # observe again.
                 if error.errno not in (errno.ENODEV, errno.ENOBUFS) or attempt == ATTEMPTS - 1:
                     raise
         try:
@@ -204,15 +203,15 @@ def _run(
 
 
 def remove(root: Path) -> Outcome:
-    """Everything ours gone from the kernel and the files; nothing else touched."""
+    """Remove all of our kernel state and files, and nothing else."""
     return apply(Stanza(enabled=False), root, Metadata(), keep=False)
 
 
 def forget(root: Path) -> FileChanges:
-    """Only the files gone, as for an image of this server that is made next.
+    """Remove only the files, before an image of this server is made.
 
-    The kernel and the running network manager stay as they are, for whoever is logged in
-    by one of our addresses; what of ours listens is stopped.
+    The kernel and the running network manager stay as they are, for sessions over one of our
+    addresses.  Our listening units are stopped.
     """
     with lock(root):
         changes = write_files(root, (), _owned(root))
@@ -221,14 +220,14 @@ def forget(root: Path) -> FileChanges:
 
 
 def render_only(stanza: Stanza, root: Path, name: str) -> Tuple[View, FileChanges]:
-    """Only the files, for the renderer `name`; the kernel is read, never changed."""
+    """Write only the files, for the renderer `name`; the kernel is read but not changed."""
     with lock(root):
         seen = view(replace(stanza, renderer=name), root)
         return seen, write_files(root, seen.files, seen.owned)
 
 
 def check(stanza: Stanza, root: Path, exact: bool = True) -> Tuple[View, List[str]]:
-    """Each deviation of kernel, files and lookups from the plan; none when all is well.
+    """All deviations of kernel, files and look-ups from the plan.
 
     `exact` as in `view`.
     """
@@ -255,7 +254,7 @@ def explain(
     destination: Optional[IPAddress],
     exact: bool = True,
 ) -> Tuple[View, Reply]:
-    """The kernel's way for a packet from one of the host's addresses.
+    """The kernel's route for a packet from one of the host's addresses.
 
     Raises `DiscoveryError` when no interface has `source`, or the families differ.
     """
@@ -291,11 +290,11 @@ def _of_another(root: Path) -> Tuple[str, ...]:
     )
 
 
-# -- the pieces ----------------------------------------------------------------
+# -- the steps of a run --------------------------------------------------------
 
 
 class Planned(NamedTuple):
-    """A plan, what was decided for it, and the host's state with all answers in it."""
+    """A plan, its decisions, and the host's state with all answers."""
 
     state: HostState
     decisions: Decisions
@@ -305,10 +304,10 @@ class Planned(NamedTuple):
 def plan_with_answers(
     kernel: Kernel, stanza: Stanza, state: HostState, solicit: bool = False
 ) -> Planned:
-    """Decide, ask on the wire what is open, decide once more, and plan.
+    """Decide, ask the open questions, decide again, and plan.
 
-    With `solicit` routers are asked for an advertisement where one is to be expected and none
-    is known, which may take `ANSWER_SECONDS`.  Raises `StanzaError` as `build` does.
+    With `solicit` routers are solicited on links where an advertisement is expected and none is
+    known, which may take `ANSWER_SECONDS`.  Raises `StanzaError` as `build` does.
     """
     decisions = decide(stanza, state)
     if solicit and decisions.routerless:
@@ -366,15 +365,15 @@ def _view(
 def _files(
     stanza: Stanza, plan: RoutingPlan, state: HostState, root: Path, keep: bool
 ) -> Tuple[Tuple[ConfigFile, ...], Tuple[str, ...], str, str, Tuple[str, ...]]:
-    """The files that shall be, all paths that may be ours, the renderer and why it."""
+    """The wanted files, all paths that may be ours, the renderer and why it was chosen."""
     owned = _owned(root)
     saved = saved_files(root, stanza)
     if not stanza.enabled:
-        # Where there is nothing, "off" leaves nothing.
+        # If nothing was saved, "off" saves nothing.
         kept = saved if keep and saved_text(root) is not None else ()
         return kept, (*owned, PREVIOUS_PATH), "none", plan.reason, ()
-    # With one NIC there is nothing to do until a second one comes.  Once there
-    # were more, a missing one may come back: then all stays.
+    # With one NIC there is nothing to do until a second one comes.  If there were more before, a
+    # missing one may return, so everything stays.
     if potential_nics(state) < 2:
         before = saved_text(root)
         if before is None or second_nic.is_waiting(root):
@@ -393,7 +392,7 @@ def _files(
     try:
         files += module.render(plan, facts)
     except ModuleNotFoundError as error:
-        # Better a server that answers until its next flap than a dead one.
+        # A server that answers until its next flap is better than a dead one.
         warnings += (
             f"{error.name} is missing, so no hooks are written: nothing will restore the routes "
             "after a flap or a reboot",
@@ -415,10 +414,9 @@ def _owned(root: Path) -> Tuple[str, ...]:
 def _notify_managers(
     root: Path, changes: FileChanges, but: Tuple[Tuple[str, ...], ...] = ()
 ) -> List[str]:
-    """Tell the running managers whose files have changed; returns what failed.
+    """Notify the running managers whose files have changed; returns what failed.
 
-    Whose those are is told by their paths: files that are taken away may be
-    another renderer's.
+    The paths identify the manager: removed files may belong to another renderer.
     """
     commands = dict.fromkeys(
         command
@@ -430,7 +428,7 @@ def _notify_managers(
 
 
 def _possible(stanza: Stanza) -> Stanza:
-    """The stanza without what this host cannot do; the rest is worth doing."""
+    """The stanza without features that this host lacks; the rest is still applied."""
     if stanza.published_ports and shutil.which("nft") is None:
         return replace(stanza, published_ports=False)
     return stanza
