@@ -1,1 +1,1 @@
-"""Judges of single strings."""
+"""Check and parse single strings; format routes and rules as iproute2 does."""

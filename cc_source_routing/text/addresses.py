@@ -1,7 +1,7 @@
-"""Addresses, prefixes, masks, MACs and names out of untrusted values.
+"""Parse addresses, prefixes, masks, MACs and names from untrusted values.
 
-Whatever is handed in, from a JSON document or a text file, the answer is a
-proper value or None, never an exception: what is malformed is unknown.  Pure.
+The values come from JSON documents and text files.  A malformed one gives None
+(or "", where a string is returned), never an exception.  Pure.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ..model import IPAddress, IPInterface, IPNetwork
 
 # Ethernet, or InfiniBand's 20 bytes (linux/if_infiniband.h).
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?:(?::[0-9a-f]{2}){14})?")
-# The kernel takes almost any 15 bytes (dev_valid_name); names that need quoting
-# anywhere are nobody's.
+# The kernel accepts almost any 15 bytes (dev_valid_name); names that need quoting
+# are rejected here.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,14}")
 _MAX_TEXT = 256
 
@@ -24,14 +24,14 @@ _Split = tuple[Optional[IPAddress], Optional[int]]
 
 
 def text(value: Any) -> str:
-    """A string that is one, without surrounding blanks and of sensible length; else ""."""
+    """`value` stripped of white space if it is a string of at most 256 characters; else ""."""
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         return ""
     return value.strip()
 
 
 def shown(value: Any) -> str:
-    """An untrusted value for a message: on one line, printable, short."""
+    """Format an untrusted value for a message: one line, printable, at most 60 characters."""
     try:
         rendered = repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits; deep nesting
@@ -40,7 +40,7 @@ def shown(value: Any) -> str:
 
 
 def mac_address(value: Any) -> str:
-    """A MAC in lower case with colons; "" when it is none, or no station's own."""
+    """A MAC in lower case with colons; "" if it is malformed or all zeros."""
     mac = text(value).lower().replace("-", ":")
     if not _MAC.fullmatch(mac) or not mac.strip("0:"):
         return ""
@@ -48,13 +48,13 @@ def mac_address(value: Any) -> str:
 
 
 def interface_name(value: Any) -> str:
-    """A name that an interface may have and that needs quoting nowhere; else ""."""
+    """A valid interface name that never needs quoting; else ""."""
     name = text(value)
     return name if _NAME.fullmatch(name) else ""
 
 
 def ip_address(value: Any) -> IPAddress | None:
-    """An address from its text; a zone (``fe80::1%ens3``) is left off."""
+    """Parse an address; a zone (``fe80::1%ens3``) is dropped."""
     written = text(value).partition("%")[0]
     if not written:
         return None
@@ -65,7 +65,7 @@ def ip_address(value: Any) -> IPAddress | None:
 
 
 def gateway_address(value: Any) -> IPAddress | None:
-    """An address that a next hop may have: not ``0.0.0.0``, multicast or loopback."""
+    """Parse the address of a next hop: not unspecified, multicast or loopback."""
     ip = ip_address(value)
     if ip is None or ip.is_unspecified or ip.is_multicast or ip.is_loopback:
         return None
@@ -73,10 +73,10 @@ def gateway_address(value: Any) -> IPAddress | None:
 
 
 def prefix_length(value: Any, version: int) -> int | None:
-    """A prefix length from its many forms.
+    """Parse a prefix length.
 
-    An integer, its digits (``"24"``, ``"/24"``), a netmask (``255.255.255.0``,
-    ``ffff:ffff::``), or a hexadecimal one (``0xffffff00``).
+    Accepts an integer, digits (``"24"``, ``"/24"``), a netmask (``255.255.255.0``,
+    ``ffff:ffff::``) and a hexadecimal netmask (``0xffffff00``).
     """
     bits = 32 if version == 4 else 128
     if isinstance(value, bool):
@@ -106,11 +106,10 @@ def _contiguous(mask: int, bits: int) -> int | None:
 
 
 def interface(address: Any, mask: Any = None) -> IPInterface | None:
-    """An address with its prefix length, told as ``10.0.0.5/24`` or by a mask beside it.
+    """Parse an interface address, given as ``10.0.0.5/24`` or with a separate `mask`.
 
-    Without either it is 24 or 64, as cloud-init assumes
-    (cloudinit/net/network_state.py, _normalize_net_keys).  A host's own address
-    only: an unspecified or multicast one is None.
+    The default length is 24 or 64, as in cloud-init (cloudinit/net/network_state.py,
+    _normalize_net_keys).  Unspecified and multicast addresses give None.
     """
     ip, length = _address_and_length(address, mask)
     if ip is None or length is None or ip.is_unspecified or ip.is_multicast:
@@ -121,9 +120,9 @@ def interface(address: Any, mask: Any = None) -> IPInterface | None:
 
 
 def network(address: Any, mask: Any = None) -> IPNetwork | None:
-    """A destination prefix, told as `interface` has it; host bits are cleared.
+    """Parse a destination prefix in the forms that `interface` accepts; host bits are cleared.
 
-    ``0.0.0.0`` and ``::`` without a mask are the defaults.
+    ``0.0.0.0`` and ``::`` without a mask are the default routes.
     """
     ip, length = _address_and_length(address, mask)
     if ip is None or length is None:
@@ -132,7 +131,7 @@ def network(address: Any, mask: Any = None) -> IPNetwork | None:
 
 
 def make_network(ip: IPAddress, length: int) -> IPNetwork:
-    """The prefix of `length` bits in which an address lies."""
+    """The prefix of `length` bits that contains `ip`."""
     if isinstance(ip, IPv4Address):
         return ipaddress.IPv4Network((int(ip), length), strict=False)
     return ipaddress.IPv6Network((int(ip), length), strict=False)

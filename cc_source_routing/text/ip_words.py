@@ -1,4 +1,4 @@
-"""Routes and rules in the words of ip-route(8) and ip-rule(8)."""
+"""Format routes and rules in the syntax of ip-route(8) and ip-rule(8)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..model import TABLE_MAIN, IPNetwork, Route, Rule
 
 
 def describe_route(route: Route) -> str:
-    """A route as ip-route(8) takes it."""
+    """Format a route as ip-route(8) accepts it."""
     words = [] if route.type == "unicast" else [route.type]
     words.append("default" if route.dst.prefixlen == 0 else str(route.dst))
     if route.gateway is not None:
@@ -20,13 +20,13 @@ def describe_route(route: Route) -> str:
 
 
 def _network_text(network: IPNetwork) -> str:
-    """As ip-rule(8) prints it: a single address without its length."""
+    """Format a prefix as ip-rule(8) prints it: a single address without its length."""
     single = network.prefixlen == network.max_prefixlen
     return str(network.network_address if single else network)
 
 
 def describe_rule(rule: Rule) -> str:
-    """A rule as ip-rule(8) takes it."""
+    """Format a rule as ip-rule(8) accepts it."""
     everything = {4: "all", 6: "::/0"}[rule.family]
     source = everything if rule.src is None else _network_text(rule.src)
     words = ["from", source]

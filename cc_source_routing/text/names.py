@@ -1,9 +1,9 @@
-"""Judges of single strings: interface names, MAC addresses, globs, IP addresses.
+"""Validate the strings of a stanza: interface names, MAC addresses, globs, IP addresses.
 
-Strings of a stanza are hostile until one of these has passed them; what passes
-may stand in rt_tables, in a file's name and, quoted, in a shell script.  Each
-`..._fault` returns a phrase that continues the key ("is not ..."), or "" when
-there is nothing to say.  Pure; knows no stanza.
+Strings of a stanza are untrusted.  A name that passes is safe in rt_tables, in a
+file name and, quoted, in a shell script.  Each `..._fault` returns a phrase that
+continues the key ("is not ..."), or "" if the string is valid.  Pure; does not
+depend on the stanza.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Optional, Tuple
 
 from ..model import IPAddress, IPNetwork
 
-# The kernel's dev_valid_name (net/core/dev.c) takes 1..15 bytes without '/',
-# ':' and white space, except "." and "..".  Of these we take the harmless ones.
+# The kernel's dev_valid_name (net/core/dev.c) accepts 1..15 bytes without '/',
+# ':' and white space, except "." and "..".  Only a harmless subset is accepted here.
 INTERFACE_NAME_MAX = 15
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z")
 _UNSAFE_CHARS = re.compile(r"[^A-Za-z0-9_.@+-]")
@@ -23,8 +23,8 @@ _SAFE_NAME_GLOB = re.compile(r"[A-Za-z0-9_*?\[][A-Za-z0-9_.@+*?!\[\]-]*\Z")
 _SAFE_GLOB = re.compile(r"[A-Za-z0-9_.*?\[][A-Za-z0-9_.@+:*?!\[\]-]*\Z")
 GLOB_MAX = ID_MAX = 64
 
-# Words that iproute2 reads as a table of its own, or as many (rtnl_rttable_a2n,
-# iproute_list); and what strtoul reads as a number.
+# Words that iproute2 reads as a built-in table or as several tables (rtnl_rttable_a2n,
+# iproute_list); and strings that strtoul reads as a number.
 RESERVED_TABLE_NAMES = frozenset(("all", "cache", "default", "local", "main", "unspec"))
 _NUMBER = re.compile(r"(0[xX][0-9A-Fa-f]+|[0-9]+)\Z")
 
@@ -34,14 +34,14 @@ _SHOWN_CHARS = 40
 
 
 def shown(value: Any) -> str:
-    """A value as a message may show it: ASCII, one line, short."""
+    """Format a value for a message: ASCII, one line, short."""
     if isinstance(value, str):
         if len(value) <= _SHOWN_CHARS:
             return ascii(value)
         return f"{ascii(value[:_SHOWN_CHARS])}... ({len(value)} characters)"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    # str() of an int with more than 4300 digits is a ValueError.
+    # str() of an int with more than 4300 digits raises ValueError.
     if isinstance(value, int) and abs(value) >= 10**20:
         return "a number of more than 20 digits"
     if isinstance(value, (int, float)):
@@ -53,7 +53,7 @@ def shown(value: Any) -> str:
 
 
 def id_fault(text: str) -> str:
-    """What forbids `text` as the key of an entry under ``interfaces``."""
+    """Why `text` cannot be the key of an entry under ``interfaces``."""
     if not text:
         return "is an empty name"
     if len(text) > ID_MAX:
@@ -64,7 +64,7 @@ def id_fault(text: str) -> str:
 
 
 def interface_name_fault(name: str) -> str:
-    """What forbids `name` for an interface that is to be managed, with a table of its name."""
+    """Why `name` cannot be a managed interface, which also names its routing table."""
     fault = id_fault(name)
     if fault:
         return fault
@@ -77,7 +77,7 @@ def interface_name_fault(name: str) -> str:
 
 
 def table_name_fault(name: str) -> str:
-    """What forbids `name` as the name of a routing table in rt_tables."""
+    """Why `name` cannot name a routing table in rt_tables."""
     if name in RESERVED_TABLE_NAMES:
         return f"cannot name a routing table: {name!r} is a word of ip-route(8)"
     if _NUMBER.match(name):
@@ -89,22 +89,22 @@ def _charset_fault(text: str) -> str:
     bad = sorted(set(_UNSAFE_CHARS.findall(text)))
     if not bad:
         return f"cannot name an interface: it begins with {text[0]!r}"
-    told = ", ".join(ascii(char) for char in bad[:3]) + (" and more" if len(bad) > 3 else "")
-    return f"cannot name an interface: it has {told} (letters, digits and _ . @ + - are taken)"
+    listed = ", ".join(ascii(char) for char in bad[:3]) + (" and more" if len(bad) > 3 else "")
+    return f"cannot name an interface: it has {listed} (letters, digits and _ . @ + - are taken)"
 
 
 # -- globs and MAC addresses ---------------------------------------------------------
 
 
 def name_glob_fault(text: str) -> str:
-    """What forbids `text` as ``match.name``."""
+    """Why `text` cannot be ``match.name``."""
     if not is_glob(text):
         return _mac_as_name(text) or interface_name_fault(text)
     return _glob_fault(text, _SAFE_NAME_GLOB, "a name with * ? [ ] has letters, digits, _ . @ + -")
 
 
 def exclude_glob_fault(text: str) -> str:
-    """What forbids `text` in ``exclude``: a name or MAC address, perhaps with globs."""
+    """Why `text` cannot be in ``exclude``: a name, a MAC address or a glob for either."""
     return _glob_fault(
         text, _SAFE_GLOB, "names and MAC addresses have letters, digits, _ . @ + - : and * ? [ ]"
     )
@@ -114,13 +114,13 @@ def is_glob(text: str) -> bool:
     return any(char in text for char in "*?[")
 
 
-def _glob_fault(text: str, safe: "re.Pattern[str]", told: str) -> str:
+def _glob_fault(text: str, safe: "re.Pattern[str]", allowed: str) -> str:
     if not text:
         return "is empty"
     if len(text) > GLOB_MAX:
         return f"is {len(text)} characters long; at most {GLOB_MAX} are taken"
     if not safe.match(text):
-        return f"is {shown(text)}, which matches no interface ({told})"
+        return f"is {shown(text)}, which matches no interface ({allowed})"
     return ""
 
 
@@ -129,12 +129,12 @@ def _mac_as_name(text: str) -> str:
 
 
 def normal_mac(text: str) -> Optional[str]:
-    """`text` as lower case with colons, or None when it is no MAC address."""
+    """`text` in lower case with colons, or None if it is not a MAC address."""
     return text.lower().replace("-", ":") if _MAC.match(text) else None
 
 
 def mac_fault(text: str) -> str:
-    """What forbids `text` as the MAC address of a NIC (IEEE 802: individual, not zero)."""
+    """Why `text` cannot be the MAC address of a NIC (IEEE 802: individual, not zero)."""
     mac = normal_mac(text)
     if mac is None:
         return f"is {shown(text)}, not a MAC address such as 'fa:16:3e:2b:e7:89'"
@@ -153,7 +153,7 @@ _LEADING_ZERO = re.compile(r"([0-9]+\.)*0[0-9]")
 
 
 def gateway(text: str, version: int = 0) -> Checked:
-    """The router's address in `text`, or None and why not; `version` 0 takes either family."""
+    """Parse a router's address; (None, fault) if invalid.  `version` 0 accepts both families."""
     wanted = f"an IPv{version} address" if version else "an IP address"
     if len(text) > _ADDRESS_MAX:
         return None, f"is {shown(text)}, not {wanted}"
@@ -170,8 +170,8 @@ def gateway(text: str, version: int = 0) -> Checked:
     if version and address.version != version:
         other = f"; write gateway{address.version}" if version else ""
         return None, f"is {address}, an IPv{address.version} address{other}"
-    told = _unusable(address)
-    return (None, f"is {address}, {told}; no router has that") if told else (address, "")
+    kind = _unusable(address)
+    return (None, f"is {address}, {kind}; no router has that") if kind else (address, "")
 
 
 def _unusable(address: IPAddress) -> str:
@@ -192,9 +192,10 @@ def _unusable(address: IPAddress) -> str:
 
 
 def edge_of(address: IPAddress, network: IPNetwork) -> str:
-    """Which address of an IPv4 network no host has, if `address` is that (RFC 3021 exempts /31).
+    """Name `address` if it is the network or broadcast address of an IPv4 `network`; else "".
 
-    IPv6 has no broadcast, and its network address is the anycast of the routers (RFC 4291).
+    RFC 3021 exempts /31.  IPv6 has no broadcast, and its network address is the
+    subnet-router anycast address (RFC 4291).
     """
     if address.version != 4 or network.version != 4 or network.prefixlen >= 31:
         return ""
@@ -206,7 +207,7 @@ def edge_of(address: IPAddress, network: IPNetwork) -> str:
 
 
 def source_prefix(text: str) -> Tuple[Optional[IPNetwork], str]:
-    """The prefix in `text` that hosts may send from, and what is wrong with it."""
+    """Parse a prefix of source addresses; returns (prefix, fault) like `destination`."""
     if text == "default":
         return None, "is default, which is everybody's; name the prefix of this NIC"
     network, fault = destination(text)
@@ -216,10 +217,10 @@ def source_prefix(text: str) -> Tuple[Optional[IPNetwork], str]:
 
 
 def destination(text: str) -> Tuple[Optional[IPNetwork], str]:
-    """The prefix in `text`, and what is wrong with it; an address alone is its /32 or /128.
+    """Parse a destination prefix; returns (prefix, fault).  A bare address is a /32 or /128.
 
-    A prefix comes with a fault when it is clear what was meant, so that what
-    else is wrong with the route can be told too.
+    If the intention is clear despite a fault, the prefix is returned too, so that
+    other faults of the route can be reported with it.
     """
     wanted = "not a prefix such as 10.0.0.0/8"
     if text == "default":
@@ -234,7 +235,7 @@ def destination(text: str) -> Tuple[Optional[IPNetwork], str]:
         network = ip_network(f"{head}/{length}", strict=False)
     except ValueError:
         return None, f"is {shown(text)}, {wanted}{_octal_hint(head)}"
-    # Netmasks, and lengths such as "+8" or "08" that other programs would not take.
+    # Netmasks, and lengths such as "+8" or "08" that other programs reject.
     if length != str(network.prefixlen):
         return network, f"is {shown(text)}; write the prefix length: {network}"
     if network.network_address != address:
@@ -256,7 +257,7 @@ def _usable(network: IPNetwork) -> Tuple[Optional[IPNetwork], str]:
 
 
 def _address(text: str) -> IPAddress:
-    # Leading zeros are octal to inet_aton(3) and were decimal to Python before 3.9.5.
+    # Leading zeros are octal to inet_aton(3), and were decimal to Python before 3.9.5.
     if _octal_hint(text):
         raise ValueError(text)
     return ip_address(text)
