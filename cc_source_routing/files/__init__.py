@@ -1,1 +1,1 @@
-"""Files below a root, and commands: nothing leaves the root, nothing waits for ever."""
+"""Files below a root, and commands.  No path leaves the root; every wait has a time limit."""

@@ -1,4 +1,4 @@
-"""The one module that runs commands: never through a shell, never without a time limit."""
+"""The only module that runs commands: never through a shell, never without a time limit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def run(argv: Sequence[str], *, timeout: float, input: Optional[str] = None) -> str:
-    """Run `argv` and return what it printed.
+    """Run `argv` and return its standard output.
 
-    Raises `CommandError`, one sentence with the last line of what it said,
-    when it is not there, fails, or is not done in `timeout` seconds; it and
-    its children are ended then.
+    Raises `CommandError`, one sentence with the last line of its output, if the
+    command is missing, fails, or takes longer than `timeout` seconds.  On timeout
+    the command and its children are killed.
     """
     name = os.path.basename(argv[0])
     environment = {**os.environ, "LC_ALL": "C"}
@@ -44,25 +44,25 @@ def run(argv: Sequence[str], *, timeout: float, input: Optional[str] = None) -> 
         try:
             out, err = process.communicate(input, timeout=timeout)
         except subprocess.TimeoutExpired:
-            _end(process)
+            _kill(process)
             raise CommandError(f"{name} was not done after {timeout:g} s and was ended") from None
         except BaseException:
-            _end(process)
+            _kill(process)
             raise
     if process.returncode:
-        raise CommandError(f"{name} {_ending(process.returncode)}: {_last_line(err or out)}")
+        raise CommandError(f"{name} {_failure(process.returncode)}: {_last_line(err or out)}")
     return out
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    # Its whole session: a child that kept the pipe would keep us waiting.
+def _kill(process: "subprocess.Popen[str]") -> None:
+    # The whole session: a child that keeps the pipe open would block communicate().
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(OSError, ValueError):
         process.communicate()
 
 
-def _ending(code: int) -> str:
+def _failure(code: int) -> str:
     if code < 0:
         return f"was killed by signal {-code}"
     return f"failed (exit {code})"

@@ -1,8 +1,8 @@
-"""Walking the directories below a root with descriptors, so that no link leads out.
+"""Walk the directories below a root by descriptor, so that no symbolic link leads out.
 
-Components are opened one after the other (openat(2) with O_NOFOLLOW) and links
-resolved by hand as a process chrooted there would: a link made meanwhile
-changes nothing for who holds the descriptor already.
+Path components are opened one at a time (openat(2) with O_NOFOLLOW), and links are
+resolved here as in a process chrooted to the root.  A link created meanwhile cannot
+redirect a descriptor that is already open.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .read import MAX_LINKS
 
 
 class RootDirectory:
-    """The directories below a root, each opened once and kept open as long as `stack`."""
+    """The directories below a root, each opened once and kept open until `stack` closes."""
 
     def __init__(self, stack: ExitStack, root: Path):
         self._stack = stack
-        self.made: List[Tuple[int, str]] = []  # (parent descriptor, name), in order
+        self.made: List[Tuple[int, str]] = []  # (parent descriptor, name), in creation order
         self._known: Dict[str, int] = {}
         self._root = self._keep(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
@@ -30,13 +30,13 @@ class RootDirectory:
         return descriptor
 
     def open(self, path: str, create: bool = False) -> int:
-        """A descriptor of the directory `path`; missing ones are made when `create`."""
+        """A descriptor of the directory `path`; creates missing directories if `create`."""
         if path not in self._known:
             self._known[path] = self._walk(path, create)
         return self._known[path]
 
     def exists(self, path: str) -> bool:
-        """Whether there is anything at `path`, a dangling link included."""
+        """Whether `path` exists; a dangling link counts."""
         folder, name = os.path.split(path)
         try:
             os.lstat(name, dir_fd=self.open(folder))
@@ -45,10 +45,10 @@ class RootDirectory:
         return True
 
     def rmdir(self, path: str) -> None:
-        """Remove the directory `path` if there is one and it is empty."""
+        """Remove the directory `path` if it exists and is empty."""
         folder, name = os.path.split(path)
         try:
-            # Looked at first: on a read-only disk any rmdir(2) is an error.
+            # List it first: on a read-only file system every rmdir(2) fails.
             if os.listdir(self.open(path)):
                 return
             os.rmdir(name, dir_fd=self.open(folder))
@@ -60,39 +60,39 @@ class RootDirectory:
 
     def _walk(self, path: str, create: bool) -> int:
         pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-        way = [self._root]
+        opened = [self._root]
         links = 0
         while pending:
             part = pending.pop()
             if part == "..":
-                if len(way) == 1:
+                if len(opened) == 1:
                     raise OSError(errno.EXDEV, "a symbolic link there leads out of the root")
-                way.pop()
+                opened.pop()
                 continue
             try:
-                target: Optional[str] = os.readlink(part, dir_fd=way[-1])
+                target: Optional[str] = os.readlink(part, dir_fd=opened[-1])
             except OSError as error:
                 if error.errno == errno.ENOENT and create:
-                    self._make(way[-1], part)
+                    self._make(opened[-1], part)
                 elif error.errno not in (errno.EINVAL, errno.ENOENT):
                     raise
                 target = None
             if target is None:
                 flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                way.append(self._keep(os.open(part, flags, dir_fd=way[-1])))
+                opened.append(self._keep(os.open(part, flags, dir_fd=opened[-1])))
                 continue
             links += 1
             if links > MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             if target.startswith("/"):
-                way = [self._root]
+                opened = [self._root]
             pending.extend(piece for piece in reversed(target.split("/")) if piece not in ("", "."))
-        return way[-1]
+        return opened[-1]
 
     def _make(self, parent: int, name: str) -> None:
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
         except FileExistsError:
             return
-        os.chmod(name, 0o755, dir_fd=parent)  # whatever the umask
+        os.chmod(name, 0o755, dir_fd=parent)  # regardless of the umask
         self.made.append((parent, name))

@@ -1,4 +1,4 @@
-"""Telling the services of the running system that files have changed."""
+"""Notify the services of the running system of changed files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ NOTIFY_SECONDS = 5.0
 
 
 def notify(root: Path, commands: Iterable[Sequence[str]]) -> List[str]:
-    """Run `commands`, none of which waits for anything; returns what failed.
+    """Run `commands`, which must not block; returns one sentence for each failure.
 
-    Only on the system that runs: an image or a test's tree has nobody to tell.
+    Does nothing unless `root` is the running system's: no service runs in an image or
+    a test directory.
     """
-    # sd_booted(3): in a chroot or without systemd nobody listens either.
+    # sd_booted(3): in a chroot or without systemd there is no service to notify either.
     if root.resolve() != Path("/") or not SYSTEMD_RUNS.is_dir():
         return []
     failures = []
@@ -25,5 +26,5 @@ def notify(root: Path, commands: Iterable[Sequence[str]]) -> List[str]:
         try:
             run(command, timeout=NOTIFY_SECONDS)
         except CommandError as error:
-            failures.append(f"a service was not told of its new files: {error}")
+            failures.append(f"a service was not notified of its new files: {error}")
     return failures

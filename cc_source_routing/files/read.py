@@ -1,9 +1,9 @@
-"""Reading other people's files below a root, bounded and without surprises.
+"""Read untrusted files below a root, with limits on size and type.  Read-only.
 
-A root is the running system's ``/``, an image's tree or a test's.  Symbolic
-links are followed as a process chrooted there would follow them: cloud-init's
-``/var/lib/cloud/instance`` is an absolute link, and in an image's tree it must
-not lead out to the builder's own file.  Nothing here writes.
+A root is ``/`` of the running system, an image's tree or a test directory.  Symbolic
+links are followed as in a process chrooted to it: cloud-init's
+``/var/lib/cloud/instance`` is an absolute link, and in an image's tree it must not
+lead to a file of the build host.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..errors import FileError
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_NAMES = 4096
-MAX_LINKS = 40  # as the kernel has it, path_resolution(7)
+MAX_LINKS = 40  # the kernel's limit, path_resolution(7)
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
 class RootFile(NamedTuple):
-    """A file's bytes, with the path by which it was asked for within the root."""
+    """The content of a file, with its requested path (absolute within the root)."""
 
     path: str
     data: bytes
@@ -32,38 +32,38 @@ class RootFile(NamedTuple):
 
 
 def resolve(root: Path, path: str) -> Path:
-    """The real place of `path` (absolute within the root), no link leading out of it.
+    """Resolve the links of `path` (absolute within the root) without leaving the root.
 
-    Raises `OSError` with ELOOP when links go round; what does not exist is
-    returned as it stands.
+    Raises `OSError` with ELOOP on a loop of links; components that do not exist are
+    kept unchanged.
     """
     pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    done: list[str] = []
+    resolved: list[str] = []
     links = 0
     while pending:
         part = pending.pop()
         if part == "..":
-            del done[-1:]
+            del resolved[-1:]
             continue
         try:
-            target = os.readlink(root.joinpath(*done, part))
-        except OSError:  # no link, or not there: opening it will tell
-            done.append(part)
+            target = os.readlink(root.joinpath(*resolved, part))
+        except OSError:  # not a link, or missing: the caller's open() reports that
+            resolved.append(part)
             continue
         links += 1
         if links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         if target.startswith("/"):
-            done.clear()
+            resolved.clear()
         pending.extend(piece for piece in reversed(target.split("/")) if piece not in ("", "."))
-    return root.joinpath(*done)
+    return root.joinpath(*resolved)
 
 
 def read_file(root: Path, path: str, limit: int = MAX_BYTES) -> RootFile | None:
-    """The file at `path` within the root; None when there is none.
+    """Read the file at `path` within the root; None if it does not exist.
 
-    Raises `FileError`, a sentence naming the file, when it cannot be read, is
-    no regular file (a pipe would block for ever) or is larger than `limit`.
+    Raises `FileError`, which names the file, if it cannot be read, is not a regular
+    file (a pipe would block forever) or is larger than `limit` bytes.
     """
     try:
         descriptor = os.open(
@@ -89,9 +89,9 @@ def read_file(root: Path, path: str, limit: int = MAX_BYTES) -> RootFile | None:
 
 
 def list_names(root: Path, path: str) -> list[str]:
-    """The sorted names in a directory within the root; [] when there is none.
+    """The sorted names in a directory within the root; [] if it does not exist.
 
-    Raises `FileError` when it cannot be read; reads at most `MAX_NAMES` names.
+    Reads at most `MAX_NAMES` names.  Raises `FileError` if it cannot be read.
     """
     names: list[str] = []
     try:

@@ -1,9 +1,9 @@
-"""The one writer of files, and what else this package keeps below a root.
+"""The only writer of files; the table names in rt_tables; the lock.
 
-Every path is walked component by component from the root with directory
-descriptors and without following links blindly, so that neither a link in an
-image nor one made meanwhile leads a write out of the root.  A set of files is
-first written whole beside its targets and only then renamed into place.
+Every path is walked component by component with directory descriptors
+(`RootDirectory`), so that no symbolic link, in an image or created meanwhile, leads a
+write out of the root.  A set of files is first written completely, under temporary
+names beside the targets, and only then renamed into place.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from .read import list_names, read_file
 
 TABLE_NAMES_PATH = "/etc/iproute2/rt_tables.d/source-routing.conf"
 LOCK_PATH = "/run/source-routing/lock"
-# Directories that are ours alone or that we may have made; left empty they go, the inner
-# ones first.
+# Directories that belong to this package or that it may have created.  They are removed
+# when empty, innermost first.
 OUR_DIRECTORIES = (
     "/etc/source-routing/nics",
     "/etc/source-routing",
-    # iproute2 6.9 and later keep theirs in /usr/share.
+    # iproute2 6.9 and later have their own in /usr/share.
     "/etc/iproute2/rt_tables.d",
     "/etc/iproute2/rt_protos.d",
     "/etc/iproute2",
 )
 DROP_IN_SUFFIXES = (".network.d", ".service.d")
 
-# Before a NIC's name where the bare one cannot name its table; longer than any NIC's name.
+# Prefix for a NIC's name that cannot name a table itself; longer than any interface name.
 LONG_NAME = "source-routing-"
 TABLE_NAME_FILES = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")
 
@@ -57,11 +57,11 @@ class FileChanges(NamedTuple):
 
 
 class LockTimeout(ApplyError):
-    """Somebody else has been applying for too long."""
+    """Another process has held the lock for too long."""
 
 
 class _Pending(NamedTuple):
-    """A file that is written beside its place and waits for its rename."""
+    """A file that is written under a temporary name and not yet renamed."""
 
     path: str
     parent: int
@@ -73,11 +73,10 @@ class _Pending(NamedTuple):
 
 
 def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -> FileChanges:
-    """Make the files below `root` as told, and take away those of `owned` not among them.
+    """Write `files` below `root`, and remove those of `owned` that are not among them.
 
-    Nothing is touched that is already right.  Raises `FileError` that names
-    the file; what was written until then is gone again, unless the very
-    renames failed.
+    Files that are already right are not touched.  Raises `FileError`, which names the
+    file; everything written before is undone, unless a rename itself failed.
     """
     wanted = tuple(files)
     surplus = sorted(set(owned) - {file.path for file in wanted})
@@ -91,16 +90,16 @@ def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -
                     _check_path(file.path)
                     parent = directory.open(os.path.dirname(file.path), create=True)
                     name = os.path.basename(file.path)
-                    _sweep(parent, name)
+                    _remove_leftovers(parent, name)
                     if _difference(parent, file) is None:
                         unchanged.append(file.path)
                         continue
                     temporary = f"{_stem(name)}{secrets.token_hex(4)}"
                     pending.append(_Pending(file.path, parent, temporary, name))
                     _write(parent, temporary, file)
-            written = _put_in_place(pending)
+            written = _rename_all(pending)
         except BaseException:
-            _take_back(pending, directory.made)
+            _roll_back(pending, directory.made)
             raise
         removed = [path for path in surplus if _remove(directory, path)]
         if surplus:
@@ -111,7 +110,7 @@ def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -
 
 
 def file_deviations(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -> List[str]:
-    """What of the files is not as told, a sentence each; [] when all is well."""
+    """One sentence for each file that differs from `files` or should be gone; [] if none."""
     wanted = tuple(files)
     deviations = []
     with ExitStack() as stack:
@@ -144,7 +143,7 @@ def _check_path(path: str) -> None:
 
 
 def _difference(parent: int, file: ConfigFile) -> Optional[str]:
-    """How the file in the directory `parent` differs from `file`; None when it does not."""
+    """How the file in the directory `parent` differs from `file`; None if it is the same."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     name = os.path.basename(file.path)
     try:
@@ -166,7 +165,7 @@ def _difference(parent: int, file: ConfigFile) -> Optional[str]:
 
 
 def leftovers(root: Path, path: str) -> List[str]:
-    """What a writer that was killed left beside the file `path`."""
+    """The temporary files that a killed writer left beside the file `path`."""
     folder, name = os.path.split(path)
     try:
         names = list_names(root, folder)
@@ -176,7 +175,7 @@ def leftovers(root: Path, path: str) -> List[str]:
 
 
 def target_name(name: str) -> str:
-    """The name of the file that `name` is, or of the one that it was to become."""
+    """`name`, or the target's name if `name` is a temporary file of this writer."""
     return _TEMPORARY.sub(r"\1", name)
 
 
@@ -184,13 +183,13 @@ _TEMPORARY = re.compile(r"\A\.(.+)\.source-routing-[0-9a-f]{8}\Z")
 
 
 def _stem(name: str) -> str:
-    # No directory that we write to is read for names with a leading dot and
-    # without its suffix: run-parts, *.conf, dhclient's run-parts --list.
+    # The readers of the target directories ignore names with a leading dot and without
+    # the suffix they expect: run-parts, *.conf, dhclient's run-parts --list.
     return f".{name}.source-routing-"
 
 
-def _sweep(parent: int, name: str) -> None:
-    """Take away what a writer that was killed left beside the file."""
+def _remove_leftovers(parent: int, name: str) -> None:
+    """Remove the temporary files that a killed writer left beside the file."""
     for leftover in os.listdir(parent):
         if leftover.startswith(_stem(name)):
             os.unlink(leftover, dir_fd=parent)
@@ -205,7 +204,7 @@ def _write(parent: int, name: str, file: ConfigFile) -> None:
         os.fsync(stream.fileno())
 
 
-def _put_in_place(pending: Sequence[_Pending]) -> List[str]:
+def _rename_all(pending: Sequence[_Pending]) -> List[str]:
     written = []
     for item in pending:
         with _naming(item.path):
@@ -217,17 +216,17 @@ def _put_in_place(pending: Sequence[_Pending]) -> List[str]:
     return written
 
 
-def _take_back(pending: Sequence[_Pending], made: Sequence[Tuple[int, str]]) -> None:
+def _roll_back(pending: Sequence[_Pending], made: Sequence[Tuple[int, str]]) -> None:
     for item in pending:
         with contextlib.suppress(OSError):
             os.unlink(item.temporary, dir_fd=item.parent)
     for parent, name in reversed(made):
-        with contextlib.suppress(OSError):  # not empty: somebody else uses it now
+        with contextlib.suppress(OSError):  # not empty: another process uses it now
             os.rmdir(name, dir_fd=parent)
 
 
 def _remove(directory: RootDirectory, path: str) -> bool:
-    """Remove one file and what a killed writer left beside it; says whether the file was there."""
+    """Remove a file and a killed writer's leftovers; returns whether the file existed."""
     folder, name = os.path.split(path)
     with _naming(path):
         _check_path(path)
@@ -235,22 +234,23 @@ def _remove(directory: RootDirectory, path: str) -> bool:
             parent = directory.open(folder)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        _sweep(parent, name)
-        there = directory.exists(path)
-        if there:
+        _remove_leftovers(parent, name)
+        existed = directory.exists(path)
+        if existed:
             os.unlink(name, dir_fd=parent)
             os.fsync(parent)
         if folder.endswith(DROP_IN_SUFFIXES):
             directory.rmdir(folder)
-    return there
+    return existed
 
 
 @contextmanager
-def _naming(path: str, deed: str = "written") -> Iterator[None]:
+def _naming(path: str, action: str = "written") -> Iterator[None]:
+    """Turn an `OSError` into a `FileError` that names `path`."""
     try:
         yield
     except OSError as error:
-        raise FileError(f"{path} cannot be {deed}: {_why(error)}") from error
+        raise FileError(f"{path} cannot be {action}: {_why(error)}") from error
 
 
 def _why(error: OSError) -> str:
@@ -261,10 +261,10 @@ def _why(error: OSError) -> str:
 
 
 def read_text(root: Path, path: str, limit: int = 1024 * 1024) -> Optional[str]:
-    """The text at `path` within the root, None when there is none.
+    """Read the text file at `path` within the root; None if it does not exist.
 
-    Bytes that are not UTF-8 become U+FFFD; an unreadable, irregular or larger
-    file is a `FileError`.
+    Bytes that are not UTF-8 become U+FFFD.  Raises `FileError` if it is unreadable,
+    not a regular file or larger than `limit` bytes.
     """
     found = read_file(root, path, limit)
     return None if found is None else found.data.decode("utf-8", "replace")
@@ -282,12 +282,12 @@ class TableName(NamedTuple):
 
 
 def table_names(root: Path) -> Iterator[TableName]:
-    """The names that iproute2 knows routing tables by, below `root`; ours, too.
+    """The names of routing tables that iproute2 knows below `root`, including our own.
 
-    As iproute2 reads them (rtnl_rttable_initialize): the first file of
-    rt_tables that there is, and every ``rt_tables.d/*.conf``; ids may be
-    hexadecimal, and lines that are none are passed over.  What cannot be read
-    counts as absent: names are a convenience, ids go over the wire.
+    As iproute2 reads them (rtnl_rttable_initialize): the first rt_tables file that
+    exists, and every ``rt_tables.d/*.conf``.  Ids may be hexadecimal; malformed lines
+    are skipped.  An unreadable file counts as absent: names are only a convenience, the
+    kernel uses ids.
     """
     for folder in TABLE_NAME_FILES:
         paths = [f"{folder}/rt_tables"]
@@ -299,7 +299,7 @@ def table_names(root: Path) -> Iterator[TableName]:
 
 
 def saved_tables(names: Iterable[TableName]) -> Dict[str, int]:
-    """Our own earlier table ids of what `table_names` has found, by NIC."""
+    """The table ids in `names` that an earlier run of this package assigned, by NIC."""
     own = (line for line in names if line.path == TABLE_NAMES_PATH)
     return {
         line.name[len(LONG_NAME) :]
@@ -310,7 +310,7 @@ def saved_tables(names: Iterable[TableName]) -> Dict[str, int]:
 
 
 def foreign_tables(names: Iterable[TableName]) -> Dict[int, str]:
-    """What others call which table, of what `table_names` has found."""
+    """The table names in `names` that others assigned, by id."""
     return {line.table: line.name for line in names if line.path != TABLE_NAMES_PATH}
 
 
@@ -328,15 +328,15 @@ def _read_table_names(root: Path, path: str) -> Iterator[TableName]:
             yield TableName(path, number, match[2])
 
 
-# -- one at a time -------------------------------------------------------------
+# -- locking -------------------------------------------------------------------
 
 
 @contextmanager
 def lock(root: Path, timeout: float = 30.0, path: str = LOCK_PATH) -> Iterator[None]:
-    """Hold the lock below `root`; raises `LockTimeout` that says who else holds it.
+    """Hold the lock below `root`; raises `LockTimeout`, which names the holder.
 
-    The file tells its holder and is empty otherwise, so that the hooks can see
-    without a process of their own that an apply is under way.
+    The file contains its holder and is otherwise empty, so that a hook can tell without
+    starting a process whether an apply is running.
     """
     with ExitStack() as stack:
         directory = _open_root(stack, root)
@@ -347,9 +347,9 @@ def lock(root: Path, timeout: float = 30.0, path: str = LOCK_PATH) -> Iterator[N
             stack.callback(os.close, descriptor)
         _acquire(descriptor, path, timeout)
         try:
-            # A name, not the arguments: those may hold what is not for all to read.
+            # The process name, not its arguments: they may be confidential.
             holder = f"{os.getpid()} {_process_name(os.getpid())}\n"
-            # A /run that is full shall not keep the server from its routes.
+            # A full /run must not prevent the apply.
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, holder.encode("utf-8", "replace"), 0)
@@ -369,8 +369,8 @@ def _acquire(descriptor: int, path: str, timeout: float) -> None:
             if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):
                 raise FileError(f"{path} cannot be locked: {_why(error)}") from error
         if time.monotonic() >= deadline:
-            told = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-            pid, _, name = told.partition(" ")
+            content = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+            pid, _, name = content.partition(" ")
             holder = f"process {pid} ({name})" if pid.isdigit() else "another process"
             raise LockTimeout(
                 f"{holder} holds {path} for more than {timeout:g} s; nothing was changed",
