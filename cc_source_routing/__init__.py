@@ -1,9 +1,9 @@
-"""Source-based routing for servers with several NICs: the cloud-init face.
+"""Source-based routing for servers with several NICs: the entry point for cloud-init.
 
-cloud-init finds this package as the module ``source_routing`` and imports it
-at every boot, stanza or not; an exception here would cost the instance all
-modules of the stage.  So this file knows the standard library alone, does
-next to nothing, and hands real work to `cc_source_routing.cloud_init`.
+cloud-init finds this package as the module ``source_routing`` and imports it at
+every boot, with or without a stanza.  An exception here would cost the instance all
+modules of the stage.  So this file imports only the standard library, does as little
+as possible, and delegates to `cc_source_routing.cloud_init`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, Dict, List
 
 SAVED_INSTANCE = "/etc/source-routing/instance-id"
 
-# cloud-init <= 22.1 reads these two, later releases `meta`; "always", because a
-# per-instance module that failed once is never run again.
+# cloud-init <= 22.1 reads these two, later releases read `meta`.  "always", because
+# cloud-init never retries a per-instance module that failed.
 frequency = "always"
 distros: List[str] = ["all"]
 
-# A plain dict: the type of it has moved between cloud-init releases.
+# A plain dict, since its type has moved between cloud-init releases.
 meta: Dict[str, Any] = {
     "id": "cc_source_routing",
     "name": "Source routing",
@@ -34,12 +34,13 @@ meta: Dict[str, Any] = {
 def handle(name: str, cfg: Any, *args: Any, **kwargs: Any) -> None:
     """Apply the ``source_routing:`` stanza of `cfg`; never raises.
 
-    Called with (name, cfg, cloud, log, args) up to cloud-init 23.1 and with
-    keywords from 23.2 on; four parameters serve both without a deprecation.
+    cloud-init calls it with (name, cfg, cloud, log, args) up to 23.1 and with keywords
+    from 23.2 on; this signature serves both without a deprecation warning.
     """
     try:
         stanza = cfg.get("source_routing")
-        # Without one, what is there stays, unless a snapshot has brought it along.
+        # Without a stanza the existing setup stays, unless it came with another
+        # instance's snapshot.
         if stanza is None and not os.path.exists(SAVED_INSTANCE):
             return
         from .cloud_init import run

@@ -1,6 +1,7 @@
-"""What `handle` does with a stanza, or with what an earlier one has left: guard, run, log.
+"""Run the cloud-init module: apply the stanza, or remove what an earlier one set up.
 
-Imports next to nothing until it is sure that there is work.
+Guards against exceptions and hangs, and logs the outcome.  Imports as little as
+possible until there is work.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from .engine import Outcome
 
 LOG = logging.getLogger("cc_source_routing")
-# cloud-init runs all stages in one process without a time limit (24.3+): what
-# hangs here would hang the boot for ever.
+# cloud-init runs all stages in one process without a time limit (24.3+), so a hang
+# here would block the boot forever.
 TIME_LIMIT_SECONDS = 60.0
 SYSTEM_ROOT = Path("/")
 SYSFS_NET = Path("/sys/class/net")
@@ -23,9 +24,9 @@ SAVED_STANZA = Path("etc/source-routing/stanza.json")
 
 
 def run(value: Any, cloud: Any, root: Path = SYSTEM_ROOT) -> None:
-    """Apply the raw stanza `value` within the time limit; errors become log lines.
+    """Apply the raw stanza `value` within the time limit; errors are logged.
 
-    None, for no stanza, leaves what is there as it is, unless another server has left it.
+    None means no stanza: the existing setup stays, unless another instance left it.
     """
     work = _work_for(value, root)
     if work is None:
@@ -46,7 +47,7 @@ def run(value: Any, cloud: Any, root: Path = SYSTEM_ROOT) -> None:
 
 
 def count_nics(sysfs: Path = SYSFS_NET) -> int:
-    """Interfaces that could be a NIC, without netlink: not loopback, bridge or tunnel device."""
+    """Count possible NICs without netlink: no loopback, bridge, bridge port or tunnel device."""
     count = 0
     try:
         for entry in sysfs.iterdir():
@@ -54,13 +55,13 @@ def count_nics(sysfs: Path = SYSFS_NET) -> int:
             if entry.is_dir() and entry.name != "lo" and not virtual:
                 count += 1
     except OSError:
-        # Unknown is not "none": let the real observation tell.
+        # Unknown does not mean none: leave the decision to the real observation.
         return 2
     return count
 
 
 def _work_for(value: Any, root: Path) -> Optional[Callable[[Any, Any, Path], None]]:
-    """What there is to do, found out without importing much; None for nothing."""
+    """Choose the function to run, with as few imports as possible; None: nothing to do."""
     saved = (root / SAVED_STANZA).exists()
     if value is None or _is_off(value):
         if not saved:
@@ -123,8 +124,8 @@ def _remove(value: Any, cloud: Any, root: Path) -> None:
     from . import engine
 
     if value is None:
-        LOG.info("what another server has left here goes: its snapshot became this one")
-    _say(engine.remove(root))
+        LOG.info("removing what another server set up: this one is made from its snapshot")
+    _log(engine.remove(root))
 
 
 def _work(value: Any, cloud: Any, root: Path) -> None:
@@ -146,11 +147,12 @@ def _work(value: Any, cloud: Any, root: Path) -> None:
         metadata = read_metadata(root, datasource)
     except Exception as error:
         LOG.debug("no metadata from cloud-init's datasource: %s", error)
-    # The server has to answer, whatever of a stanza does not fit it (any more).
-    _say(engine.apply(stanza, root, metadata, exact=False))
+    # Parts of the stanza that do not (or no longer) fit this server must not keep it from
+    # answering.
+    _log(engine.apply(stanza, root, metadata, exact=False))
 
 
-def _say(outcome: Outcome) -> None:
+def _log(outcome: Outcome) -> None:
     for warning in outcome.view.warnings:
         LOG.warning("source_routing: %s", warning)
     for nic in outcome.view.plan.nics:

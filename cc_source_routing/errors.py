@@ -1,7 +1,7 @@
-"""The errors of this package, by whose fault they are.
+"""The exceptions of this package, one class for each origin of the fault.
 
-Every message is one sentence that names the key, file or interface at fault;
-the command line prints it as it stands.  This module knows nothing else.
+Every message is one sentence that names the key, file or interface at fault; the
+command line prints it unchanged.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple, Sequence, Tuple
 
 
 class SourceRoutingError(Exception):
-    """Base of all errors that a user is meant to read."""
+    """Base of all errors whose message is for the user."""
 
 
 class Fault(NamedTuple):
@@ -25,7 +25,7 @@ class Fault(NamedTuple):
 
 
 class StanzaError(SourceRoutingError):
-    """The user's stanza is wrong; carries every fault, not only the first."""
+    """The user's stanza is invalid; holds every fault, not only the first."""
 
     def __init__(self, faults: Sequence[Fault]):
         self.faults: Tuple[Fault, ...] = tuple(faults)
@@ -37,11 +37,11 @@ class DiscoveryError(SourceRoutingError):
 
 
 class PlanError(SourceRoutingError):
-    """Stanza and host state contradict each other (a table taken by somebody else)."""
+    """Stanza and host state contradict each other (a table that is already in use)."""
 
 
 class ApplyError(SourceRoutingError):
-    """The kernel refused an operation; what had been done was taken back."""
+    """The kernel refused an operation; earlier operations were rolled back."""
 
     def __init__(self, message: str, errno: int = 0):
         self.errno = errno
@@ -49,7 +49,7 @@ class ApplyError(SourceRoutingError):
 
 
 class VerifyError(SourceRoutingError):
-    """After an apply the kernel does not read back as planned."""
+    """After an apply the kernel's state differs from the plan."""
 
     def __init__(self, deviations: Sequence[str]):
         self.deviations: Tuple[str, ...] = tuple(deviations)
@@ -57,7 +57,7 @@ class VerifyError(SourceRoutingError):
 
 
 class CommandError(SourceRoutingError):
-    """A command failed, was not there, or took too long."""
+    """A command failed, is missing, or took too long."""
 
 
 class FileError(SourceRoutingError):
