@@ -1,24 +1,24 @@
-"""Renderers: what keeps the plan alive after us, one module a network manager.
+"""Renderers: the files that keep the plan in effect, one module for each network manager.
 
 A renderer module has these functions; `root` is the directory that stands for
-``/`` (an image, a test's tree, or the running system):
+``/`` (an image, a test directory, or the running system):
 
 ``available(root) -> Evidence``
-    Whether that manager runs the network there, and what was looked at.
+    Whether that manager configures the network there, and why.
 ``inspect(root, plan) -> facts``
-    The I/O part: whatever of the root the rendering depends on (a hashable
-    value of the module's own; None when it needs nothing).
+    The I/O part: everything in the root that rendering depends on (a hashable
+    value of the module's own type; None if it needs nothing).
 ``render(plan, facts) -> tuple[ConfigFile, ...]``
-    Pure.  The whole set of files.  Hooks are among them also when no NIC is
-    planned yet: they are what brings a late one in.
+    Pure.  The complete set of files.  It includes the hooks even if no NIC is
+    planned yet: they bring in a NIC that appears later.
 ``owned(root) -> tuple[str, ...]``
-    Paths (absolute within the root) of existing files that this renderer has
-    written at any time; those that are no longer rendered are removed.
+    Paths (absolute within the root) of existing files that any run of this renderer
+    wrote; those that are no longer rendered are removed.
 ``warnings(plan, facts) -> tuple[str, ...]``
-    Pure.  What of the plan the manager cannot keep.
+    Pure.  Parts of the plan that the manager cannot keep.
 ``after(written, removed) -> tuple[argument vector, ...]``
-    Pure.  Commands that a running system needs once the files at the paths
-    `written` are new and those at `removed` gone; none of them waits for anything.
+    Pure.  Commands to run on a running system after the files at the paths `written`
+    have changed and those at `removed` are gone; none of them blocks.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from ..errors import DiscoveryError
 
 
 class Evidence(NamedTuple):
-    """Why a renderer is available, or what was looked for in vain."""
+    """Whether a renderer is available, and what shows it or is missing."""
 
     available: bool
-    told: str  # "ifup in usr/sbin and etc/network/interfaces names ens4"
+    reason: str  # "usr/sbin/ifup is there and etc/network/interfaces names ens4"
 
 
-# Name -> module, in the order of preference for `auto`.
+# Name -> module, in order of preference for `auto`.
 RENDERERS: Dict[str, str] = {
     "netplan": "netplan",
     "networkd": "networkd",
@@ -49,14 +49,14 @@ RENDERERS: Dict[str, str] = {
 
 
 def renderer(name: str) -> ModuleType:
-    """The module that renders for `name` (a key of `RENDERERS`)."""
+    """The renderer module for `name` (a key of `RENDERERS`)."""
     return importlib.import_module(f".{RENDERERS[name]}", __name__)
 
 
 def select(name: str, root: Path) -> Tuple[str, str]:
-    """The renderer to use and why; `name` is the stanza's, ``auto`` looks at the root.
+    """The renderer to use, and why.  `name` is the stanza's; ``auto`` inspects the root.
 
-    Raises `DiscoveryError` that lists what was looked at when none fits.
+    Raises `DiscoveryError`, which lists the evidence for each, if none is available.
     """
     if name != "auto":
         return name, "told by the stanza"
@@ -66,6 +66,6 @@ def select(name: str, root: Path) -> Tuple[str, str]:
             continue
         evidence = renderer(candidate).available(root)
         if evidence.available:
-            return candidate, evidence.told
-        looked.append(f"{candidate}: {evidence.told}")
+            return candidate, evidence.reason
+        looked.append(f"{candidate}: {evidence.reason}")
     raise DiscoveryError("no network manager was recognised (" + "; ".join(looked) + ")")

@@ -1,6 +1,6 @@
-"""What every renderer shares: names for iproute2, `ip -batch` lines, the templates.
+"""What all renderers share: names for iproute2, `ip -batch` lines, the templates.
 
-Pure.  Nothing gets into a file here but what `shell_safe` has passed.
+Pure.  Every value that is rendered into a file passes `shell_safe` or `safe_name`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ PROTOCOL_NAMES_PATH = "/etc/iproute2/rt_protos.d/source-routing.conf"
 COMMON_PATHS = (TABLE_NAMES_PATH, PROTOCOL_NAMES_PATH)
 HEADER = "# Written by source-routing and lost at its next run; see source-routing --help.\n"
 
-# What may stand between single quotes in a shell script, and in a line of
-# `ip -batch`, where quotes, # and backslashes mean something too.
+# Safe between single quotes in a shell script, and in a line of `ip -batch`, where
+# quotes, # and backslashes are special too.
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9_./:@%+=, -]*\Z")
 
 
 def common_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
-    """Names for our tables and our protocol, so that `ip` prints them; () when there is none.
+    """Names for our tables and our protocol, so that `ip` prints them; () without tables.
 
-    They are also the memory of which number an interface has: one that is down
-    just now keeps its line.
+    The file also preserves each interface's table id: one that is down keeps its line.
     """
     tables = {table: name for name, table in plan.reserved_tables.items()}
     tables.update((nic.table, nic.name) for nic in plan.nics)
@@ -46,8 +45,8 @@ def common_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
     lines = []
     for table in sorted(tables):
         name = safe_name(tables[table])
-        # Where somebody else's table has the NIC's name (the hand-made script's), `ip route
-        # flush table NIC` is to mean that one; and a NIC may be called main.
+        # If another table has the NIC's name (the hand-made script's), `ip route flush
+        # table NIC` must still mean that one; and a NIC may be called main.
         if name in plan.taken_names or table_name_fault(name):
             name = LONG_NAME + name
         lines.append(f"{table}\t{name}\n")
@@ -63,17 +62,17 @@ def common_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
 def batch_up(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ...]:
     """The lines of ``ip -4 (or -6) -force -batch`` that restore `nic` in one family.
 
-    () when the plan has nothing for it there.  The table comes before the
-    rules.  A family each, since `ip rule add` takes the family from the option
-    alone (iproute2 6.1 makes an IPv4 rule of ``from ::/0``).  A rule that is
-    there already is refused with EEXIST, which is as good.
+    () if the plan has nothing for it there.  Routes come before rules.  Each family has
+    its own batch, since `ip rule add` takes the family only from the option (iproute2 6.1
+    makes an IPv4 rule of ``from ::/0``).  Adding an existing rule fails with EEXIST,
+    which is harmless.
     """
     routes = [route for route in nic.routes if route.family == family]
     own = [rule for rule in nic.rules if rule.family == family]
     if not routes and not own:
         return ()
     name = safe_name(nic.name)
-    # The gateway is looked up among the connected routes (fib_check_nh), so those first.
+    # The kernel looks up the gateway in the connected routes (fib_check_nh), so those first.
     routes.sort(key=lambda route: (route.gateway is not None, -route.dst.prefixlen))
     lines = [f"link set dev {name} group {plan.group}"]
     lines += [_route_line(route) for route in routes]
@@ -82,10 +81,10 @@ def batch_up(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ...]
 
 
 def batch_down(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ...]:
-    """The lines that take away the rules of `nic` itself in one family.
+    """The lines that delete the rules of `nic` itself in one family.
 
-    Its routes die with the link; a rule to the empty table would let its
-    addresses fall through to main, by the wrong NIC.
+    The kernel deletes its routes with the link; a rule that looks up the empty table
+    would let its addresses fall through to main, by the wrong NIC.
     """
     own = [rule for rule in nic.rules if rule.family == family]
     safe_name(nic.name)
@@ -113,7 +112,7 @@ def _route_line(route: Route) -> str:
 
 def _rule_words(rule: Rule) -> str:
     if rule.other:
-        raise FileError(f"a rule of ours cannot have {rule.other}")
+        raise FileError(f"our rules cannot have {rule.other}")
     words = [f"from {rule.src if rule.src and rule.src.prefixlen else 'all'}"]
     if rule.dst is not None:
         words.append(f"to {rule.dst}")
@@ -126,7 +125,7 @@ def _rule_words(rule: Rule) -> str:
         words.append(f"suppress_prefixlength {rule.suppress_prefixlength}")
     if rule.suppress_ifgroup is not None:
         words.append(f"suppress_ifgroup {rule.suppress_ifgroup}")
-    # Without it, what the netlink edge adds would be another rule (rule_exists).
+    # Without it the kernel would not see it as equal to the one added by netlink (rule_exists).
     words.append(f"protocol {rule.protocol}")
     return " ".join(words)
 
@@ -135,7 +134,7 @@ def _rule_words(rule: Rule) -> str:
 
 
 def safe_name(name: str) -> str:
-    """`name` when an interface of that name may stand in a file; else raises `FileError`."""
+    """`name` if it is safe as an interface name in a file; else raises `FileError`."""
     fault = id_fault(name)
     if fault:
         raise FileError(f"the interface name {ascii(name)} {fault}")
@@ -143,7 +142,7 @@ def safe_name(name: str) -> str:
 
 
 def shell_safe(value: Any) -> str:
-    """`value` as text that means nothing but itself between single quotes; else `FileError`."""
+    """`value` as text without special meaning in single quotes; else raises `FileError`."""
     text = str(value)
     if not isinstance(value, (str, int)) or isinstance(value, bool) or not _SHELL_SAFE.match(text):
         raise FileError(f"{ascii(value)} is not fit for a shell script")
@@ -151,7 +150,7 @@ def shell_safe(value: Any) -> str:
 
 
 def render_template(name: str, **values: Any) -> str:
-    """The template `name` with `values`, of which every single one is checked as it is printed."""
+    """Render the template `name`; `shell_safe` checks each value as it is printed."""
     environment = _environment()
     template = environment.get_template(name)
     return str(template.render(header=HEADER.rstrip("\n"), **values))
@@ -159,7 +158,7 @@ def render_template(name: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Any:
-    import jinja2  # here, since a plan without hooks needs no templates
+    import jinja2  # not at the top: a plan without hooks needs no templates
 
     return jinja2.Environment(
         loader=jinja2.PackageLoader("cc_source_routing", "templates"),
@@ -174,5 +173,5 @@ def _environment() -> Any:
 
 def _finalize(value: Any) -> Any:
     if type(value).__name__ == "StrictUndefined":
-        return value  # its own error says which name
+        return value  # jinja2's own error names the variable
     return value if value == HEADER.rstrip("\n") else shell_safe(value)

@@ -1,6 +1,6 @@
-"""What in a root tells which network manager runs there: programs, units, versions.
+"""The evidence for a root's network manager: installed programs, units, versions.
 
-Reads only, never outside the root; what cannot be read counts as absent.
+Read-only, never outside the root; what cannot be read counts as absent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROGRAM_DIRECTORIES = (
     "/usr/lib/systemd",
     "/lib/systemd",
 )
-# By falling priority, systemd.unit(5); generators' links count as enabled too.
+# By descending priority, systemd.unit(5); links made by generators count as enabled too.
 UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -37,7 +37,7 @@ _DPKG_VERSION = re.compile(r"^Package: systemd\n(?:.+\n)*?Version: (?:[0-9]+:)?(
 
 
 class Unit(NamedTuple):
-    """Whether a systemd unit is started at boot, and by which link one can see that."""
+    """Whether a systemd unit is started at boot, and the link that shows it."""
 
     enabled: bool
     masked: bool
@@ -45,7 +45,7 @@ class Unit(NamedTuple):
 
 
 def program(root: Path, name: str) -> Optional[str]:
-    """The path of an installed program, None when there is none of that name."""
+    """The path of the installed program `name`, or None."""
     for directory in PROGRAM_DIRECTORIES:
         if os.access(_place(root, f"{directory}/{name}"), os.X_OK):
             return f"{directory}/{name}"
@@ -53,7 +53,7 @@ def program(root: Path, name: str) -> Optional[str]:
 
 
 def unit(root: Path, name: str) -> Unit:
-    """How the unit `name` stands in the root, by its links as `systemctl is-enabled` sees it."""
+    """The state of the unit `name` in the root, from its links like `systemctl is-enabled`."""
     for directory in UNIT_DIRECTORIES[:2]:
         path = f"{directory}/{name}"
         with contextlib.suppress(OSError):
@@ -70,9 +70,9 @@ def unit(root: Path, name: str) -> Unit:
 
 
 def systemd_version(root: Path) -> Optional[int]:
-    """The systemd release installed in the root, by its library's name or dpkg; None: unknown.
+    """The systemd release in the root, from its library's name or dpkg; None if unknown.
 
-    Asking the program itself would mean running an image's code on its builder.
+    Running the program itself would execute an image's code on the build host.
     """
     found = [int(match[1]) for match in map(_SHARED_LIBRARY.fullmatch, _libraries(root)) if match]
     if found:
@@ -83,7 +83,7 @@ def systemd_version(root: Path) -> Optional[int]:
 
 
 def names(root: Path, path: str) -> "list[str]":
-    """The sorted names in a directory of the root; [] when it cannot be read."""
+    """The sorted names in a directory of the root; [] if it cannot be read."""
     try:
         return list_names(root, path)
     except FileError:
@@ -91,7 +91,7 @@ def names(root: Path, path: str) -> "list[str]":
 
 
 def text(root: Path, path: str) -> str:
-    """A file of the root as text; "" when it cannot be read."""
+    """A file of the root as text; "" if it cannot be read."""
     try:
         found = read_file(root, path, limit=16 * 1024 * 1024)
     except FileError:
@@ -110,5 +110,5 @@ def _libraries(root: Path) -> Iterator[str]:
 def _place(root: Path, path: str) -> Path:
     try:
         return resolve(root, path)
-    except OSError:  # links that go round
+    except OSError:  # a loop of links
         return root / "nowhere"

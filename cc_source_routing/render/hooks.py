@@ -1,7 +1,7 @@
-"""The shell part that all hooks of network managers share, and what it knows of each NIC.
+"""The shell code that the hooks of all network managers share, and its data for each NIC.
 
-Pure but for `owned`.  ``hook.sh`` is sourced by the managers' own little
-scripts; a file for each NIC holds what the hook replays without Python.
+Pure except for `hook_paths` and `existing`.  ``hook.sh`` is sourced by a small script
+for each manager; a file for each NIC holds what the hook replays without Python.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIRECTORY = "/etc/source-routing"
 HOOK_PATH = f"{DIRECTORY}/hook.sh"
 NICS_PATH = f"{DIRECTORY}/nics"
 
-# These a network event cannot change, so the hook need not compare them.
+# A network event cannot change gateways from these sources, so the hook does not compare them.
 SETTLED_SOURCES = ("stanza", "metadata")
 ANY_GATEWAY = "any"
 
@@ -29,8 +29,8 @@ ANY_GATEWAY = "any"
 def hook_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
     """``hook.sh`` and a file for each NIC.
 
-    An empty plan gives the hook alone: it hands the first NIC that comes up to
-    an apply, which would have nobody to call it otherwise.
+    An empty plan gives only the hook: it starts an apply when the first NIC comes up,
+    which nothing else would do.
     """
     return (
         ConfigFile(HOOK_PATH, render_template("hook.sh.j2", nics=NICS_PATH)),
@@ -39,13 +39,13 @@ def hook_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
 
 
 def hook_paths(root: Path) -> Tuple[str, ...]:
-    """Files that `hook_files` may have written below `root` at any time."""
+    """Paths that any run of `hook_files` may have written below `root`."""
     names = dict.fromkeys(map(target_name, list_names(root, NICS_PATH)))
     return (HOOK_PATH, *(f"{NICS_PATH}/{name}" for name in names if not id_fault(name)))
 
 
 def existing(root: Path, paths: Tuple[str, ...]) -> Tuple[str, ...]:
-    """Those of `paths` that are there, be it only the beginning of one whose writer was killed."""
+    """Those of `paths` that exist, if only as the temporary file of a killed writer."""
     return tuple(
         path for path in paths if os.path.lexists(root / path.lstrip("/")) or leftovers(root, path)
     )

@@ -1,8 +1,8 @@
-"""ifupdown, and its kin ifupdown2 and ifupdown-ng, which run the same hook directories.
+"""ifupdown, and its variants ifupdown2 and ifupdown-ng, which run the same hook directories.
 
-They tell of what they do themselves and of DHCP leases.  What the kernel does
-(addresses and routers by router advertisement) and what other hands do, the
-kernel tells (`link_events`), where systemd runs.
+Hooks report only ifupdown's own actions and DHCP leases.  Changes by the kernel
+(addresses and routers from router advertisements) and by other programs are seen in
+kernel messages (`link_events`), where systemd runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STANZA = re.compile(r"\s*iface\s+(\S+)")
 
 
 def available(root: Path) -> Evidence:
-    """Whether ``ifup`` is there and its configuration names an interface beside lo."""
+    """Whether ``ifup`` is installed and its configuration names an interface besides lo."""
     ifup = next((path for path in IFUP_PATHS if _is_file(root, path)), None)
     if ifup is None:
         return Evidence(False, "no ifup in usr/sbin or sbin")
@@ -47,9 +47,9 @@ def inspect(root: Path, plan: RoutingPlan) -> Any:
 
 
 def render(plan: RoutingPlan, facts: Any) -> Tuple[ConfigFile, ...]:
-    """The hooks in if-up.d, if-post-down.d and dhclient-exit-hooks.d, and what they read.
+    """The hooks in if-up.d, if-post-down.d and dhclient-exit-hooks.d, and the files they read.
 
-    Also for a plan that is empty as yet: an event may fill it.
+    Rendered for an empty plan too, since an event may bring in a NIC.
     """
     return (
         *hook_files(plan),
@@ -72,7 +72,7 @@ def warnings(plan: RoutingPlan, facts: Any) -> Tuple[str, ...]:
 
 
 def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    """Begin or end listening to the kernel, where systemd runs."""
+    """Start or stop listening to the kernel, where systemd runs."""
     return listening(written, removed)
 
 
@@ -84,7 +84,7 @@ def _is_file(root: Path, path: str) -> bool:
 
 
 def _configuration(root: Path) -> Iterator[str]:
-    """interfaces and what it usually sources; interfaces(5) lets no suffix through by default."""
+    """interfaces and interfaces.d, of which interfaces(5) by default sources no name with a dot."""
     yield INTERFACES_PATH
     try:
         names = list_names(root, f"{INTERFACES_PATH}.d")

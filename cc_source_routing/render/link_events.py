@@ -1,11 +1,10 @@
-"""The event path from the kernel itself, for managers that do not tell of everything.
+"""The event path from the kernel, for managers that do not report every event.
 
-ifupdown runs its hooks when it configures a NIC itself and at no other time;
-NetworkManager runs no script when somebody sets a link down and up, and neither
-does when a router advertisement brings an address or a router goes.  A socket
-unit listens to the kernel's own messages on links, addresses, routes and rules
-(rtnetlink(7)) and starts a script that replays the known NICs: no resident
-process of ours.
+ifupdown runs its hooks only when it configures a NIC itself.  NetworkManager runs no
+script when another program sets a link down and up.  Neither runs one when a router
+advertisement brings an address, or when a router withdraws.  A socket unit listens to
+kernel messages on links, addresses, routes and rules (rtnetlink(7)) and starts a script
+that replays the known NICs; there is no resident process.
 """
 
 from __future__ import annotations
@@ -37,26 +36,26 @@ GROUPS = (
     RTMGRP_LINK
     | RTMGRP_IPV4_IFADDR
     | RTMGRP_IPV6_IFADDR
-    # A router that says goodbye or another that is preferred changes routes alone,
-    # and so does who flushes a table; and who flushes rules changes them alone.
+    # A router that withdraws, another router that is preferred, and the flush of a table
+    # change only routes; the flush of rules changes only rules.
     | RTMGRP_IPV4_ROUTE
     | RTMGRP_IPV6_ROUTE
     | RTMGRP_IPV4_RULE
     | RTMGRP_IPV6_RULE
 )
 
-# Begins to listen at once, without waiting for anything: for an apply that has
-# just written these files into a running system.
+# Starts listening at once, without blocking: for an apply that has just written these
+# files on a running system.
 START = ("systemctl", "--no-block", "start", SOCKET_UNIT)
 STOP = ("systemctl", "--no-block", "stop", SOCKET_UNIT)
 
 
-# A replay takes the shell some 0.1 s, an apply of any number of NICs some 0.7 s.
+# In the shell the replay of a NIC takes about 0.1 s; an apply of any number about 0.7 s.
 MANY_NICS = 8
 
 
 def link_event_files(manager: str) -> Tuple[ConfigFile, ...]:
-    """The units and their script; the service `manager` has them started."""
+    """The units and their script; a drop-in of the service `manager` wants the units."""
     return (
         ConfigFile(
             SCRIPT_PATH,
@@ -71,7 +70,8 @@ def link_event_files(manager: str) -> Tuple[ConfigFile, ...]:
         ),
         *listening_files(SOCKET_UNIT, GROUPS, "links and addresses"),
         ConfigFile(SERVICE_PATH, render_template("link-event.service.j2", script=SCRIPT_PATH)),
-        # Once at each boot too: what happened while the server was off gives no event.
+        # The service also runs once at each boot: changes made while the server was off
+        # give no event.
         ConfigFile(
             _wants_path(manager),
             render_template("wants.j2", units=f"{SOCKET_UNIT} {SERVICE_UNIT}"),
@@ -86,7 +86,7 @@ def owned_link_events(root: Path, manager: str) -> Tuple[str, ...]:
 
 
 def listening(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    """The commands that begin or end it after these files were written or removed."""
+    """The commands that start or stop the socket after these files were written or removed."""
     units = (SOCKET_PATH, SERVICE_PATH)
     return (
         *((START,) if any(path in units for path in written) else ()),
@@ -95,5 +95,5 @@ def listening(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str
 
 
 def _wants_path(manager: str) -> str:
-    # A drop-in instead of a link in a .wants directory: it goes as the manager goes.
+    # A drop-in, not a link in a .wants directory: it takes effect only where the manager runs.
     return f"/etc/systemd/system/{manager}.d/50-source-routing.conf"

@@ -1,7 +1,7 @@
-"""Socket units that listen to the kernel's own messages (rtnetlink(7)): what all have in common.
+"""Socket units that listen to kernel messages (rtnetlink(7)): the parts they share.
 
-Each starts the service of its name.  systemd gives up a socket that the kernel has
-overrun, so another unit opens it again and has all planned anew.
+Each starts the service of the same name.  systemd fails a socket whose buffer the kernel
+has overrun, so another unit opens it again and runs an apply for the lost messages.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ BUFFER = "32M"  # bytes; 28 NICs with a route to each other are 1600 messages of
 
 
 def listening_files(socket: str, groups: int, what: str) -> Tuple[ConfigFile, ...]:
-    """The unit `socket`, which hears `what` the kernel tells its `groups`, and its helper."""
+    """The unit `socket`, which listens to `groups` (for `what`), and the unit that reopens it."""
     path, again_path = listening_paths(socket)
     again = again_path.rpartition("/")[2]
-    told = render_template(
+    content = render_template(
         "listening.socket.j2", groups=groups, what=what, again=again, buffer=BUFFER
     )
     return (
-        ConfigFile(path, told),
+        ConfigFile(path, content),
         ConfigFile(again_path, render_template("listen-again.service.j2", socket=socket)),
     )
 
 
 def listening_paths(socket: str) -> Tuple[str, str]:
-    """Where those two are."""
+    """The paths of those two units."""
     path = f"/etc/systemd/system/{socket}"
     return path, path.replace(".socket", "-again.service")

@@ -1,14 +1,14 @@
-"""netplan: what it generates is either networkd's or NetworkManager's, device by device.
+"""netplan: each device is configured by one of its backends, networkd or NetworkManager.
 
-Why not netplan's own keys: ``routing-policy`` has no suppressors and ``routes``
-no protocol (netplan-yaml(5)), so half of the plan would have to stand
-elsewhere all the same; two places that must agree are worse than one.  And its
-YAML belongs to cloud-init or to the user, who both rewrite it.
+Why not netplan's own keys: ``routing-policy`` has no suppressors and ``routes`` no
+protocol (netplan-yaml(5)), so half of the plan would have to be written elsewhere anyway,
+and two places that must agree are worse than one.  Also, the YAML belongs to cloud-init
+or to the user, and both rewrite it.
 
-Which of the two a device has, and under which id, is read off what netplan has
-generated and networkd uses (``10-netplan-ID.network``), not off the YAML: that
-is merged from many files, and an id need not be the interface's name.  The
-drop-ins go to /etc, since ``netplan generate`` empties its places in /run.
+The backend of a device, and its netplan id, are read from the files that netplan has
+generated and networkd uses (``10-netplan-ID.network``), not from the YAML: that is
+merged from many files, and an id need not be the interface's name.  The drop-ins go to
+/etc, since ``netplan generate`` empties its directories in /run.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from . import Evidence, network_manager, networkd
 from .evidence import names, program, unit
 from .networkd_files import interface_index
 
-# By rising priority, netplan(5).
+# By ascending priority, netplan(5).
 YAML_DIRECTORIES = ("/usr/lib/netplan", "/lib/netplan", "/etc/netplan", "/run/netplan")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts of those renderers under netplan that the root has; None: not installed."""
+    """The facts of each backend's renderer; None if not installed, or masked."""
 
     networkd: Optional[networkd.Facts] = None
     network_manager: Optional[network_manager.Facts] = None
@@ -42,7 +42,7 @@ def available(root: Path) -> Evidence:
         for name in names(root, directory):
             if name.endswith(".yaml"):
                 return Evidence(True, f"{binary[1:]} is there and {directory[1:]}/{name}")
-    # An image: on its first boot cloud-init writes the YAML, unless it finds ifupdown.
+    # An image: cloud-init writes the YAML on the first boot, unless it finds ifupdown.
     if program(root, "ifup"):
         return Evidence(False, f"{binary[1:]} is there but no etc/netplan/*.yaml, and ifup is too")
     return Evidence(True, f"{binary[1:]} is there, to be configured by cloud-init")
@@ -77,13 +77,13 @@ def owned(root: Path) -> Tuple[str, ...]:
 
 
 def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
-    told: Tuple[str, ...] = ()
+    found: Tuple[str, ...] = ()
     if facts.networkd is not None:
-        # A device without a .network file is NetworkManager's, where that is there.
-        told += networkd.warnings(plan, facts.networkd, others=facts.network_manager is not None)
+        # NetworkManager, if present, configures the devices without a .network file.
+        found += networkd.warnings(plan, facts.networkd, others=facts.network_manager is not None)
     if facts.network_manager is not None:
-        told += network_manager.warnings(plan, facts.network_manager)
-    return told
+        found += network_manager.warnings(plan, facts.network_manager)
+    return found
 
 
 def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:

@@ -1,12 +1,11 @@
-"""NetworkManager: a dispatcher script; no connection profile is ever touched.
+"""NetworkManager: a dispatcher script; connection profiles are never edited.
 
-Its profiles cannot hold the plan: their ``routing-rules`` know
-suppress_prefixlength but no suppress_ifgroup (nm-settings(5)).  Rules and
-routes in other tables that it has not made it leaves alone, so it is enough to
-restore what the kernel drops, at NetworkManager-dispatcher(8)'s events and at
-those of the kernel that it does not pass on (`link_events`).  Since nothing of
-its own is edited, keyfiles, ifcfg files and those that netplan generates are
-all the same here.
+Profiles cannot hold the plan: their ``routing-rules`` have suppress_prefixlength but no
+suppress_ifgroup (nm-settings(5)).  NetworkManager leaves rules, and routes in other
+tables, alone unless it has made them, so it is enough to restore what the kernel drops:
+at the events of NetworkManager-dispatcher(8), and at kernel events that NetworkManager
+does not pass on (`link_events`).  Since profiles are not edited, keyfiles, ifcfg files
+and those that netplan generates need no distinction.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ CLOUD_SETUP_UNITS = ("nm-cloud-setup.timer", "nm-cloud-setup.service")
 
 @dataclass(frozen=True)
 class Facts:
-    """What of the root matters here."""
+    """The state of the root that rendering depends on."""
 
-    dispatcher: bool = True  # its service can be started
-    cloud_setup: str = ""  # the link that enables nm-cloud-setup
-    # What the hook replays for each NIC by an earlier run: (NIC, content).
+    dispatcher: bool = True  # NetworkManager-dispatcher.service is not masked
+    cloud_setup: str = ""  # the link that enables nm-cloud-setup; "" if disabled
+    # The replay files that an earlier run has written: (NIC, content).
     earlier: Tuple[Tuple[str, str], ...] = ()
 
 
@@ -65,12 +64,12 @@ def inspect(root: Path, plan: RoutingPlan) -> Facts:
 
 
 def render(plan: RoutingPlan, facts: Facts, replay: bool = True) -> Tuple[ConfigFile, ...]:
-    """The dispatcher script and what it reads; with an empty plan too, for a NIC to come.
+    """The dispatcher script and the files it reads; for an empty plan too, for later NICs.
 
-    Without `replay` each event is left to an apply: that knows the rules which
-    another manager has adopted and so changed.  NICs that only wait keep their
-    files as long as all do: once their siblings are planned without them, a replay
-    would not bring back the siblings' routes to them.
+    Without `replay` every event starts an apply, which knows the rules that another
+    manager has adopted and thereby changed.  Waiting NICs keep their files only while
+    all NICs wait: once their siblings are planned without them, a replay would not
+    restore the siblings' routes to them.
     """
     if replay:
         waiting = frozenset() if plan.nics else waiting_nics(plan)
@@ -98,20 +97,20 @@ def owned(root: Path) -> Tuple[str, ...]:
 
 
 def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
-    told = []
+    found = []
     if not facts.dispatcher:
-        told.append(
+        found.append(
             "NetworkManager-dispatcher.service is masked: nothing will restore the routes after "
             "a flap"
         )
     if facts.cloud_setup:
-        told.append(
+        found.append(
             f"nm-cloud-setup is enabled ({facts.cloud_setup}) and makes rules and routes of its "
             "own (tables 30200 and up) that come before ours; let one of the two do it"
         )
-    return tuple(told)
+    return tuple(found)
 
 
 def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    """Begin or end listening to the kernel; the dispatcher reads its scripts at each event."""
+    """Start or stop listening to the kernel; the dispatcher reads its scripts at each event."""
     return listening(written, removed)

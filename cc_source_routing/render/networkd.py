@@ -1,32 +1,32 @@
 """systemd-networkd: the plan as drop-ins beside the .network file of each NIC.
 
-Why declared natively: networkd deletes rules and routes that it does not know
-on a restart and when it configures a link anew (systemd#19106), unless they
-stand in its own files.  Equal ones that are in the kernel already it adopts; to
-be equal a rule has to have its protocol, ``static`` (`as_declared`).
+Why native declarations: on a restart and when it reconfigures a link, networkd deletes
+rules and routes that its own files do not declare (systemd#19106).  It adopts equal
+ones that are already in the kernel; to be equal, a rule must have networkd's protocol,
+``static`` (`as_declared`).
 
-A rule in a .network file belongs to its link and goes when that link loses its
-carrier or configuration; networkd takes equal rules of several files for one and
-keeps it as long as one of the links wants it.  The rules of a NIC that has no such
-file, since somebody else configures it, therefore stand in the drop-in of every
-other: networkd would delete them whenever it configures a link anew.
+A rule in a .network file belongs to its link and is removed when that link loses its
+carrier or configuration.  networkd treats equal rules of several files as one, and keeps
+it as long as one of the links wants it.  A NIC without such a file is configured by
+another program; every other NIC's drop-in declares its rules, since networkd would
+otherwise delete them whenever it reconfigures a link.
 
-A file that may match several devices (``Name=en*``) holds only rules there:
-they belong to no device, while a route would be given to each of them.
+The drop-in of a file that may match several devices (``Name=en*``) holds only rules:
+they belong to no device, while a route would be set on each of the devices.
 
-Why gateways are addresses, not ``_dhcp4`` and ``_ipv6ra``: such a route comes
-back as ``proto dhcp`` or ``ra`` whatever Protocol= says (measured with 257), so
-it could not be known as ours, and networkd and we would each set it right by
-turns.  The gain would be small: the rules cannot follow a DHCP address either
-(systemd#33540), so a new lease needs a new plan all the same.
+Why gateways are addresses, not ``_dhcp4`` and ``_ipv6ra``: such a route comes back as
+``proto dhcp`` or ``ra`` whatever Protocol= says (measured with 257), so it could not be
+recognized as ours, and networkd and this package would keep correcting each other.  The
+gain would be small: the rules cannot follow a DHCP address either (systemd#33540), so a
+new lease needs a new plan anyway.
 
 What networkd cannot express is completed by the event path, which runs
 ``source-routing apply`` whenever networkd has changed a link or a lease
 (`networkd_events`).
 
-A NIC that is only down, or waits for its address, keeps its drop-in (`waiting`), and
-so does one whose file is missing for a moment: without it networkd would be told to
-read files that are not there, and let go of the NIC.
+A NIC that is only down, or waits for its address, keeps its drop-in (`waiting`), and so
+does one whose .network file is missing for a moment: removing the drop-in would make
+networkd reload while the file is missing, and release the NIC.
 """
 
 from __future__ import annotations
@@ -62,17 +62,18 @@ from .networkd_files import (
 )
 from .waiting import waiting_nics
 
-# A function, so that all of it has been read before anything that it runs could read on.
+# One function, so that sh has read the whole script before a command in it can read the
+# rest from standard input.
 RELOAD_SCRIPT = r"""
 main() {
 test "$1" = all -o -z "$(ip -o address show dynamic scope global)" || exit 0
-# As `ip rule add` takes them.
+# Prints rules as `ip rule add` accepts them.
 rules() {
     ip -N "$1" rule show | sed -e 's/:[[:space:]]*/ /' -e 's/ \[detached\]//' \
         -e 's/ \[unresolved\]//' -e 's/ lookup \[l3mdev-table\]/ l3mdev/' \
         -e 's/ ipproto ipproto-/ ipproto /'
 }
-# Neither networkd's own, which it knows, nor ours.
+# Prints rules that are neither networkd's, which it keeps, nor ours.
 others() { rules "$1" | grep -v -e ' proto 4$' -e ' proto 83$'; }
 missing() { printf '%s\n' "$2" | grep -v -x -F -e "$(rules "$1")"; }
 noted4=$(others -4) noted6=$(others -6)
@@ -99,21 +100,21 @@ main "$@" </dev/null
 """
 
 
-# Makes networkd read its files.  It configures the links whose files have changed
-# anew, which costs a static address nothing, but ends a lease: pings are lost, and
-# 252 may then give up the link.  So with dynamic addresses it is left until the
-# next start; the kernel is right already, and the event path keeps it so.  Once all of
-# ours is gone nobody would, and networkd has to forget it.
+# Makes networkd reload its files.  It then reconfigures the links whose files have
+# changed, which costs a static address nothing but ends a lease: pings are lost, and 252
+# may then fail the link.  So with dynamic addresses the reload is left until networkd's
+# next start; the kernel is right already, and the event path keeps it so.  Once all our
+# files are removed there is no event path, and networkd must reload to forget them.
 #
-# And it deletes every rule that stands in none of its files, whosever it is (257), so
-# what was there before is put back.
+# networkd also deletes every rule that none of its files declares, whatever its origin
+# (257), so the script restores those that existed before.
 #
-# A job of its own: networkctl speaks D-Bus, which is not there yet in cloud-init's
-# network stage, and nothing may wait for it there.  Again and again, since 257
-# refuses while it is reading them for somebody else, who was there before ours.
-# After systemd's own reload, where that is due, too: it has netplan write networkd's files.
-# A reload breaks what waits with a script among its arguments (252 escapes each $ as it writes
-# the unit down, and leaves it so), hence as input.
+# It is a transient unit: networkctl uses D-Bus, which is not available yet in cloud-init's
+# network stage, and nothing may wait for it there.  It retries, since 257 refuses while
+# it is reloading for an earlier request.  It runs after systemd's own reload, if one is
+# due: that makes netplan write networkd's files.  A daemon-reload breaks a waiting unit
+# with a script among its arguments (252 escapes each $ when it serializes the unit, and
+# does not unescape it), so the script is passed as standard input.
 RELOAD = (
     *("systemd-run", "--quiet", "--collect", "--no-block"),
     "--description=Tell systemd-networkd of changed source routing",
@@ -127,7 +128,7 @@ DROP_IN = "50-source-routing.conf"
 HEADER = "# Written by source-routing for {}; `source-routing apply` writes it anew.\n"
 _HEADER_START, _HEADER_END = HEADER.split("{}")
 
-# The releases that brought a key, systemd.network(5).
+# The releases that introduced a key, systemd.network(5).
 SINCE_FAMILY = 243
 SINCE_SUPPRESS_PREFIX_LENGTH = 245
 SINCE_GROUP = 246
@@ -136,7 +137,7 @@ SINCE_SUPPRESS_INTERFACE_GROUP = 250
 
 @dataclass(frozen=True)
 class Facts:
-    """What of the root the drop-ins depend on."""
+    """The state of the root that the drop-ins depend on."""
 
     version: Optional[int] = None  # of systemd; None: not found
     files: Tuple[Tuple[str, NetworkFile], ...] = ()  # NIC -> its .network file
@@ -147,7 +148,7 @@ class Facts:
         return next((file for name, file in self.files if name == nic), None)
 
     def has(self, release: int) -> bool:
-        """Whether networkd knows what came with `release`; an unknown one is a recent one."""
+        """Whether networkd is of `release` or later; an unknown version counts as recent."""
         return self.version is None or self.version >= release
 
 
@@ -175,8 +176,8 @@ def available(root: Path) -> Evidence:
         return Evidence(True, f"systemd-networkd is enabled ({service.link}) and has {configured}")
     rival = unit(root, "NetworkManager.service")
     if rival.enabled and program(root, "NetworkManager"):
-        told = f"no .network file in etc or run, and NetworkManager is enabled ({rival.link})"
-        return Evidence(False, told)
+        reason = f"no .network file in etc or run, and NetworkManager is enabled ({rival.link})"
+        return Evidence(False, reason)
     return Evidence(True, f"systemd-networkd is enabled ({service.link})")
 
 
@@ -188,7 +189,7 @@ def inspect(
     earlier = []
     for path in _drop_ins(root):
         content = text(root, path)
-        earlier.append((path, content, _told_nics(content)))
+        earlier.append((path, content, _header_nics(content)))
     return Facts(systemd_version(root), network_files(root, plan.nics, index_of), tuple(earlier))
 
 
@@ -201,11 +202,11 @@ def owned(root: Path) -> Tuple[str, ...]:
 
 
 def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> Tuple[str, ...]:
-    """What of the plan the drop-ins cannot hold; `others` may manage NICs as well."""
-    told = []
+    """The parts of the plan that drop-ins cannot hold; `others`: NICs may have another manager."""
+    found = []
     event_path = "`source-routing apply` after each of its events keeps the rest"
     if plan.nics and not facts.has(SINCE_SUPPRESS_INTERFACE_GROUP):
-        told.append(
+        found.append(
             f"systemd {facts.version} is older than {SINCE_SUPPRESS_INTERFACE_GROUP}: networkd "
             f"cannot declare all rules; {event_path}"
         )
@@ -214,17 +215,17 @@ def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> Tuple[str
         if file is None:
             if others:
                 continue
-            told.append(f"{nic.name} has no .network file: networkd does not configure it")
+            found.append(f"{nic.name} has no .network file: networkd does not configure it")
         elif file.shared:
-            told.append(
+            found.append(
                 f"{file.path} may mean other NICs than {nic.name} too, so it gets no routes of "
                 f"{nic.name}; {event_path}"
             )
-    return tuple(told)
+    return tuple(found)
 
 
 def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    """Let networkd read its files again, and begin or end the watch."""
+    """Reload networkd, and start or stop the watch."""
     new, gone = tuple(written), tuple(removed)
     commands: List[Tuple[str, ...]] = []
     if any(map(_is_drop_in, (*new, *gone))):
@@ -243,13 +244,13 @@ def has_drop_in(files: Iterable[ConfigFile]) -> bool:
 def as_declared(plan: RoutingPlan) -> RoutingPlan:
     """`plan` with routes and rules as networkd has them, for the live kernel.
 
-    networkd takes a route that it finds there for its own, flags and all, so one
-    that lacks "onlink" would be set again without it (252).  IPv6 routes stay as
-    they are: the kernel refuses "onlink" where main knows another way to the
-    gateway (ip6_validate_gw in net/ipv6/route.c).
+    networkd adopts a route that it finds in the kernel, flags included, so it would set
+    one that lacks "onlink" again without it (252).  IPv6 routes stay unchanged: the kernel
+    refuses "onlink" if main has another route to the gateway (ip6_validate_gw in
+    net/ipv6/route.c).
 
-    A rule of another protocol than its own is a foreign one to networkd, though it
-    has an equal one in a file, and goes whenever networkd configures a link anew
+    To networkd a rule of another protocol is foreign, even if one of its files declares
+    an equal rule, and is deleted whenever networkd reconfigures a link
     (routing_policy_rule_compare_func and link_drop_foreign_config in src/network).
     """
     nics = (
@@ -274,11 +275,11 @@ def as_declared(plan: RoutingPlan) -> RoutingPlan:
 
 
 def _is_declared(rule: Rule, plan: RoutingPlan) -> bool:
-    """Whether a rule stands in a drop-in: not one that follows somebody else's.
+    """Whether the drop-ins declare `rule`: not if it depends on another program's rule.
 
-    That may come and go at any time, and each time networkd would have to read its files.
-    For the same reason those in drop-ins stand where the stanza has them, also while ours
-    in the kernel have moved before a tunnel's.
+    The other rule may come and go at any time, and networkd would have to reload each
+    time.  For the same reason the rules in drop-ins keep the stanza's priority, even while
+    ours in the kernel have moved in front of a tunnel's.
     """
     return rule.priority - plan.rule_priority not in STAGES_OF_OTHERS
 
@@ -287,7 +288,7 @@ def _is_declared(rule: Rule, plan: RoutingPlan) -> bool:
 
 
 def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
-    """One drop-in for each .network file of a planned NIC, and those that are kept."""
+    """One drop-in for each .network file of a planned NIC, and earlier ones that are kept."""
     by_path: Dict[str, List[PlannedNic]] = {}
     shared = set()
     missing = set()
@@ -302,12 +303,12 @@ def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
         by_path.setdefault(path, []).append(nic)
         if file.shared:
             shared.add(path)
-    # Those that networkd does not configure.
-    strangers = [
+    # NICs that networkd does not configure.
+    unmanaged = [
         nic for nic in plan.nics if facts.file(nic.name) is None and interface_name(nic.name)
     ]
     files = {
-        path: ConfigFile(path, _drop_in(plan, facts, nics, strangers, path in shared))
+        path: ConfigFile(path, _drop_in(plan, facts, nics, unmanaged, path in shared))
         for path, nics in by_path.items()
     }
     for path, content in _kept(facts, waiting_nics(plan) | missing):
@@ -315,9 +316,10 @@ def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
     return tuple(files[path] for path in sorted(files))
 
 
-def _kept(facts: Facts, away: FrozenSet[str]) -> Iterable[Tuple[str, str]]:
+def _kept(facts: Facts, absent: FrozenSet[str]) -> Iterable[Tuple[str, str]]:
+    """The earlier drop-ins of which all NICs are `absent` for the moment: (path, content)."""
     for path, content, nics in facts.earlier:
-        if nics and away.issuperset(nics):
+        if nics and absent.issuperset(nics):
             yield path, content
 
 
@@ -325,7 +327,7 @@ def _drop_in(
     plan: RoutingPlan,
     facts: Facts,
     nics: List[PlannedNic],
-    strangers: List[PlannedNic],
+    unmanaged: List[PlannedNic],
     shared: bool,
 ) -> str:
     sections: List[Tuple[str, Sequence[Tuple[str, str]]]] = []
@@ -334,7 +336,7 @@ def _drop_in(
     moved = plan.asked_priority - plan.rule_priority
     rules = [
         rule._replace(priority=rule.priority + moved)
-        for nic in (*nics, *strangers)
+        for nic in (*nics, *unmanaged)
         for rule in nic.rules
         if _is_declared(rule, plan)
     ]
@@ -343,15 +345,15 @@ def _drop_in(
     ]
     if not shared:
         sections += [("Route", _route(route)) for nic in nics for route in nic.routes]
-    told = "".join(
+    body = "".join(
         f"\n[{name}]\n" + "".join(f"{key}={value}\n" for key, value in settings)
         for name, settings in sections
     )
-    return HEADER.format(" ".join(nic.name for nic in nics)) + told
+    return HEADER.format(" ".join(nic.name for nic in nics)) + body
 
 
 def _is_expressible(rule: Rule, facts: Facts) -> bool:
-    # An unknown key would be ignored and the rule become another one: rather none.
+    # networkd ignores an unknown key and would make a different rule: omit it instead.
     if rule.suppress_ifgroup is not None and not facts.has(SINCE_SUPPRESS_INTERFACE_GROUP):
         return False
     if rule.suppress_prefixlength is not None and not facts.has(SINCE_SUPPRESS_PREFIX_LENGTH):
@@ -384,7 +386,7 @@ def _route(route: Route) -> Tuple[Tuple[str, str], ...]:
     if route.gateway is not None:
         settings.append(("Gateway", str(route.gateway)))
         # Otherwise the kernel refuses the route while the NIC has no address (a lost
-        # lease), and networkd then gives the whole link up and starts it anew.
+        # lease), and networkd then fails the whole link and reconfigures it.
         settings.append(("GatewayOnLink", "yes"))
     if route.family == 4 and route.type == "unicast":
         settings.append(("Scope", "link" if route.scope == SCOPE_LINK else "global"))
@@ -397,7 +399,7 @@ def _is_drop_in(path: str) -> bool:
 
 
 def _drop_ins(root: Path) -> List[str]:
-    """Our drop-ins in /etc/systemd/network, by name and header."""
+    """Our drop-ins in /etc/systemd/network, recognized by name and header."""
     found = []
     for directory in names(root, "/etc/systemd/network"):
         path = f"/etc/systemd/network/{directory}/{DROP_IN}"
@@ -408,10 +410,10 @@ def _drop_ins(root: Path) -> List[str]:
     return found
 
 
-def _told_nics(content: str) -> Tuple[str, ...]:
-    """The NICs that a drop-in of ours names in its header."""
+def _header_nics(content: str) -> Tuple[str, ...]:
+    """The NICs named in the header of one of our drop-ins."""
     first = content.partition("\n")[0] + "\n"
     if not (first.startswith(_HEADER_START) and first.endswith(_HEADER_END)):
         return ()
-    told = first[len(_HEADER_START) : -len(_HEADER_END)]
-    return tuple(name for name in told.split() if interface_name(name))
+    listed = first[len(_HEADER_START) : -len(_HEADER_END)]
+    return tuple(name for name in listed.split() if interface_name(name))

@@ -1,22 +1,22 @@
-"""The event path under networkd: ``source-routing apply`` after what it changes.
+"""The event path under networkd: ``source-routing apply`` after each of its changes.
 
 networkd runs no hooks.  It rewrites its state files whenever a link or a lease
-changes, so a path unit watches those directories, and a script waits for the
-links to settle and plans anew.  Not a resident process, and not
-networkd-dispatcher, which most images do not have.
+changes, so a path unit watches those directories, and a script waits for the links to
+settle and runs an apply.  There is no resident process, and no networkd-dispatcher,
+which most images lack.
 
-A NIC that networkd has given up (state ``failed``) is started anew: 252 sets a
-route before the address that it needs when a link is configured anew under load,
-and then leaves the NIC without its lease for good.  So is one whose leased address is
-gone.  When 252 lets go of a lease whose address it has not set yet, it waits for ever
-for that address's end, through every new configuration, and never sets it again: then
-the script sets the address and takes it away, and networkd hears of its end.
+The script reconfigures a NIC in the state ``failed``: when a link is reconfigured
+under load, 252 sets a route before the address that it needs, and then leaves the NIC
+without its lease for good.  It also reconfigures a NIC whose leased address is gone.
+When 252 drops a lease whose address it has not set yet, it waits forever for that
+address's removal, through every reconfiguration, and never sets it again: then the
+script adds the address and deletes it, so that networkd sees the removal.
 
-When addresses are only lost it waits a little: while a link flaps there must be
-no plan without it.
+When addresses are only lost the script waits a little: while a link flaps, no plan must
+be made without it.
 
-The path unit is wanted by a drop-in of networkd's own unit: that needs no
-link in a .wants directory, and it goes as networkd goes.
+A drop-in of networkd's unit wants the path unit: that needs no link in a .wants
+directory, and starts the path unit only where networkd is started.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SCRIPT_PATH = "/etc/source-routing/networkd-event"
 
 WANTED = (PATH_UNIT, SERVICE_UNIT, router_events.SOCKET_UNIT)
 
-# Begins the watch at once, without waiting for anything: for an apply that has
-# just written these files into a running system.
+# Starts the watch at once, without blocking: for an apply that has just written these
+# files on a running system.
 START = ("systemctl", "--no-block", "start", PATH_UNIT, router_events.SOCKET_UNIT)
 STOP = ("systemctl", "--no-block", "stop", PATH_UNIT, router_events.SOCKET_UNIT)
 
@@ -65,6 +65,6 @@ def is_event_unit(path: str) -> bool:
 
 
 def owned_events(root: Path) -> Tuple[str, ...]:
-    """Those of our event files that are there."""
+    """Those of our event files that exist."""
     paths = (SCRIPT_PATH, PATH_PATH, SERVICE_PATH, WANTS_PATH, *router_events.PATHS)
     return existing(root, paths)

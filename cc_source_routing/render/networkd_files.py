@@ -1,9 +1,8 @@
-"""Which .network file each NIC has: what systemd-networkd itself says, else by matching.
+"""Find the .network file of each NIC: from systemd-networkd's state files, else by matching.
 
-The running networkd tells the file it uses in /run/systemd/netif/links/INDEX
-(what ``networkctl status`` prints as "Network File").  Where it has not run
-yet - in an image, or before it on a first boot - the files are matched as
-systemd.network(5) has it.  Reads only.
+The running networkd records the file it uses in /run/systemd/netif/links/INDEX (printed
+by ``networkctl status`` as "Network File").  Where it has not run yet - in an image, or
+before it on a first boot - the files are matched as in systemd.network(5).  Read-only.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ..model import PlannedNic
 from .evidence import names, text
 
 LINKS = "/run/systemd/netif/links"
-# By falling priority, systemd.network(5).
+# By descending priority, systemd.network(5).
 NETWORK_DIRECTORIES = (
     "/etc/systemd/network",
     "/run/systemd/network",
@@ -36,15 +35,15 @@ class NetworkFile(NamedTuple):
     """The .network file of one NIC."""
 
     path: str
-    # It may match other NICs too, so that it can hold no routes of this one.
+    # It may match other NICs too, so it cannot hold routes of this one.
     shared: bool = False
-    # networkd goes by it and it is not there: taken away, or about to be written anew,
-    # as netplan does with all of them whenever systemd reads its units again.
+    # networkd uses it but it does not exist: removed, or about to be rewritten, as
+    # netplan does with all of its files whenever systemd reloads its units.
     missing: bool = False
 
     @property
     def drop_in_directory(self) -> str:
-        """Where its drop-ins go: in /etc, wherever the file itself is."""
+        """The directory of its drop-ins: in /etc, wherever the file itself is."""
         return f"/etc/systemd/network/{self.path.rpartition('/')[2]}.d"
 
 
@@ -61,7 +60,7 @@ def network_files(
     nics: Sequence[PlannedNic],
     index_of: Callable[[str], Optional[int]] = interface_index,
 ) -> Tuple[Tuple[str, NetworkFile], ...]:
-    """(NIC, its active .network file), for those NICs that have one."""
+    """(NIC, its active .network file) for each NIC that has one."""
     in_use = _files_in_use(root)
     available = _effective_files(root)
     matches = {path: match_section(text(root, path)) for path in available}
@@ -83,12 +82,12 @@ def network_files(
 
 
 def managed_links(root: Path) -> int:
-    """How many links networkd says that it configures."""
+    """The number of links that networkd configures, from its state files."""
     return len(_files_in_use(root))
 
 
 def match_section(document: str) -> Match:
-    """The keys of [Match]; repeated ones are joined, an empty value resets."""
+    """The keys of [Match]; repeated keys are joined, an empty value resets."""
     found: Match = {}
     section = ""
     for raw in document.replace("\\\n", " ").splitlines():
@@ -104,10 +103,10 @@ def match_section(document: str) -> Match:
 
 
 def is_match(match: Match, nic: PlannedNic) -> bool:
-    """Whether a [Match] section means this NIC, by name and MAC.
+    """Whether a [Match] section matches `nic`, by name and MAC.
 
-    Keys that only the running system can answer (Driver=, Path=...) are taken
-    to fit when a name or a MAC fits as well.
+    Keys that only the running system can evaluate (Driver=, Path=...) are assumed to
+    match if a name or a MAC matches too.
     """
     answers = []
     if match.get("Name"):
@@ -119,7 +118,7 @@ def is_match(match: Match, nic: PlannedNic) -> bool:
 
 
 def pins_one_device(match: Match) -> bool:
-    """Whether a [Match] section cannot mean two devices, also none that comes later."""
+    """Whether a [Match] section cannot match two devices, now or later."""
     for key in ("MACAddress", "PermanentMACAddress"):
         if _MAC.fullmatch(_mac(match.get(key, ""))):
             return True
@@ -142,19 +141,19 @@ def _matches_names(patterns: str, name: str) -> bool:
 
 
 def _mac(value: str) -> str:
-    """A MAC in the forms of systemd.link(5), in ours: colons, hyphens or dots in between."""
+    """Normalize a MAC of systemd.link(5), with colons, hyphens or dots, to colons."""
     digits = re.sub(r"[:.-]", "", value.lower())
     return ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
 
 
 def _effective_files(root: Path) -> List[str]:
-    """The .network files that count, in the order in which networkd tries them."""
+    """The .network files in effect, in the order in which networkd tries them."""
     chosen: Dict[str, str] = {}
     for directory in NETWORK_DIRECTORIES:
         for name in names(root, directory):
             if _FILE.fullmatch(name):
                 chosen.setdefault(name, f"{directory}/{name}")
-    # An empty file or a link to /dev/null masks those of the same name.
+    # An empty file or a link to /dev/null masks files of the same name.
     return [chosen[name] for name in sorted(chosen) if text(root, chosen[name]).strip()]
 
 

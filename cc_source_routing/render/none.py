@@ -1,4 +1,4 @@
-"""The renderer that writes nothing: the live kernel only."""
+"""The renderer that writes nothing: only the live kernel is configured."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What networkd's state files do not tell: a socket unit beside its path unit.
+"""Events that networkd's state files do not show: a socket unit beside its path unit.
 
-networkd keeps no record there of a router that says goodbye, that is not heard any
-more, or that another is preferred to, nor of the end of an address's duplicate
-address detection; and it does not look after rules and routes that somebody else
-has flushed.  The script behind the socket compares what routers have told and what
-is ours with the last time, and has `networkd_events`' service run when a router
-tells something new or something of ours is missing.
+The state files do not record that a router withdraws, that it is no longer heard, that
+another router is preferred, or that an address has passed duplicate address detection;
+and networkd does not restore rules and routes that another program flushes.  The
+script behind the socket compares the routers' advertised state and our rules and routes
+with those of its last run.  It starts the service of `networkd_events` if a router
+advertises something new or if one of our rules or routes is missing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GROUPS = (
 
 
 def router_event_files(service: str) -> Tuple[ConfigFile, ...]:
-    """The units and their script, which starts `service`."""
+    """The units, and their script, which starts `service`."""
     script = render_template(
         "router-event.j2",
         service=service,

@@ -1,7 +1,7 @@
-"""systemd's own view of unit files that are gone: it keeps what it has read until it reads anew.
+"""Make systemd forget removed unit files: it keeps the units that it has loaded until a reload.
 
-Only when some were removed.  What an apply has written is loaded as it is started, and a
-reload runs all generators, at a first boot for nothing.
+Only after a removal.  Units that an apply has written are loaded when they are started, and
+a reload runs all generators, on a first boot for nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Iterable, Tuple
 
 UNITS_PATH = "/etc/systemd/system/"
 SERVICE = "source-routing-daemon-reload.service"
-# A job of its own: it may take longer than a boot can wait.
+# A transient unit, since a reload may take longer than the boot can wait.
 RELOAD = (
     *("systemd-run", "--quiet", "--collect", "--no-block", f"--unit={SERVICE}"),
     "--service-type=oneshot",
@@ -20,5 +20,5 @@ RELOAD = (
 
 
 def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
-    """The command, if there is a reason for it."""
+    """The reload command if a unit file was removed."""
     return (RELOAD,) if any(path.startswith(UNITS_PATH) for path in removed) else ()

@@ -1,8 +1,8 @@
-"""NICs that are ours but not planned just now: what was written for them stays.
+"""NICs that are managed but not planned for the moment: the files written for them stay.
 
-At a boot an apply may come before the network manager, and during a flap a NIC
-has no address.  Its files taken away and written again a second later would
-make the manager configure it twice, or cost the hooks their fast path.  Pure.
+At boot an apply may run before the network manager, and during a flap a NIC has no
+address.  Removing its files and writing them again a second later would make the
+manager configure it twice, or cost the hooks their fast path.  Pure.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ from ..model import PASSING_REASONS, RoutingPlan
 
 
 def waiting_nics(plan: RoutingPlan) -> FrozenSet[str]:
-    """Names of the NICs that only wait for a link, an address or a sibling."""
+    """Names of the NICs that only wait for a link, an address, a gateway or a sibling."""
     return frozenset(name for name, why in plan.unserved.items() if why in PASSING_REASONS)

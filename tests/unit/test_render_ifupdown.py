@@ -209,12 +209,13 @@ def test_ifup_and_an_interface_in_its_configuration_make_it_available(tmp_path):
     assert not ifupdown.available(tmp_path).available
     put(tmp_path, "etc/network/interfaces", INTERFACES)
     evidence = ifupdown.available(tmp_path)
-    assert not evidence.available and "names lo at most" in evidence.told
+    assert not evidence.available and "names lo at most" in evidence.reason
     put(tmp_path, "etc/network/interfaces.d/50-cloud-init", "auto ens3\niface ens3 inet dhcp\n")
     evidence = ifupdown.available(tmp_path)
     assert evidence.available
     assert (
-        evidence.told == "sbin/ifup is there and etc/network/interfaces.d/50-cloud-init names ens3"
+        evidence.reason
+        == "sbin/ifup is there and etc/network/interfaces.d/50-cloud-init names ens3"
     )
 
 
