@@ -1,4 +1,4 @@
-"""Building golden images with the module baked in, and booting them in a lab.
+"""Building golden images with the module baked in; `lab` boots and tries them.
 
 Standard library only: it runs on a fresh Debian host before anything else is
 installed there.  Each module does one thing; the commands beside this package

@@ -17,15 +17,11 @@ from imagebuild import (  # noqa: E402
     bake,
     cache,
     command,
-    configdrive,
     disk,
-    guest,
-    lab,
-    nspawn,
-    qemu,
     recipe,
     roottree,
 )
+from imagebuild.lab import config_drive, guest, network, nspawn, qemu  # noqa: E402
 from imagebuild.progress import Progress  # noqa: E402
 
 from lab import demand  # noqa: E402  # isort: skip
@@ -33,7 +29,7 @@ from lab import demand  # noqa: E402  # isort: skip
 from . import story, times  # noqa: E402
 
 BUILDERS = {**roottree.PROGRAMS, **disk.PROGRAMS}
-BOOTERS = {**lab.PROGRAMS, **nspawn.PROGRAMS, **qemu.PROGRAMS, **configdrive.PROGRAMS}
+BOOTERS = {**network.PROGRAMS, **nspawn.PROGRAMS, **qemu.PROGRAMS, **config_drive.PROGRAMS}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

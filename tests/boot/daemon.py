@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from imagebuild.lab import Lab
+from imagebuild.lab.network import Lab
 from lab import wait_until
 
 # $1 is the root.  Private mounts, so that nothing of it is left anywhere.

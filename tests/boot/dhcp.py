@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from imagebuild.lab import Lab, Port
+from imagebuild.lab.network import Lab, Port
 
 from .daemon import Daemon
 

@@ -6,8 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from imagebuild.configdrive import ConfigDrive
-from imagebuild.lab import Lab
+from imagebuild.lab.config_drive import ConfigDrive
+from imagebuild.lab.network import Lab
 
 from .daemon import Daemon
 

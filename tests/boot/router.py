@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from imagebuild.lab import Lab
+from imagebuild.lab.network import Lab
 from lab import PATIENCE_SECONDS
 
 from ..daemons.routers import Advertisement, router_tree

@@ -12,9 +12,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Optional
 
-from imagebuild import lab, nspawn, qemu
-from imagebuild.configdrive import ConfigDrive
-from imagebuild.guest import Boot, Guest, wait_for_boot
+from imagebuild.lab import network, nspawn, qemu
+from imagebuild.lab.config_drive import ConfigDrive
+from imagebuild.lab.guest import Boot, Guest, wait_for_boot
 from lab import PATIENCE_SECONDS
 
 from . import times
@@ -29,9 +29,9 @@ def patience(guest: Guest) -> float:
     return max(PATIENCE_SECONDS, 15 * guest.patience)
 
 
-def hot_port(number: int = 1) -> lab.Port:
+def hot_port(number: int = 1) -> network.Port:
     """A port that the server's metadata does not know; another MAC and address each `number`."""
-    return lab.Port(
+    return network.Port(
         name="ens9",
         mac=f"fa:16:3e:99:00:{number:02x}",
         address4=IPv4Interface(f"198.51.100.{8 + number}/24"),
@@ -62,7 +62,7 @@ def failed_units() -> list[str]:
 class Server:
     """A guest that has booted in a lab of its own."""
 
-    place: lab.Lab
+    place: network.Lab
     guest: Guest
     boot: Boot
     name: str  # in the table of times at the end of the run
@@ -81,7 +81,7 @@ class Server:
         times.note(f"{self.name}, {len(self.place.ports)} NICs", what, seconds)
 
     def reachable(self) -> dict[str, bool]:
-        return lab.reachability(self.place)
+        return network.reachability(self.place)
 
     def comes_to_answer_everywhere(self) -> dict[str, bool]:
         """Reachability once all is well, or after the longest time that it may take."""
@@ -135,7 +135,7 @@ def first_boot(
     image: Path, user_data: str, scratch: Path, *, nics: int = 2, dhcp: bool = False
 ) -> Iterator[Server]:
     """Boot `image`, a root tree (container) or a disk (virtual machine), as a new server."""
-    with lab.Lab(lab.ports(nics)) as place:
+    with network.Lab(network.ports(nics)) as place:
         drive = ConfigDrive(place.ports, user_data, dhcp=dhcp)
         home = scratch / f"guest-{uuid.uuid4().hex[:8]}"
         with contextlib.ExitStack() as stack:

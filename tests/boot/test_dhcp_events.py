@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imagebuild import bake, lab
-from imagebuild.configdrive import ConfigDrive
-from imagebuild.lab import Port
+from imagebuild import bake
+from imagebuild.lab import network
+from imagebuild.lab.config_drive import ConfigDrive
+from imagebuild.lab.network import Port
 from imagebuild.progress import Progress
 
 from ..daemons.routers import Advertisement, Prefix
@@ -60,7 +61,7 @@ def own(ports: tuple[Port, ...]) -> tuple[str, ...]:
 )
 def place(request: pytest.FixtureRequest, progress: Progress, scratch: Path) -> Iterator[Place]:
     image = bake.baked_root(WORLDS[request.param], progress)
-    told = own(lab.ports(2))
+    told = own(network.ports(2))
     with boot(request.param, image, scratch, Stateful, managed, told) as made:
         yield made
 

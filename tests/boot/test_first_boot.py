@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from imagebuild import nspawn, qemu
+from imagebuild.lab import nspawn, qemu
 from lab import comes_true
 
 from . import devices

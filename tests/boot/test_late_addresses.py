@@ -21,9 +21,10 @@ from ipaddress import IPv6Network, ip_address
 from pathlib import Path
 
 import pytest
-from imagebuild import bake, lab, nspawn
-from imagebuild.guest import wait_for_boot
-from imagebuild.lab import Port
+from imagebuild import bake
+from imagebuild.lab import network, nspawn
+from imagebuild.lab.guest import wait_for_boot
+from imagebuild.lab.network import Port
 from imagebuild.progress import Progress
 from lab import PATIENCE_SECONDS, wait_until
 
@@ -125,7 +126,7 @@ class Late:
         return self.shell(f"{commands}; {journal}")
 
 
-def unplug(place: lab.Lab, port: Port) -> None:
+def unplug(place: network.Lab, port: Port) -> None:
     """The cable is out, the NIC is there: it has no carrier."""
     for one in place.ports:
         guard(place, one)  # IPv6 addresses are the server's to choose
@@ -242,7 +243,7 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Late]:
     home = scratch / f"guest-{uuid.uuid4().hex[:8]}"
     home.mkdir()
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(lab.Lab(lab.ports(world.nics)))
+        place = stack.enter_context(network.Lab(network.ports(world.nics)))
         dhcp = DhcpServer(place, root_tree("router"), home)
         stack.callback(dhcp.stop)
         dhcp.stop()
@@ -330,9 +331,9 @@ def comes_to_life(late: Late) -> None:
 def one_of_each(late: Late, addresses: Iterable[str]) -> set[str]:
     """The first IPv6 address of each NIC, which may make several."""
     first: dict[IPv6Network, str] = {}
-    networks = [port.address6.network for port in late.ports]
+    subnets = [port.address6.network for port in late.ports]
     for text in addresses:
-        for network in networks:
-            if ip_address(text) in network:
-                first.setdefault(network, text)
+        for subnet in subnets:
+            if ip_address(text) in subnet:
+                first.setdefault(subnet, text)
     return set(first.values())

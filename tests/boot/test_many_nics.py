@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from imagebuild import bake
-from imagebuild.lab import MOST_PORTS
+from imagebuild.lab.network import MOST_PORTS
 from imagebuild.progress import Progress
 
 from ..results import Measured

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from imagebuild import bake, lab, nspawn
-from imagebuild.guest import wait_for_boot
+from imagebuild import bake
+from imagebuild.lab import network, nspawn
+from imagebuild.lab.guest import wait_for_boot
 from imagebuild.progress import Progress
 
 from ..daemons.roots import root_tree
 from ..sizes import one_each
 from .dhcp import DhcpServer
-from .managers.test_managers import Place, leaves_nothing, network
+from .managers.test_managers import Place, leaves_nothing, namespace_of
 from .managers.worlds import WORLDS, World
 from .metadata_service import DATASOURCE, ByService, MetadataService
 from .story import ON, Server, hot_port
@@ -49,10 +50,10 @@ class Told(Place):
 
     service: MetadataService
 
-    def ports_are(self, *ports: lab.Port) -> None:
+    def ports_are(self, *ports: network.Port) -> None:
         self.service.tells(dataclasses.replace(self.guest.drive, ports=ports))
 
-    def hotplugged(self, port: lab.Port) -> None:
+    def hotplugged(self, port: network.Port) -> None:
         """What udev's rule has cloud-init do: a container has no udev."""
         argv = ["env", "PATH=/opt/no-udev:/usr/sbin:/usr/bin:/sbin:/bin", "cloud-init"]
         argv += ["devel", "hotplug-hook", "--subsystem=net", "handle", "--udevaction=add"]
@@ -68,7 +69,7 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Told]:
     home.mkdir()
     world = dataclasses.replace(world, nics=2, overlay={**world.overlay, **DATASOURCE})
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(lab.Lab(lab.ports(world.nics)))
+        place = stack.enter_context(network.Lab(network.ports(world.nics)))
         # cloud-init asks for an address first, to be able to ask for the rest.
         dhcp = DhcpServer(place, root_tree("router"), home)
         stack.callback(dhcp.stop)
@@ -103,7 +104,7 @@ def test_what_the_service_tells_is_served_from_the_first_boot(told: Told) -> Non
 def test_a_port_is_served_once_cloud_inits_hotplug_has_it_up(told: Told) -> None:
     port = plugged()
     told.shell(WHEN_PLUGGED)
-    told.server.place.plug(port, network(told))
+    told.server.place.plug(port, namespace_of(told))
     told.ports_are(*told.server.place.ports, port)
     told.hotplugged(port)
     assert told.serves(port), told.shell("source-routing status; ip address")
@@ -118,5 +119,5 @@ def test_pulled_out_it_leaves_nothing(told: Told) -> None:
     told.is_well()
 
 
-def plugged() -> lab.Port:
+def plugged() -> network.Port:
     return dataclasses.replace(hot_port(3), routes4=("203.0.113.0/24",))

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imagebuild import bake, lab, nspawn, recipe
-from imagebuild.configdrive import ConfigDrive
-from imagebuild.guest import wait_for_boot
-from imagebuild.lab import Port
+from imagebuild import bake, recipe
+from imagebuild.lab import network, nspawn
+from imagebuild.lab.config_drive import ConfigDrive
+from imagebuild.lab.guest import wait_for_boot
+from imagebuild.lab.network import Port
 from imagebuild.progress import Progress
 from lab import wait_until
 
@@ -183,7 +184,7 @@ def says(port: Port, *prefixes: Prefix, **more: Any) -> Advertisement:
     return Advertisement(port.tap, prefixes or (own,), **more)
 
 
-def guard(place: lab.Lab, port: Port) -> None:
+def guard(place: network.Lab, port: Port) -> None:
     """Anti-spoofing by prefix: hosts choose their addresses themselves."""
     table = f"table netdev guard_{port.name}"
     six = f"fe80::/64, ::, {port.address6.network}, {OTHER_PREFIX}"
@@ -218,7 +219,7 @@ def boot(
     home = scratch / f"guest-{uuid.uuid4().hex[:8]}"
     home.mkdir()
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(lab.Lab(lab.ports(2)))
+        place = stack.enter_context(network.Lab(network.ports(2)))
         drive = telling(place.ports, ON)
         # The cables are plugged in by the start of the guest, and with them the router's ports.
         guest = stack.enter_context(nspawn.booted(place, [image], drive, home / "guest"))

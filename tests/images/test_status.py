@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from imagebuild import command, lab, nspawn
+from imagebuild import command
+from imagebuild.lab import network, nspawn
 
 from lab import demand  # isort: skip
 
@@ -22,7 +23,7 @@ WRONG = "#cloud-config\nsource_routing:\n  gateway_gues: verify\n"
 
 @pytest.fixture(autouse=True)
 def _needs() -> None:
-    lacking = command.missing({**lab.PROGRAMS, **nspawn.PROGRAMS})
+    lacking = command.missing({**network.PROGRAMS, **nspawn.PROGRAMS})
     demand([f"{name} (package {deb})" for name, deb in lacking.items()])
 
 

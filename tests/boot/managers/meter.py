@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from imagebuild.lab import Lab
+from imagebuild.lab.network import Lab
 from lab import PATIENCE_SECONDS
 
 INTERVAL_SECONDS = 0.02

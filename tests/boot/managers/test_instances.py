@@ -13,15 +13,16 @@ from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
 import pytest
-from imagebuild import bake, lab
-from imagebuild.configdrive import ConfigDrive
-from imagebuild.guest import wait_for_boot
+from imagebuild import bake
+from imagebuild.lab import network
+from imagebuild.lab.config_drive import ConfigDrive
+from imagebuild.lab.guest import wait_for_boot
 from imagebuild.progress import Progress
 from lab import wait_until
 
 from ...sizes import one_each
 from ..story import OFF, SILENT, hot_port
-from .test_managers import Place, boot, hot, network
+from .test_managers import Place, boot, hot, namespace_of
 from .worlds import WORLDS
 
 pytestmark = pytest.mark.boot
@@ -35,7 +36,7 @@ FILES = (
 )
 
 
-def own_gateways(ports: Sequence[lab.Port]) -> str:
+def own_gateways(ports: Sequence[network.Port]) -> str:
     """User-data with a stanza that means these ports and no others."""
     told = {
         port.name: {"gateway4": str(port.gateway4), "gateway6": str(port.gateway6)}
@@ -45,7 +46,7 @@ def own_gateways(ports: Sequence[lab.Port]) -> str:
     return "#cloud-config\n" + json.dumps({"source_routing": stanza}) + "\n"
 
 
-def moved(ports: Sequence[lab.Port], number: int) -> tuple[lab.Port, ...]:
+def moved(ports: Sequence[network.Port], number: int) -> tuple[network.Port, ...]:
     """As many ports, of other networks for each `number`."""
     return tuple(
         dataclasses.replace(
@@ -61,7 +62,7 @@ def moved(ports: Sequence[lab.Port], number: int) -> tuple[lab.Port, ...]:
     )
 
 
-def becomes(place: Place, ports: Sequence[lab.Port], user_data: str) -> None:
+def becomes(place: Place, ports: Sequence[network.Port], user_data: str) -> None:
     """Boot from what is on the disk as another server, with these ports and this user-data."""
     place.guest.reboot(ConfigDrive(ports, user_data))
     place.server.boot = wait_for_boot(place.guest)
@@ -76,7 +77,7 @@ def ways(place: Place) -> dict[str, object]:
             ["ping", "-c1", "-W1", "-I", port.name, str(address)]
         ).returncode
         for port in place.server.place.ports
-        for address in (lab.REMOTE4.ip, lab.REMOTE6.ip)
+        for address in (network.REMOTE4.ip, network.REMOTE6.ip)
     }
     tables = place.shell("ip -N rule; ip -N -6 rule; ip -N route show table all | grep -v expires")
     return {"bound": bound, "silent": place.silent(), "kernel": tables}
@@ -95,7 +96,7 @@ def has_nothing_of_ours(place: Place) -> None:
 def former(request: pytest.FixtureRequest, scratch: Path, progress: Progress) -> Iterator[Place]:
     """A server with a stanza that names the gateways of its own ports."""
     world = WORLDS[request.param]
-    user_data = own_gateways(lab.ports(world.nics))
+    user_data = own_gateways(network.ports(world.nics))
     with boot(world, bake.baked_root(world.recipe, progress), user_data, scratch) as place:
         place.is_well()
         yield place
@@ -164,7 +165,7 @@ IS_LISTENING = ["systemctl", "is-active", "source-routing-second-nic.socket"]
 def gets_its_second_nic(place: Place) -> None:
     """It is plugged in, and a while later somebody configures it."""
     port = hot_port(1)
-    place.server.place.plug(port, network(place))
+    place.server.place.plug(port, namespace_of(place))
     wait_until(lambda: place.guest.run(["test", "-e", "/etc/source-routing/one-nic"]).returncode)
     place.shell(hot(place, port))
     assert place.serves(port), place.shell("source-routing status") + place.story()

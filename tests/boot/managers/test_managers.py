@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from imagebuild import bake, lab, nspawn
-from imagebuild.configdrive import ConfigDrive
-from imagebuild.guest import wait_for_boot
+from imagebuild import bake
+from imagebuild.lab import network, nspawn
+from imagebuild.lab.config_drive import ConfigDrive
+from imagebuild.lab.guest import wait_for_boot
 from imagebuild.progress import Progress
 from lab import PATIENCE_SECONDS, comes_true, wait_until
 
@@ -137,14 +138,14 @@ class Place:
         told = self.shell("ip rule; ip -6 rule")
         return set(re.findall(r"^50\d\d:\tfrom (\S+) lookup", told, re.MULTILINE)) - {"all"}
 
-    def serves(self, port: lab.Port) -> bool:
+    def serves(self, port: network.Port) -> bool:
         """Whether an additional port's address comes to have its rules and to answer."""
         ip = str(port.address4.ip)
         return comes_true(lambda: ip in self.rules()) and comes_true(
             lambda: self.server.place.answers(ip)
         )
 
-    def traces(self, port: lab.Port) -> list[str]:
+    def traces(self, port: network.Port) -> list[str]:
         """What is left of a port: rules of its addresses, its table's name, its files."""
         script = (
             f"ip rule | grep -F {port.address4.ip}; ip rule | grep -F {port.name}; "
@@ -166,7 +167,7 @@ def boot(
     home = scratch / f"guest-{uuid.uuid4().hex[:8]}"
     home.mkdir()
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(lab.Lab(lab.ports(world.nics)))
+        place = stack.enter_context(network.Lab(network.ports(world.nics)))
         dhcp = None
         if world.dhcp:
             dhcp = DhcpServer(place, root_tree("router"), home)
@@ -357,7 +358,7 @@ class TestAPortOfARunningServer:
 
     def test_it_is_served_once_the_manager_has_it_up(self, served: Place) -> None:
         port = hot_port(1)
-        served.server.place.plug(port, network(served))
+        served.server.place.plug(port, namespace_of(served))
         served.shell(hot(served, port))
         assert served.serves(port)
         served.is_well()
@@ -375,7 +376,7 @@ class TestAPortOfARunningServer:
 
     def test_another_one_of_its_name_is_served_at_once(self, served: Place) -> None:
         port = hot_port(2)
-        served.server.place.plug(port, network(served))
+        served.server.place.plug(port, namespace_of(served))
         served.shell(hot(served, port))
         assert served.serves(port)
         served.is_well()
@@ -390,7 +391,7 @@ class TestAPortOfARunningServer:
         # Of another name: networkd still knows the file that the last one had.
         port = dataclasses.replace(hot_port(3), name="ens8")
         address = str(port.address4.ip)
-        served.server.place.plug(port, network(served))
+        served.server.place.plug(port, namespace_of(served))
         served.shell(BY_HAND.format(nic=port.name, address=port.address4, gateway=port.gateway4))
         assert served.serves(port)
         served.is_well()
@@ -409,7 +410,7 @@ class TestAPortOfARunningServer:
         served.is_well()
 
 
-def hot(served: Place, port: lab.Port) -> str:
+def hot(served: Place, port: network.Port) -> str:
     script = served.world.hot
     return (
         script.replace("{address}", str(port.address4))
@@ -418,13 +419,13 @@ def hot(served: Place, port: lab.Port) -> str:
     )
 
 
-def network(served: Place) -> lab.Namespace:
+def namespace_of(served: Place) -> network.Namespace:
     found = served.guest.network
     assert found is not None
     return found
 
 
-def leaves_nothing(served: Place, port: lab.Port) -> None:
+def leaves_nothing(served: Place, port: network.Port) -> None:
     """Waits until nothing of a port that was pulled out is left."""
     wait_until(lambda: served.traces(port) == [], story=lambda: served.traces(port))
 
@@ -460,7 +461,7 @@ def test_a_server_that_is_made_from_a_snapshot_of_it_is_right_at_once(served: Pl
     assert {ip: told for ip in old if (told := served.shell(left, f"{ip}/"))} == {}
 
 
-def sibling(port: lab.Port) -> lab.Port:
+def sibling(port: network.Port) -> network.Port:
     """Another port of the same subnets."""
     return dataclasses.replace(
         port,
@@ -531,6 +532,6 @@ def other_lease(served: Place, nic: str) -> None:
     place.ports = tuple(moved if one is port else one for one in place.ports)
     served.dhcp.start(place.ports)
     place.router.run(["nft", "delete", "table", "netdev", f"guard_{nic}"])
-    place.router.run(["nft", "-f", "-"], stdin=lab.anti_spoofing(moved))
+    place.router.run(["nft", "-f", "-"], stdin=network.anti_spoofing(moved))
     served.shell(served.world.renew, nic)
     served.has_its_addresses()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from imagebuild import bake
-from imagebuild.configdrive import ConfigDrive
-from imagebuild.guest import wait_for_boot
+from imagebuild.lab.config_drive import ConfigDrive
+from imagebuild.lab.guest import wait_for_boot
 from imagebuild.progress import Progress
 from lab import wait_until
 

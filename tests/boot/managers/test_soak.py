@@ -31,7 +31,7 @@ from .test_managers import (
     happenings,
     hot,
     measured,
-    network,
+    namespace_of,
 )
 from .worlds import FLUSH_RULES, FOREIGN, MOVE_ADDRESS, WORLDS, World
 
@@ -159,7 +159,7 @@ def comes_and_goes(served: Place, streams: Streams, number: int) -> tuple[Cost, 
         silence = max(outage.seconds for outage in outages)
         return Cost(healed, silence, sum(outage.lost for outage in outages))
 
-    served.server.place.plug(port, network(served))
+    served.server.place.plug(port, namespace_of(served))
     served.shell(hot(served, port))
     streams.follow([*served.addresses(), ip])
     plugged = cost(lambda: streams.first(ip) is not None)

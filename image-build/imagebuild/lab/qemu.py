@@ -21,11 +21,11 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from . import cache
-from .command import Completed, attempt
-from .configdrive import ConfigDrive
-from .errors import BuildError
-from .lab import Lab, Port
+from .. import cache
+from ..command import Completed, attempt
+from ..errors import BuildError
+from .config_drive import ConfigDrive
+from .network import Lab, Port
 
 PROGRAMS: Mapping[str, str] = {"qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux"}
 

@@ -23,8 +23,8 @@ from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .command import Argument, Completed, attempt, run
-from .errors import BuildError
+from ..command import Argument, Completed, attempt, run
+from ..errors import BuildError
 
 PROGRAMS: Mapping[str, str] = {
     "ip": "iproute2",

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
-from .command import run
-from .lab import Port
+from ..command import run
+from .network import Port
 
 PROGRAMS: Mapping[str, str] = {"genisoimage": "genisoimage"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import List, Mapping
 
-from .command import missing, run
-from .errors import BuildError
-from .progress import Progress
+from ..command import missing, run
+from ..errors import BuildError
+from ..progress import Progress
 
 
 def ensure(programs: Mapping[str, str], progress: Progress) -> List[str]:

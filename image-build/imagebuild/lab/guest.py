@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Protocol, Sequence, Tuple
 
-from .command import Completed
-from .configdrive import ConfigDrive
-from .errors import BuildError
+from ..command import Completed
+from ..errors import BuildError
+from .config_drive import ConfigDrive
 
 # What is collected from every guest: for people when a test fails, and for the demo.
 QUESTIONS: Mapping[str, Tuple[str, ...]] = {

@@ -15,11 +15,11 @@ import uuid
 from pathlib import Path
 from typing import Iterator, List, Mapping, Optional, Sequence
 
-from . import cache
-from .command import Completed, attempt
-from .configdrive import ConfigDrive
-from .errors import BuildError
-from .lab import Lab, Namespace
+from .. import cache
+from ..command import Completed, attempt
+from ..errors import BuildError
+from .config_drive import ConfigDrive
+from .network import Lab, Namespace
 
 PROGRAMS: Mapping[str, str] = {
     "systemd-nspawn": "systemd-container",
