@@ -1,17 +1,17 @@
-"""Golden cases: a folder each with ``input.json`` and the whole expected tree below ``root/``.
+"""Golden cases: what a renderer writes for a server, as a whole tree (``cases/README.md``).
 
-Extra and missing files fail.  Files that are the same in every case are links
-to the first one's.  With SOURCE_ROUTING_UPDATE_CASES=1 the trees are written
-anew instead, for a look at the difference.
+With SOURCE_ROUTING_UPDATE_CASES=1 the trees are written instead of compared.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cc_source_routing.model import (
     PROTO_BOOT,
@@ -34,15 +34,34 @@ from cc_source_routing.stanza.parse import parse_stanza
 CASES = Path(__file__).resolve().parents[1] / "cases"
 
 
-def case_names(prefix: str) -> list[str]:
-    names = sorted(path.parent.name for path in CASES.glob(f"{prefix}*/input.json"))
+class File(NamedTuple):
+    """A file of an expected tree."""
+
+    mode: int
+    content: str
+
+
+Tree = Mapping[str, File]  # by absolute path
+
+
+def case_names(prefix: str = "") -> list[str]:
+    names = sorted(path.parent.name for path in CASES.glob(f"{prefix}*/case.json"))
     assert names, f"no cases {prefix}* in {CASES}"
     return names
 
 
+def host_name(case: str) -> str:
+    return json.loads((CASES / case / "case.json").read_text())["host"]
+
+
+def document_of(case: str) -> dict[str, Any]:
+    """The stanza and the NICs of the case's host."""
+    return json.loads((CASES / "hosts" / host_name(case) / "host.json").read_text())
+
+
 def plan_of(case: str) -> RoutingPlan:
-    """The plan for the stanza and the host that the case's ``input.json`` tells."""
-    document = json.loads((CASES / case / "input.json").read_text())
+    """The plan for the stanza and the NICs of the case's host."""
+    document = document_of(case)
     return build_plan(parse_stanza(document["source_routing"]), host_of(document))
 
 
@@ -91,37 +110,84 @@ def host_of(document: dict[str, Any]) -> HostState:
 
 def assert_tree(case: str, files: tuple[ConfigFile, ...]) -> None:
     """That `files` are exactly the tree of the case, contents and modes."""
-    root = CASES / case / "root"
+    rendered = {file.path: File(file.mode, file.content) for file in files}
     if os.environ.get("SOURCE_ROUTING_UPDATE_CASES") == "1":
-        _update(case, files)
-    wanted = {
-        f"/{path.relative_to(root)}": (
-            0o755 if path.stat().st_mode & 0o100 else 0o644,
-            path.read_text(),
-        )
-        for path in root.rglob("*")
-        if path.is_file()
-    }
-    rendered = {file.path: (file.mode, file.content) for file in files}
+        _update(case, rendered)
+        return
+    wanted = expected(case)
     assert sorted(rendered) == sorted(wanted)
-    for path, (mode, content) in rendered.items():
-        assert (mode, content.splitlines()) == (wanted[path][0], wanted[path][1].splitlines()), path
-        assert content == wanted[path][1], path
+    for path, file in rendered.items():
+        own = wanted[path]
+        assert (file.mode, file.content.splitlines()) == (own.mode, own.content.splitlines()), path
+        assert file.content == own.content, path
 
 
-def _update(case: str, files: tuple[ConfigFile, ...]) -> None:
-    root = CASES / case / "root"
-    for path in root.rglob("*"):
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-    first = CASES / case_names(case.split("-")[0])[0] / "root"
-    for file in files:
-        place = root / file.path.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        model = first / file.path.lstrip("/")
-        if first != root and "/nics/" not in file.path and model.is_file():
-            if model.read_text() == file.content:
-                place.symlink_to(os.path.relpath(model, place.parent))
-                continue
-        place.write_text(file.content)
-        place.chmod(file.mode)
+def expected(case: str) -> Tree:
+    """The whole tree that a case expects."""
+    listing = json.loads((CASES / case / "case.json").read_text()).get("expected", {})
+    found = {}
+    for path, entry in listing.items():
+        mode, place = entry.split(" ", 1)
+        found[path] = File(int(mode, 8), (CASES / place).read_text())
+    return found
+
+
+def arranged(trees: Mapping[str, Tree]) -> dict[str, str]:
+    """Where all that the cases expect is stored, each content once: place -> text.
+
+    A content that one case alone expects lies in its folder; one that several cases of
+    one host expect, in the host's; all others in ``shared``.
+    """
+    users: dict[str, list[tuple[str, str]]] = {}
+    for case in sorted(trees):
+        for path, file in sorted(trees[case].items()):
+            users.setdefault(file.content, []).append((case, path))
+    stored: dict[str, str] = {}
+    place_of: dict[str, str] = {}
+    for content, uses in users.items():
+        cases = {case for case, _path in uses}
+        hosts = {host_name(case) for case in cases}
+        folder = "shared" if len(hosts) > 1 else f"hosts/{min(hosts)}"
+        folder = min(cases) if len(cases) == 1 else folder
+        # The end of the first path that has it tells what it is.
+        place = f"{folder}/{'/'.join(uses[0][1].split('/')[-2:])}"
+        while place in stored:
+            place += "-other"
+        stored[place] = content
+        place_of[content] = place
+    for case, tree in trees.items():
+        listing = {
+            path: f"{file.mode:o} {place_of[file.content]}" for path, file in sorted(tree.items())
+        }
+        document = {"host": host_name(case), "expected": listing}
+        stored[f"{case}/case.json"] = json.dumps(document, indent=2) + "\n"
+    return stored
+
+
+def present() -> dict[str, str]:
+    """What is stored, as `arranged` has it."""
+    return {
+        str(path.relative_to(CASES)): path.read_text()
+        for path in CASES.rglob("*")
+        if path.is_file()
+        and path.name not in ("host.json", "README.md")
+        and "given" not in path.relative_to(CASES).parts
+    }
+
+
+def _update(case: str, rendered: Tree) -> None:
+    with open(Path(__file__)) as lock:  # of workers that run other cases meanwhile
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stored = arranged({**{name: expected(name) for name in case_names()}, case: rendered})
+        there = present()
+        for place in set(there) - set(stored):
+            (CASES / place).unlink()
+            _remove_if_empty((CASES / place).parent)
+        for place, text in set(stored.items()) - set(there.items()):
+            (CASES / place).parent.mkdir(parents=True, exist_ok=True)
+            (CASES / place).write_text(text)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    if not any(directory.iterdir()):
+        directory.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from cc_source_routing.render.networkd_files import (
 )
 from cc_source_routing.stanza.parse import parse_stanza
 
-from .cases import CASES, assert_tree, case_names, host_of, plan_of
+from .cases import CASES, assert_tree, case_names, document_of, host_of, plan_of
 from .roots import Root
 
 MAC = "fa:16:3e:00:00:02"
@@ -31,7 +30,7 @@ NIC = PlannedNic("ens3", MAC, 500, ())
 
 def index_of(case: str):
     """The kernel's numbering in a case: lo, then the NICs as told."""
-    nics = json.loads((CASES / case / "input.json").read_text())["nics"]
+    nics = document_of(case)["nics"]
     return {name: index for index, name in enumerate(nics, start=2)}.get
 
 
@@ -210,7 +209,7 @@ def written(tmp_path: Path, case: str) -> Path:
 
 
 def changed_host(case: str, **changes):
-    document = json.loads((CASES / case / "input.json").read_text())
+    document = document_of(case)
     stanza = parse_stanza(changes.pop("stanza", document["source_routing"]))
     host = host_of(document)
     links = tuple(

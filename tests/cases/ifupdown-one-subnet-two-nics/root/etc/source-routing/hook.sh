@@ -1,1 +1,0 @@
-../../../../ifupdown-1-the-seed/root/etc/source-routing/hook.sh

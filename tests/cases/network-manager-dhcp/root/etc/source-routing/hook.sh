@@ -1,1 +1,0 @@
-../../../../network-manager-1-the-seed/root/etc/source-routing/hook.sh
