@@ -38,8 +38,7 @@ def examine(root: Path, python: str, scratch: Path, *what: str) -> Findings:
     place = f"/{scratch.relative_to(root)}/examine.py"
     done = attempt_in(root, [python, "-B", place, *what])
     if done.returncode != 0:
-        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise BuildError(f"asking the cloud-init of {root}: {said}")
+        raise BuildError(f"asking the cloud-init of {root}: {done.reason}")
     return Findings(**json.loads(done.stdout.splitlines()[-1]))
 
 

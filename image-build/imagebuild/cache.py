@@ -65,20 +65,23 @@ def remembered(
         if refresh:
             discard(target)
         if not target.exists():
-            _build(target, make)
+            with replacing(target) as unfinished:
+                make(unfinished)
+                if not unfinished.exists():
+                    raise BuildError(f"building {name} left nothing behind")
         fcntl.flock(lock, fcntl.LOCK_SH)
         _prune(where, family, name, keep_days)
     _in_use.append(lock)
     return target
 
 
-def _build(target: Path, make: Callable[[Path], None]) -> None:
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write to; it takes its place at the end, if nothing fails."""
     unfinished = target.with_name(f".{target.name}.unfinished")
     discard(unfinished)
     try:
-        make(unfinished)
-        if not unfinished.exists():
-            raise BuildError(f"building {target.name} left nothing behind")
+        yield unfinished
         os.replace(unfinished, target)
     finally:
         discard(unfinished)

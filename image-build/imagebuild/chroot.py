@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 from .command import Argument, Completed, attempt, failure
 from .errors import BuildError
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What a program in an image or in a guest finds, whatever the caller's own environment.
+ENVIRONMENT: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/root",
+}
+# Mounts and processes of its own, of which nothing is left when it ends, however it ends.
+UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 
 # $1 is the root.  A mount namespace, so that nothing stays mounted whatever
 # happens; no /proc and /sys of the host's beyond what programs insist on.
@@ -32,12 +39,9 @@ def attempt_in(
     root: Path, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
 ) -> Completed:
     """Run `argv` in `root`; in ``/`` itself directly.  A failing exit code is an answer."""
-    environment = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"}
-    if root == Path("/"):
-        return attempt(argv, timeout=timeout, stdin=stdin, env=environment)
-    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-    enter += ["--net", "--", "sh", "-c", _ENTER, "enter", str(root)]
-    return attempt([*enter, *argv], timeout=timeout, stdin=stdin, env=environment)
+    if root != Path("/"):
+        argv = [*UNSHARE, "--net", "--", "sh", "-c", _ENTER, "enter", root, *argv]
+    return attempt(argv, timeout=timeout, stdin=stdin, env=ENVIRONMENT)
 
 
 def run_in(

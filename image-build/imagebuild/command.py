@@ -20,6 +20,12 @@ class Completed(NamedTuple):
     stdout: str
     stderr: str
 
+    @property
+    def reason(self) -> str:
+        """Why it failed: the last line of its errors or output, else its exit code."""
+        lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
+        return lines[-1].strip() if lines else f"exit code {self.returncode}"
+
 
 def attempt(
     argv: Sequence[Argument],
@@ -46,7 +52,7 @@ def attempt(
             env=dict(env) if env is not None else None,
             cwd=cwd,
             check=False,
-            **source,  # type: ignore[call-overload]
+            **source,
         )
     except FileNotFoundError as error:
         raise BuildError(f"{words[0]}: no such program on this machine") from error
@@ -82,3 +88,10 @@ def missing(programs: Mapping[str, str]) -> Mapping[str, str]:
     # Administrators' tools live in sbin, which a plain user's PATH may lack.
     path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     return {name: deb for name, deb in programs.items() if not shutil.which(name, path=path)}
+
+
+def demand(programs: Mapping[str, str]) -> None:
+    """Raise `BuildError` with the packages to install where some of `programs` are missing."""
+    packages = sorted(set(missing(programs).values()))
+    if packages:
+        raise BuildError(f"missing on this machine: apt-get install {' '.join(packages)}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import List, Mapping, NamedTuple
 
 from . import partitions
-from .command import attempt, run
+from .command import Argument, attempt, run
 from .errors import BuildError
 from .partitions import Partition
 
@@ -80,7 +80,7 @@ def inspect(image: Path) -> DiskImage:
         _check_raw(image, head)
     done = attempt(["qemu-img", "info", "-f", kind, "--output=json", _plain(image)])
     if done.returncode != 0:
-        raise BuildError(f"{image}: {_last_line(done.stderr)}")
+        raise BuildError(f"{image}: {done.reason}")
     told = json.loads(done.stdout)
     specific = told.get("format-specific", {}).get("data", {})
     for other in (told.get("backing-filename"), specific.get("data-file")):
@@ -128,10 +128,10 @@ def _plain(image: Path) -> Path:
 
 def to_raw(image: Path, raw: Path) -> None:
     """A raw copy to work on, with holes where nothing is."""
-    argv = ["qemu-img", "convert", "-f", inspect(image).format, "-O", "raw", _plain(image), raw]
-    done = attempt(argv, timeout=1800)
+    argv: List[Argument] = ["qemu-img", "convert", "-f", inspect(image).format, "-O", "raw"]
+    done = attempt([*argv, _plain(image), raw], timeout=1800)
     if done.returncode != 0:
-        raise BuildError(f"{image}: {_last_line(done.stderr)}")
+        raise BuildError(f"{image}: {done.reason}")
 
 
 def mount_root(raw: Path, where: Path, *, read_only: bool) -> None:
@@ -197,7 +197,3 @@ def _mount_below(raw: Path, there: List[Partition], root: Path, *, read_only: bo
             raise BuildError(
                 f"its {name} is empty: it is on another file system, which its fstab does not name"
             )
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]

@@ -17,7 +17,6 @@ from typing import List, Mapping, NamedTuple, Optional
 from . import (
     asking,
     clean,
-    command,
     diskfile,
     home,
     install,
@@ -28,6 +27,7 @@ from . import (
     roottree,
     verify,
 )
+from .chroot import ENVIRONMENT, UNSHARE
 from .command import attempt, run
 from .errors import BuildError
 from .progress import Progress
@@ -116,8 +116,8 @@ def bake(
         with progress.step("writing the new image"):
             finished = scratch / "finished"
             squeeze = ["-c"] if compress and kind == "qcow2" else []
-            argv = ["qemu-img", "convert", "-f", "raw", "-O", kind, *squeeze, raw, finished]
-            run(argv, timeout=1800)
+            argv = ["qemu-img", "convert", "-f", "raw", "-O", kind, *squeeze]
+            run([*argv, raw, finished], timeout=1800)
             if not _is_still(finished, kind):
                 raise BuildError(f"{image} would begin as another format's image does afterwards")
             shutil.copymode(image, finished)
@@ -200,16 +200,12 @@ def _install_packages(root: Path, packages: List[str]) -> None:
     known = [how for program, how in _INSTALLERS.items() if (root / program).exists()]
     if not known:
         raise BuildError(f"{root} lacks {' '.join(packages)}, and has no package manager known")
-    settings = "".join(f'{name} "{value}";\n' for name, value in roottree._inherited_apt_options())
-    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-    enter += ["sh", "-c", _ENTER_WITH_NETWORK, "enter", str(root), settings]
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    environment.update({"LC_ALL": "C.UTF-8", "HOME": "/root"})
+    settings = "".join(f'{name} "{value}";\n' for name, value in roottree.inherited_apt_options())
+    enter = [*UNSHARE, "sh", "-c", _ENTER_WITH_NETWORK, "enter", str(root), settings]
     argv = [*enter, known[0].format(" ".join(packages))]
-    done = attempt(argv, timeout=1800, env=environment)
+    done = attempt(argv, timeout=1800, env=ENVIRONMENT)
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise BuildError(f"{root}: installing {' '.join(packages)}: {' '.join(said)}")
+        raise BuildError(f"{root}: installing {' '.join(packages)}: {done.reason}")
 
 
 def _check_kind(root: Path) -> None:
@@ -229,8 +225,7 @@ def _check_machine(root: Path) -> None:
         head = program.read_bytes()[:20]
     except OSError as error:
         raise BuildError(f"{root} has no /usr/bin/env: no Linux that can be entered") from error
-    order = "little" if head[5:6] == b"\x01" else "big"
-    number = int.from_bytes(head[18:20], order)  # type: ignore[arg-type]
+    number = int.from_bytes(head[18:20], "little" if head[5:6] == b"\x01" else "big")
     machine, here = _MACHINES.get(number, f"ELF machine {number}"), os.uname().machine
     works = attempt(["chroot", root, "/usr/bin/env", "true"]).returncode == 0
     if not works:
@@ -272,7 +267,7 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         # After its error it tells how to report a bug.
         errors = [line for line in said if line.startswith("virt-customize: error: ")]
-        text = " ".join(errors[:1] or said[-1:])
+        text = errors[0] if errors else done.reason
         started = not any(word in line for line in said for word in _NOT_STARTED)
         raise BuildError(text) if started else _NoAppliance(text)
     try:
@@ -306,9 +301,7 @@ def _looked_at(raw: Path) -> List[str]:
             raise BuildError(str(error).replace(str(root), "it")) from error
 
 
-def missing_programs(way: Optional[str]) -> List[str]:
-    """Debian packages that this machine lacks for `way`."""
-    programs = dict(diskfile.PROGRAMS)
-    if way == VIRT_CUSTOMIZE:
-        programs["virt-customize"] = "guestfs-tools"
-    return sorted(set(command.missing(programs).values()))
+def programs(way: Optional[str]) -> Mapping[str, str]:
+    """What `way` needs of this machine: program -> Debian package."""
+    more = {"virt-customize": "guestfs-tools"} if way == VIRT_CUSTOMIZE else {}
+    return {**diskfile.PROGRAMS, **more}

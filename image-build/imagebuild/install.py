@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from . import home, modulelist, payload
+from . import home, modulelist, payload, wholefile
 from .chroot import attempt_in, run_in
 from .command import failure
 from .errors import BuildError
@@ -235,14 +235,13 @@ def _rehearse(
             raise BuildError(f"{root}: {names} would replace our list of modules")
         if MODULE not in [_name(entry) for entry in facts["modules"]]:
             raise BuildError(f"{root}: cloud-init would not take {MODULE} into its list")
-        for path, file in payload.registration(python).items():
-            (scratch / os.path.basename(path)).write_bytes(file.content)
+        for name, file in payload.registration(python).items():
+            (scratch / os.path.basename(name)).write_bytes(file.content)
         code = f"import sys; sys.path.insert(0, {inside!r}); import schemafile"
         rehearsal = f"{code}; schemafile.rehearse()"
         done = attempt_in(root, [python, "-B", "-c", rehearsal])
         if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["?"])[-1].split(": ", 1)[-1]
-            raise BuildError(f"{root}: {last}")
+            raise BuildError(f"{root}: {done.reason.split(': ', 1)[-1]}")
         if not facts["finds"]:
             raise BuildError(f"{root}: cloud-init does not find or accept the module {MODULE}")
         if stanza is not None:
@@ -254,8 +253,8 @@ def _rehearse(
                 f"found = {MODULE!r} in (util.read_conf(sys.argv[2]) or {{}}); "
                 "sys.exit(main(sys.argv[1:]) or (0 if found else 'no cloud-config with it'))"
             )
-            argv = [python, "-B", "-c", code, "validate", f"{inside}/stanza.yaml"]
-            done = attempt_in(root, argv)
+            validating = [python, "-B", "-c", code, "validate", f"{inside}/stanza.yaml"]
+            done = attempt_in(root, validating)
             if done.returncode != 0:
                 raise BuildError(
                     "the default stanza is not valid: "
@@ -291,16 +290,7 @@ def _put(root: Path, path: str, file: File) -> bool:
         if same and target.stat().st_mode & 0o7777 == file.mode:
             return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(file.content)
-            os.fchmod(handle.fileno(), file.mode)
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    wholefile.replace(target, file.content, file.mode)
     return True
 
 

@@ -15,8 +15,8 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Dict, Mapping
 
-from . import install, payload
-from .command import attempt, run
+from . import cache, clean, install, payload
+from .command import run
 from .payload import File
 
 PROGRAMS: Mapping[str, str] = {"dpkg-deb": "dpkg"}
@@ -42,12 +42,10 @@ def build(directory: Path, checkout: Path = payload.CHECKOUT) -> Path:
         stage(tree, {**files, **_control(files, checkout)})
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(date), "LC_ALL": "C.UTF-8"}
         # Not zstd, which is some dpkgs' default and others' unknown.
-        argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", tree, unfinished]
-        run(argv, timeout=300, env=environment)
-        # Its name is there only when it is whole.
-        beside = directory / f".{target.name}.unfinished"
-        shutil.copyfile(unfinished, beside)
-        os.replace(beside, target)
+        argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build"]
+        run([*argv, tree, unfinished], timeout=300, env=environment)
+        with cache.replacing(target) as beside:
+            shutil.copyfile(unfinished, beside)
     return target
 
 
@@ -124,11 +122,11 @@ def maintainer() -> str:
 
 def source_date(checkout: Path = payload.CHECKOUT) -> int:
     """SOURCE_DATE_EPOCH, else when the checkout was committed, else now."""
-    told = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if not told:
-        git = ["git", "-c", f"safe.directory={checkout}", "-C", checkout]
-        told = attempt([*git, "log", "-1", "--format=%ct"]).stdout.strip()
-    return int(told) if told.isdigit() else int(time.time())
+    told = clean.source_date()
+    if told is not None:
+        return told
+    committed = payload.git("log", "-1", "--format=%ct", checkout=checkout)
+    return int(committed or time.time())
 
 
 def _changelog(date: int, checkout: Path) -> bytes:

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple
 
+from .command import attempt, missing
 from .errors import BuildError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,15 @@ class Project(NamedTuple):
         return f"{self.name.replace('-', '_')}-{self.version}.dist-info"
 
 
+def git(*argv: str, checkout: Path = CHECKOUT) -> str:
+    """What git says of the checkout; "" for a copy without its history, or without git."""
+    if missing({"git": "git"}):
+        return ""
+    # It may be another user's: sudo.
+    done = attempt(["git", "-c", f"safe.directory={checkout}", "-C", checkout, *argv])
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
 def project(checkout: Path = CHECKOUT) -> Project:
     config = configparser.ConfigParser()
     if not config.read(checkout / "setup.cfg", encoding="utf-8"):
@@ -53,14 +63,15 @@ def project(checkout: Path = CHECKOUT) -> Project:
     if any(":" in name for name in packages):
         raise BuildError("setup.cfg does not list its packages by name")
     data = config["options.package_data"] if "options.package_data" in config else {}
-    scripts = config["options.entry_points"]["console_scripts"].strip().splitlines()
+    lines = config["options.entry_points"]["console_scripts"].strip().splitlines()
+    scripts = [line.split("=", 1) for line in lines]
     return Project(
         name=config["metadata"]["name"],
         version=config["metadata"]["version"],
         summary=config["metadata"]["description"],
         packages=packages,
         package_data={name: patterns.split() for name, patterns in data.items()},
-        scripts=dict(tuple(map(str.strip, line.split("=", 1))) for line in scripts),
+        scripts={name.strip(): target.strip() for name, target in scripts},
     )
 
 
@@ -106,7 +117,7 @@ def registration(python: str) -> Dict[str, File]:
     here = Path(__file__).parent
     program = (here / "register.py").read_bytes().split(b"\n", 1)[1]
     files = {REGISTER: File(f"#!{python}\n".encode() + program, 0o755)}
-    for name in ("inside.py", "modulelist.py", "schemafile.py"):
+    for name in ("inside.py", "modulelist.py", "schemafile.py", "wholefile.py"):
         files[f"{LIBRARY}/{name}"] = File((here / name).read_bytes())
     return files
 
@@ -144,11 +155,16 @@ def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -
     }
     record = ""
     for path, file in sorted({**installed, **files}.items()):
-        digest = base64.urlsafe_b64encode(hashlib.sha256(file.content).digest()).rstrip(b"=")
-        record += f"{path},sha256={digest.decode()},{len(file.content)}\n"
+        record += f"{path},{digest(file.content)},{len(file.content)}\n"
     record += f"{where}/RECORD,,\n"
     files[f"{where}/RECORD"] = File(record.encode())
     return files
+
+
+def digest(content: bytes) -> str:
+    """A file's hash as RECORD has it (PEP 376, PEP 427)."""
+    encoded = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
+    return f"sha256={encoded.decode()}"
 
 
 # What decides how a tree is baked; the rest of these modules build roots, which
@@ -169,15 +185,16 @@ BAKING = (
     "register.py",
     "schemafile.py",
     "traces.py",
+    "wholefile.py",
 )
 
 
 def fingerprint(checkout: Path = CHECKOUT) -> str:
     """A hash of everything that an image gets from this checkout."""
-    digest = hashlib.sha256()
+    whole = hashlib.sha256()
     here = Path(__file__).parent
     own = {name: File((here / name).read_bytes()) for name in BAKING}
     told = {"setup.cfg": File(repr(project(checkout)).encode())}
     for name, file in sorted({**modules(checkout), **units(checkout), **own, **told}.items()):
-        digest.update(f"{name}:{len(file.content)}:".encode() + file.content)
-    return digest.hexdigest()
+        whole.update(f"{name}:{len(file.content)}:".encode() + file.content)
+    return whole.hexdigest()

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import quote
 
 from . import cache, clean, diskfile, payload
 from .chroot import run_in
-from .command import attempt
 from .errors import BuildError
 
 _QUERIES: Tuple[Tuple[str, str, List[str]], ...] = (
@@ -93,8 +91,8 @@ def _os_release(root: Path) -> Dict[str, str]:
     return {name: "".join(shlex.split(value)) for name, value in pairs}
 
 
-def write_beside(image: Path, held: Contents, module: bool = True) -> Iterator[Path]:
-    """Write the three files, each at once or not at all; tells their paths.
+def write_beside(image: Path, held: Contents, module: bool = True) -> List[Path]:
+    """Write the three files, each at once or not at all; their paths.
 
     Without the `module` nothing of ours is in the image but how it was made.
     """
@@ -104,15 +102,13 @@ def write_beside(image: Path, held: Contents, module: bool = True) -> Iterator[P
         "manifest.json": json.dumps(manifest(image, held, digest), indent=1) + "\n",
         "spdx.json": json.dumps(spdx(image, held, digest, module), indent=1) + "\n",
     }
+    written = []
     for suffix, text in texts.items():
         path = image.with_name(f"{image.name}.{suffix}")
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        try:
+        with cache.replacing(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-            os.replace(unfinished, path)
-        finally:
-            cache.discard(unfinished)
-        yield path
+        written.append(path)
+    return written
 
 
 def manifest(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
@@ -241,10 +237,7 @@ def upload_command(image: Path, held: Contents) -> str:
 
 def source_commit() -> str:
     """The commit of this checkout, with "-dirty" when files differ; "" outside of git."""
-    # The checkout may be another user's: sudo.
-    git = ["git", "-c", f"safe.directory={payload.CHECKOUT}", "-C", payload.CHECKOUT]
-    told = attempt([*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"])
-    return told.stdout.strip() if told.returncode == 0 else ""
+    return payload.git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
 
 
 def _created() -> str:

@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import os
 import sys
-import tempfile
+from pathlib import Path
 
 # Nothing may lie about that a removal would not find.
 sys.dont_write_bytecode = True
@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 import inside  # noqa: E402
 import modulelist  # noqa: E402
 import schemafile  # noqa: E402
+import wholefile  # noqa: E402
 from modulelist import RegistrationError  # noqa: E402
 
 DROP_IN = f"{modulelist.CONFD}/{modulelist.MODULES_DROP_IN}"
@@ -65,11 +66,7 @@ def list_module():
     if text is None:
         os.unlink(DROP_IN)
     else:
-        descriptor, temporary = tempfile.mkstemp(dir=modulelist.CONFD, prefix=".95_source_routing.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            os.fchmod(handle.fileno(), 0o644)
-        os.replace(temporary, DROP_IN)
+        wholefile.replace(Path(DROP_IN), text.encode())
     return [DROP_IN]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import List, Mapping
+from typing import List, Mapping, Tuple
 
 from . import cache
 from . import recipe as recipes
-from .command import attempt, missing, run
+from .command import attempt, demand, run
 from .errors import BuildError
 from .progress import Progress
 from .recipe import Recipe
@@ -37,9 +37,7 @@ def base(recipe: Recipe, progress: Progress, *, refresh: bool = False) -> Path:
     recipes.check(recipe)
     if os.geteuid() != 0:
         raise BuildError("building a root tree needs root: run it with sudo")
-    lacking = missing(PROGRAMS)
-    if lacking:
-        raise BuildError(f"missing on this machine: apt-get install {' '.join(lacking.values())}")
+    demand(PROGRAMS)
     mirror = os.environ.get("SOURCE_ROUTING_MIRROR", "")
     # The code that makes it is part of what it is.
     code = [(_HERE / name).read_text(encoding="utf-8") for name in ("recipe.py", "roottree.py")]
@@ -62,7 +60,7 @@ def _bootstrap(recipe: Recipe, target: Path, mirror: str) -> None:
     argv: List[str] = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv += ["mmdebstrap", "--mode=root", "--variant=minbase", "--components=main"]
     argv.append("--include=" + ",".join(recipe.packages))
-    argv += [f'--aptopt={name} "{value}"' for name, value in _inherited_apt_options()]
+    argv += [f'--aptopt={name} "{value}"' for name, value in inherited_apt_options()]
     if recipe.kernel:
         argv.append(f"--essential-hook=echo '{_PRESEED}' | chroot \"$1\" debconf-set-selections")
     # The options above were this host's, not the image's.
@@ -71,7 +69,7 @@ def _bootstrap(recipe: Recipe, target: Path, mirror: str) -> None:
     run(argv, timeout=1800, env=_clean_environment())
 
 
-def _inherited_apt_options() -> List[tuple]:
+def inherited_apt_options() -> List[Tuple[str, str]]:
     dumped = attempt(["apt-config", "dump"], timeout=30)
     return _INHERITED.findall(dumped.stdout) if dumped.returncode == 0 else []
 

@@ -12,17 +12,21 @@ library alone.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List
 
-from modulelist import MODULE, RegistrationError
+# In the image they lie beside this file, without a package.
+if TYPE_CHECKING:
+    from . import wholefile
+    from .modulelist import MODULE, RegistrationError
+else:
+    import wholefile
+    from modulelist import MODULE, RegistrationError
 
 # dpkg's own word for the file that had to make room.
 ASIDE = ".distrib"
@@ -153,16 +157,7 @@ def _teach(path: Path) -> bool:
         spare = path.with_name(f".{path.name}.{os.getpid()}")
         os.link(path, spare)
         os.replace(spare, aside(path))
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(wanted)
-            os.fchmod(handle.fileno(), 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    wholefile.replace(path, wanted)
     # Last: an upgrade of cloud-init that comes between is then just a new original.
     _divert("--add", path)
     return True

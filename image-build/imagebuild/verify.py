@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import tempfile
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
-from . import asking, diskfile, home, install, labels, partitions, payload, traces
+from . import asking, diskfile, home, install, labels, modulelist, partitions, payload, traces
 from .asking import Findings
 from .chroot import attempt_in
-from .command import Completed, run
+from .command import run
 from .errors import BuildError
 from .home import Home
 from .traces import Trace
@@ -106,7 +104,7 @@ def _registered(root: Path, where: Home) -> Findings:
             done = attempt_in(root, argv)
             if (done.returncode == 0) != accepted:
                 verb = "refuses" if accepted else "accepts"
-                found.append(f"cloud-init's schema {verb} a {title} stanza: {_said(done)}")
+                found.append(f"cloud-init's schema {verb} a {title} stanza: {done.reason}")
     if not (root / payload.REGISTER.lstrip("/")).is_file():
         found.append(f"{payload.REGISTER} is missing: the next upgrade of cloud-init ends it")
         return told
@@ -128,17 +126,16 @@ def _as_recorded(root: Path) -> List[str]:
         return ["more than one release of it is installed"]
     found = []
     for line in records[0].read_text(encoding="utf-8").splitlines() if records else []:
-        path, digest, _size = line.rsplit(",", 2)
+        path, recorded, _size = line.rsplit(",", 2)
         # `register` writes that one anew; it has its own check.
-        if not digest or path.endswith(install.MODULES_DROP_IN):
+        if not recorded or path.endswith(modulelist.MODULES_DROP_IN):
             continue
         try:
             content = (root / path.lstrip("/")).read_bytes()
         except OSError:
             found.append(f"{path} is missing")
             continue
-        actual = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
-        if digest != f"sha256={actual.decode()}":
+        if recorded != payload.digest(content):
             found.append(f"{path} is not what was installed")
     return found
 
@@ -153,11 +150,6 @@ def _clean(root: Path) -> List[str]:
         if identity not in ("", "uninitialized"):
             found.append("/etc/machine-id is not empty: all servers would be the same machine")
     return found + traces.told(root, traces.FILES + _TAKEN_BY_OTHERS)
-
-
-def _said(done: Completed) -> str:
-    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return lines[-1].strip() if lines else f"exit code {done.returncode}"
 
 
 def _one_line(text: str) -> str:

@@ -12,7 +12,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Optional
 
-from imagebuild.lab import network, nspawn, qemu
+from imagebuild.lab import network
+from imagebuild.lab.boot import booted
 from imagebuild.lab.config_drive import ConfigDrive
 from imagebuild.lab.guest import Boot, Guest, wait_for_boot
 from lab import PATIENCE_SECONDS
@@ -138,15 +139,11 @@ def first_boot(
     with network.Lab(network.ports(nics)) as place:
         drive = ConfigDrive(place.ports, user_data, dhcp=dhcp)
         home = scratch / f"guest-{uuid.uuid4().hex[:8]}"
-        with contextlib.ExitStack() as stack:
-            if image.is_dir():
-                running: Guest = stack.enter_context(nspawn.booted(place, [image], drive, home))
-            else:
-                running = stack.enter_context(qemu.booted(place, image, drive, home))
+        with booted(place, image, drive, home) as guest:
             name = re.sub(r"^(baked|image)-|-[0-9a-f]{12}(\.qcow2)?$", "", image.name)
             kind = "container" if image.is_dir() else "machine"
             told = f"{name} ({kind}{', DHCP' if dhcp else ''})"
-            yield Server(place, running, wait_for_boot(running), told)
+            yield Server(place, guest, wait_for_boot(guest), told)
 
 
 def instance_of(server: Server) -> Optional[str]:

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from imagebuild import bake
 from imagebuild.lab import network, nspawn
-from imagebuild.lab.guest import wait_for_boot
+from imagebuild.lab.guest import running, wait_for_boot
 from imagebuild.lab.network import Port
 from imagebuild.progress import Progress
 from lab import PATIENCE_SECONDS, wait_until
@@ -251,7 +251,9 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Late]:
         stack.callback(router.stop)
         lowers = [*world.lay_over(home), image]
         drive = TellingNothing(place.ports, ON)
-        guest = stack.enter_context(nspawn.booted(place, lowers, drive, home / "guest"))
+        guest = stack.enter_context(
+            running(nspawn.ContainerGuest(place, lowers, drive, home / "guest"))
+        )
         unplug(place, place.ports[-1])
         server = Server(place, guest, wait_for_boot(guest), f"{world.name} (container, late)")
         yield Late(world, server, dhcp, router)

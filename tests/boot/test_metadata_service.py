@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from imagebuild import bake
 from imagebuild.lab import network, nspawn
-from imagebuild.lab.guest import wait_for_boot
+from imagebuild.lab.guest import running, wait_for_boot
 from imagebuild.progress import Progress
 
 from ..daemons.roots import root_tree
@@ -78,7 +78,9 @@ def boot(world: World, image: Path, scratch: Path) -> Iterator[Told]:
         drive = ByService(place.ports, ON)
         service.tells(drive)
         lowers = [*world.lay_over(home), image]
-        guest = stack.enter_context(nspawn.booted(place, lowers, drive, home / "guest"))
+        guest = stack.enter_context(
+            running(nspawn.ContainerGuest(place, lowers, drive, home / "guest"))
+        )
         server = Server(place, guest, wait_for_boot(guest), f"{world.name} (container, service)")
         yield Told(server, world, None, service)
 

@@ -24,7 +24,7 @@ import pytest
 from imagebuild import bake, recipe
 from imagebuild.lab import network, nspawn
 from imagebuild.lab.config_drive import ConfigDrive
-from imagebuild.lab.guest import wait_for_boot
+from imagebuild.lab.guest import running, wait_for_boot
 from imagebuild.lab.network import Port
 from imagebuild.progress import Progress
 from lab import wait_until
@@ -222,7 +222,9 @@ def boot(
         place = stack.enter_context(network.Lab(network.ports(2)))
         drive = telling(place.ports, ON)
         # The cables are plugged in by the start of the guest, and with them the router's ports.
-        guest = stack.enter_context(nspawn.booted(place, [image], drive, home / "guest"))
+        guest = stack.enter_context(
+            running(nspawn.ContainerGuest(place, [image], drive, home / "guest"))
+        )
         for port in place.ports:
             guard(place, port)
         dhcp = DhcpServer(place, servers(), home)

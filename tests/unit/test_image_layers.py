@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ COMMANDS = sorted(
 # The one command that boots what it has built.
 BOOTS = {"demo"}
 # They are copied into images, where they lie beside each other without a package.
-IN_IMAGES = {"examine", "firstboot", "inside", "modulelist", "register", "schemafile"}
+IN_IMAGES = {"examine", "firstboot", "inside", "modulelist", "register", "schemafile", "wholefile"}
 
 
 def imported(path: Path) -> set[str]:
@@ -28,7 +29,7 @@ def imported(path: Path) -> set[str]:
     package = (
         ["imagebuild", *path.relative_to(PACKAGE).parts[:-1]] if PACKAGE in path.parents else []
     )
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in running(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -36,6 +37,14 @@ def imported(path: Path) -> set[str]:
             module = ".".join([*base, *([node.module] if node.module else [])])
             found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return {name for name in found if name.split(".")[0] in {"imagebuild", *IN_IMAGES}}
+
+
+def running(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but what only a type checker reads."""
+    yield tree
+    only_typing = isinstance(tree, ast.If) and ast.unparse(tree.test) == "TYPE_CHECKING"
+    for node in tree.orelse if only_typing else ast.iter_child_nodes(tree):
+        yield from running(node)
 
 
 def boots(path: Path) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Protocol, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Protocol, Sequence, Tuple, TypeVar
 
 from ..command import Completed
 from ..errors import BuildError
@@ -38,6 +39,9 @@ class Guest(Protocol):
     def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
         """Run a command as root in the guest."""
 
+    def start(self) -> None:
+        """Power on."""
+
     def responds(self) -> bool:
         """Whether commands can be run in it yet."""
 
@@ -45,13 +49,26 @@ class Guest(Protocol):
         """Restart the guest with its disk as it is; returns when it has gone down."""
 
     def stop(self) -> None:
-        """End it, gone for good."""
+        """End it, with all that it has written."""
 
     def alive(self) -> bool:
         """Whether its process still runs."""
 
     def console(self) -> str:
         """The end of what it wrote to its console."""
+
+
+_AnyGuest = TypeVar("_AnyGuest", bound=Guest)
+
+
+@contextlib.contextmanager
+def running(guest: _AnyGuest) -> Iterator[_AnyGuest]:
+    """Start a guest, and stop it at the end."""
+    try:
+        guest.start()
+        yield guest
+    finally:
+        guest.stop()
 
 
 @dataclass(frozen=True)

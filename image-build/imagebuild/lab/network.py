@@ -25,12 +25,13 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..command import Argument, Completed, attempt, run
 from ..errors import BuildError
+from . import process
 
 PROGRAMS: Mapping[str, str] = {
     "ip": "iproute2",
     "nft": "nftables",
     "ping": "iputils-ping",
-    "setpriv": "util-linux",
+    **process.PROGRAMS,
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "sysctl": "procps",
@@ -112,12 +113,8 @@ class Namespace:
 
     @classmethod
     def create(cls) -> Namespace:
-        # The kernel kills the holder, and with it the namespace, when we die.
-        holder = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us, who then clean up in order
-        )
+        # It ends with this process, and the namespace with it.
+        holder = process.start(["unshare", "--net", "sleep", "infinity"])
         own = os.readlink("/proc/self/ns/net")
         until = time.monotonic() + 60
         while time.monotonic() < until:
@@ -147,11 +144,15 @@ class Namespace:
         """What to put before a command so that it runs in here."""
         return ["nsenter", f"--net={self.path}"]
 
-    def run(self, argv: Sequence[Argument], **options: object) -> str:
-        return run([*self.prefix(), *argv], **options)  # type: ignore[arg-type]
+    def run(
+        self, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
+    ) -> str:
+        return run([*self.prefix(), *argv], timeout=timeout, stdin=stdin)
 
-    def attempt(self, argv: Sequence[Argument], **options: object) -> Completed:
-        return attempt([*self.prefix(), *argv], **options)  # type: ignore[arg-type]
+    def attempt(
+        self, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
+    ) -> Completed:
+        return attempt([*self.prefix(), *argv], timeout=timeout, stdin=stdin)
 
     def close(self) -> None:
         self._holder.kill()

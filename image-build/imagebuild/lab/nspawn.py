@@ -13,11 +13,13 @@ import signal
 import subprocess
 import uuid
 from pathlib import Path
-from typing import Iterator, List, Mapping, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 from .. import cache
+from ..chroot import ENVIRONMENT
 from ..command import Completed, attempt
 from ..errors import BuildError
+from . import process
 from .config_drive import ConfigDrive
 from .network import Lab, Namespace
 
@@ -25,7 +27,7 @@ PROGRAMS: Mapping[str, str] = {
     "systemd-nspawn": "systemd-container",
     "unshare": "util-linux",
     "nsenter": "util-linux",
-    "setpriv": "util-linux",
+    **process.PROGRAMS,
 }
 
 # Where cloud-init finds the ConfigDrive of a guest that has no CD-ROM.
@@ -90,8 +92,7 @@ class ContainerGuest:
     def start(self) -> None:
         """Power on: new NICs, and whatever the disk holds by now."""
         self.network = self._lab.plug_container()
-        argv: List[str] = ["setpriv", "--pdeathsig", "KILL"]
-        argv += ["unshare", "--mount", "--propagation", "private"]
+        argv = ["unshare", "--mount", "--propagation", "private"]
         argv += ["sh", "-c", _LAUNCH, "launch", self._cgroup, self._lower, str(self._scratch)]
         argv += [
             "--boot",
@@ -111,27 +112,14 @@ class ContainerGuest:
         ]
         # Without it the container's /sys shows the host's NICs.
         environment = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
-        with open(self._log, "ab") as log:
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # out of reach of the terminal's Ctrl-C
-            )
+        self._process = process.start(argv, log=self._log, env=environment)
 
     def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
         leader = self._find_leader()
         if leader is None:
             raise BuildError("the container has no init process yet")
         inside = ["nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--pid", "--net"]
-        environment = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "LC_ALL": "C.UTF-8",
-            "HOME": "/root",
-        }
-        return attempt([*inside, "--", *argv], timeout=timeout, env=environment)
+        return attempt([*inside, "--", *argv], timeout=timeout, env=ENVIRONMENT)
 
     def responds(self) -> bool:
         if self._find_leader() is None:
@@ -145,14 +133,13 @@ class ContainerGuest:
 
     def reboot(self, drive: Optional[ConfigDrive] = None) -> None:
         """With another `drive` it boots as another server, made from a snapshot of this one."""
-        process = self._process
-        if process is None:
+        if self._process is None:
             raise BuildError("the container is not running")
         asked = self.run(["systemctl", "reboot"])
         if asked.returncode != 0:
             raise BuildError(f"systemctl reboot in the container: {asked.stderr.strip()}")
         try:
-            code = process.wait(timeout=300)
+            code = self._process.wait(timeout=300)
         except subprocess.TimeoutExpired as error:
             raise BuildError("the container did not go down within 300 s") from error
         if code != _REBOOT:
@@ -199,9 +186,7 @@ class ContainerGuest:
         attempt([*unshare, self._cgroup], timeout=30)
 
     def console(self) -> str:
-        with contextlib.suppress(FileNotFoundError):
-            return self._log.read_text(encoding="utf-8", errors="replace")[-8000:]
-        return ""
+        return process.end_of(self._log)
 
     def _find_leader(self) -> Optional[int]:
         """The container's PID 1 by its number out here."""
@@ -231,16 +216,3 @@ def _is_init(pid: int) -> bool:
         numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()
         return len(numbers) > 2 and numbers[-1] == "1" and "Name:\tsystemd\n" in status
     return False
-
-
-@contextlib.contextmanager
-def booted(
-    lab: Lab, lowers: Sequence[Path], drive: ConfigDrive, scratch: Path
-) -> Iterator[ContainerGuest]:
-    """A started container, stopped and forgotten at the end."""
-    guest = ContainerGuest(lab, lowers, drive, scratch)
-    try:
-        guest.start()
-        yield guest
-    finally:
-        guest.stop()

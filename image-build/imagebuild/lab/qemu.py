@@ -8,26 +8,24 @@ images, so they need no network.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
-import json
 import os
-import random
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 from .. import cache
 from ..command import Completed, attempt
 from ..errors import BuildError
+from . import process
 from .config_drive import ConfigDrive
 from .network import Lab, Port
+from .qmp import GuestAgent, Refused, monitor
 
-PROGRAMS: Mapping[str, str] = {"qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux"}
+PROGRAMS: Mapping[str, str] = {"qemu-system-x86_64": "qemu-system-x86", **process.PROGRAMS}
 
 _QEMU = "qemu-system-x86_64"
 
@@ -69,13 +67,7 @@ def kvm_boots(image: Path) -> bool:
         except BuildError:
             return False
         drive = ["-drive", f"file={image},format=qcow2,if=virtio,snapshot=on"]
-        machine = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *common, *drive, "-serial", f"file:{console}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        machine = process.start([*common, *drive, "-serial", f"file:{console}"])
         try:
             until = time.monotonic() + 20
             while time.monotonic() < until and machine.poll() is None:
@@ -115,18 +107,10 @@ class VirtualGuest:
         iso = self._scratch / "config-drive.iso"
         self.drive.write_iso(iso, self._scratch)
         home = self._lab.plug_taps()
-        argv = ["setpriv", "--pdeathsig", "KILL", *home.prefix(), _QEMU, *self._options(iso)]
-        with open(self._log, "ab") as log:
-            # snapshot=on keeps its writes in TMPDIR.
-            environment = {**os.environ, "TMPDIR": str(self._scratch)}
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # out of reach of the terminal's Ctrl-C
-            )
+        argv = [*home.prefix(), _QEMU, *self._options(iso)]
+        # snapshot=on keeps its writes in TMPDIR.
+        environment = {**os.environ, "TMPDIR": str(self._scratch)}
+        self._process = process.start(argv, log=self._log, env=environment)
 
     def _options(self, iso: Path) -> List[str]:
         options = list(_KVM if kvm_boots(self._image) else _TCG)
@@ -201,20 +185,20 @@ class VirtualGuest:
         self._lab.plug_tap(port)
         tap = {"type": "tap", "id": port.name, "ifname": port.tap}
         card = {"driver": "virtio-net-pci", "id": f"card-{port.name}", "netdev": port.name}
-        with _monitor(self._monitor) as ask:
+        with monitor(self._monitor) as ask:
             ask("netdev_add", {**tap, "script": "no", "downscript": "no"})
             ask("device_add", {**card, "mac": port.mac, "addr": hex(slot), "romfile": ""})
 
     def pull(self, port: Port) -> None:
         """Pull it out again; the guest has to let it go."""
-        with _monitor(self._monitor) as ask:
+        with monitor(self._monitor) as ask:
             ask("device_del", {"id": f"card-{port.name}"})
             until = time.monotonic() + 60 * self.patience
             while True:
                 try:
                     # Refused as long as the card is there.
                     ask("qom-list", {"path": f"/machine/peripheral/card-{port.name}"})
-                except MonitorError:
+                except Refused:
                     break
                 if time.monotonic() > until:
                     raise BuildError(f"the guest does not let {port.name} go")
@@ -232,123 +216,4 @@ class VirtualGuest:
         cache.discard(self._scratch)
 
     def console(self) -> str:
-        with contextlib.suppress(FileNotFoundError):
-            return self._log.read_text(encoding="utf-8", errors="replace")[-8000:]
-        return ""
-
-
-class GuestAgent:
-    """The host's side of qemu-guest-agent (QEMU's docs/interop/qemu-ga-ref)."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def ping(self, timeout: float = 10) -> bool:
-        """Whether there is somebody at the other end."""
-        with contextlib.suppress(BuildError):
-            with self._connection(timeout):
-                return True
-        return False
-
-    def execute(self, argv: Sequence[str], *, timeout: float) -> Completed:
-        until = time.monotonic() + timeout
-        start = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
-        with self._connection(timeout) as ask:
-            try:
-                pid = ask("guest-exec", start)["pid"]
-            except AgentError as error:
-                return Completed(127, "", f"{argv[0]}: {error}")
-            pause = 0.05
-            while time.monotonic() < until:
-                try:
-                    answer = ask("guest-exec-status", {"pid": pid})
-                except AgentError as error:
-                    # A new agent, after a reboot, knows nothing of the old one's children.
-                    raise BuildError(f"in the guest: {' '.join(argv)}: lost ({error})") from error
-                if answer.get("exited"):
-                    # A signal has no exit code: as shells do, 128 and its number.
-                    code = answer.get("exitcode", 128 + answer.get("signal", 0))
-                    return Completed(
-                        code, _text(answer.get("out-data")), _text(answer.get("err-data"))
-                    )
-                time.sleep(pause)
-                pause = min(pause * 2, 1.0)
-        raise BuildError(f"in the guest: {' '.join(argv)}: not finished after {timeout:.0f} s")
-
-    @contextlib.contextmanager
-    def _connection(self, timeout: float) -> Iterator[Any]:
-        """A function ``ask(command, arguments)``, in step with the agent."""
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as channel:
-            channel.settimeout(timeout)
-            try:
-                channel.connect(str(self.path))
-                stream = channel.makefile("rwb")
-            except OSError as error:
-                raise BuildError(f"no channel to the guest: {error}") from error
-
-            def ask(command: str, arguments: Mapping[str, Any]) -> Dict[str, Any]:
-                request = {"execute": command, "arguments": arguments}
-                try:
-                    stream.write(json.dumps(request).encode() + b"\n")
-                    stream.flush()
-                    while True:
-                        answer = json.loads(stream.readline() or b'{"error": {"desc": "closed"}}')
-                        if "error" in answer:
-                            raise AgentError(str(answer["error"].get("desc", answer["error"])))
-                        # Answers to questions of an earlier connection are not ours.
-                        if command != "guest-sync" or answer.get("return") == arguments["id"]:
-                            return answer["return"]
-                except (OSError, ValueError) as error:
-                    raise BuildError(f"the guest's agent does not answer: {error}") from error
-
-            try:
-                ask("guest-sync", {"id": random.randrange(2**31)})
-            except AgentError as error:
-                raise BuildError(f"the guest's agent is out of step: {error}") from error
-            yield ask
-
-
-@contextlib.contextmanager
-def _monitor(path: Path) -> Iterator[Any]:
-    """A function ``ask(command, arguments)`` to the hypervisor (QEMU's docs/interop/qmp-spec)."""
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as channel:
-        channel.settimeout(60)
-        channel.connect(str(path))
-        stream = channel.makefile("rwb")
-
-        def ask(command: str, arguments: Mapping[str, Any]) -> Any:
-            stream.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-            stream.flush()
-            while True:
-                answer = json.loads(stream.readline() or b'{"error": {"desc": "closed"}}')
-                if "error" in answer:
-                    raise MonitorError(f"{command}: {answer['error'].get('desc')}")
-                if "return" in answer:  # and not an event
-                    return answer["return"]
-
-        stream.readline()  # the greeting
-        ask("qmp_capabilities", {})
-        yield ask
-
-
-class MonitorError(Exception):
-    """The hypervisor's own word on why it did not do it."""
-
-
-class AgentError(Exception):
-    """The agent's own word on why it did not do it."""
-
-
-def _text(encoded: Optional[str]) -> str:
-    return base64.b64decode(encoded).decode(errors="replace") if encoded else ""
-
-
-@contextlib.contextmanager
-def booted(lab: Lab, image: Path, drive: ConfigDrive, scratch: Path) -> Iterator[VirtualGuest]:
-    """A started virtual machine, stopped and forgotten at the end."""
-    guest = VirtualGuest(lab, image, drive, scratch)
-    try:
-        guest.start()
-        yield guest
-    finally:
-        guest.stop()
+        return process.end_of(self._log)

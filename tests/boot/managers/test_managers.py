@@ -24,7 +24,7 @@ import pytest
 from imagebuild import bake
 from imagebuild.lab import network, nspawn
 from imagebuild.lab.config_drive import ConfigDrive
-from imagebuild.lab.guest import wait_for_boot
+from imagebuild.lab.guest import running, wait_for_boot
 from imagebuild.progress import Progress
 from lab import PATIENCE_SECONDS, comes_true, wait_until
 
@@ -174,7 +174,9 @@ def boot(
             stack.callback(dhcp.stop)
         drive = ConfigDrive(place.ports, user_data, dhcp=world.dhcp)
         lowers = [*world.lay_over(home), *layers, image]
-        guest = stack.enter_context(nspawn.booted(place, lowers, drive, home / "guest"))
+        guest = stack.enter_context(
+            running(nspawn.ContainerGuest(place, lowers, drive, home / "guest"))
+        )
         server = Server(place, guest, wait_for_boot(guest), f"{world.name} (container)")
         yield Place(server, world, dhcp)
 

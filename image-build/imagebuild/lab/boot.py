@@ -1,0 +1,25 @@
+"""Booting an image in a lab, by what it is: a root tree or a disk."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Iterator
+
+from .config_drive import ConfigDrive
+from .guest import Guest, running
+from .network import Lab
+from .nspawn import ContainerGuest
+from .qemu import VirtualGuest
+
+
+@contextlib.contextmanager
+def booted(lab: Lab, image: Path, drive: ConfigDrive, scratch: Path) -> Iterator[Guest]:
+    """A root tree as a container, or a disk image as a virtual machine; gone at the end."""
+    guest: Guest
+    if image.is_dir():
+        guest = ContainerGuest(lab, [image], drive, scratch)
+    else:
+        guest = VirtualGuest(lab, image, drive, scratch)
+    with running(guest):
+        yield guest

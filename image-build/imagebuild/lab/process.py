@@ -1,0 +1,42 @@
+"""Programs that run beside this one, and no longer than it does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Mapping, Optional, Sequence
+
+from ..command import Argument
+
+PROGRAMS: Mapping[str, str] = {"setpriv": "util-linux"}
+
+
+def start(
+    argv: Sequence[Argument],
+    *,
+    log: Optional[Path] = None,
+    env: Optional[Mapping[str, str]] = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program whose output is appended to `log`, or goes nowhere.
+
+    The kernel kills it when this process dies.  In a session of its own the terminal's
+    Ctrl-C does not reach it: it is for this process, which then ends it in order.
+    """
+    with open(log or os.devnull, "ab") as output:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+            start_new_session=True,
+        )
+
+
+def end_of(log: Path) -> str:
+    """The last 8000 characters of a log; "" where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        return log.read_text(encoding="utf-8", errors="replace")[-8000:]
+    return ""

@@ -1,0 +1,122 @@
+"""QEMU's JSON protocols: its own monitor (QMP), and the agent in the guest.
+
+Both take a command and answer it with one JSON object a line, on a Unix socket
+(QEMU's docs/interop/qmp-spec and qemu-ga-ref).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import random
+import socket
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+
+from ..command import Completed
+from ..errors import BuildError
+
+# ask(command, arguments): what it returns.
+Ask = Callable[[str, Mapping[str, Any]], Any]
+
+
+class Refused(Exception):
+    """A command was understood and not done; the other side's reason."""
+
+
+@contextlib.contextmanager
+def _connection(path: Path, timeout: float) -> Iterator[Ask]:
+    """`timeout` is in seconds, for each answer; `BuildError` where none can be read."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as channel:
+        channel.settimeout(timeout)
+        try:
+            channel.connect(str(path))
+            stream = channel.makefile("rwb")
+        except OSError as error:
+            raise BuildError(f"no channel to the guest: {error}") from error
+
+        def ask(command: str, arguments: Mapping[str, Any]) -> Any:
+            request = {"execute": command, "arguments": arguments}
+            try:
+                stream.write(json.dumps(request).encode() + b"\n")
+                stream.flush()
+                while True:
+                    answer = json.loads(stream.readline() or b'{"error": {"desc": "closed"}}')
+                    if "error" in answer:
+                        raise Refused(f"{command}: {answer['error'].get('desc', answer['error'])}")
+                    # The monitor's greeting and events are no answers, and those to
+                    # questions of an earlier connection to the agent are not ours.
+                    earlier = command == "guest-sync" and answer.get("return") != arguments["id"]
+                    if "return" in answer and not earlier:
+                        return answer["return"]
+            except (OSError, ValueError) as error:
+                raise BuildError(f"the guest does not answer {command}: {error}") from error
+
+        yield ask
+
+
+@contextlib.contextmanager
+def monitor(path: Path) -> Iterator[Ask]:
+    """A function ``ask(command, arguments)`` to the hypervisor."""
+    with _connection(path, timeout=60) as ask:
+        ask("qmp_capabilities", {})
+        yield ask
+
+
+class GuestAgent:
+    """The host's side of qemu-guest-agent."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def ping(self, timeout: float = 10) -> bool:
+        """Whether there is somebody at the other end."""
+        with contextlib.suppress(BuildError):
+            with self._in_step(timeout):
+                return True
+        return False
+
+    def execute(self, argv: Sequence[str], *, timeout: float) -> Completed:
+        """Run a program in the guest, for at most `timeout` seconds.
+
+        Raises `BuildError` when it takes longer, or the guest is restarted meanwhile.
+        """
+        until = time.monotonic() + timeout
+        start = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
+        with self._in_step(timeout) as ask:
+            try:
+                pid = ask("guest-exec", start)["pid"]
+            except Refused as error:
+                return Completed(127, "", f"{argv[0]}: {error}")
+            pause = 0.05
+            while time.monotonic() < until:
+                try:
+                    answer = ask("guest-exec-status", {"pid": pid})
+                except Refused as error:
+                    # A new agent, after a reboot, knows nothing of the old one's children.
+                    raise BuildError(f"in the guest: {' '.join(argv)}: lost ({error})") from error
+                if answer.get("exited"):
+                    # A signal has no exit code: as shells do, 128 and its number.
+                    code = answer.get("exitcode", 128 + answer.get("signal", 0))
+                    return Completed(
+                        code, _text(answer.get("out-data")), _text(answer.get("err-data"))
+                    )
+                time.sleep(pause)
+                pause = min(pause * 2, 1.0)
+        raise BuildError(f"in the guest: {' '.join(argv)}: not finished after {timeout:.0f} s")
+
+    @contextlib.contextmanager
+    def _in_step(self, timeout: float) -> Iterator[Ask]:
+        """A connection on which the next answer is that to the next question."""
+        with _connection(self.path, timeout) as ask:
+            try:
+                ask("guest-sync", {"id": random.randrange(2**31)})
+            except Refused as error:
+                raise BuildError(f"the guest's agent is out of step: {error}") from error
+            yield ask
+
+
+def _text(encoded: Optional[str]) -> str:
+    return base64.b64decode(encoded).decode(errors="replace") if encoded else ""
