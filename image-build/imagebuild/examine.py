@@ -4,25 +4,33 @@ Sent there beside `inside` and others; imports nothing else that is not in the i
 Lets cloud-init's own code read the list, find the module and call it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import importlib.util
 import json
 import logging
+import os
 import pkgutil
 import sys
 import tempfile
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
-import firstboot
-import inside
-import modulelist
+# In the image they lie beside this file, without a package.
+if TYPE_CHECKING:
+    from . import firstboot, inside, modulelist
+else:
+    import firstboot
+    import inside
+    import modulelist
 
 sys.dont_write_bytecode = True
 MODULE = modulelist.MODULE
 PACKAGE = "cc_source_routing"
 
 
-def main(only_first_boot=False):
+def main(only_first_boot: bool = False) -> Dict[str, Any]:
     """`only_first_boot`: what does not ask for our module."""
     told = first_boot()
     if not only_first_boot:
@@ -32,7 +40,7 @@ def main(only_first_boot=False):
     return told
 
 
-def first_boot():
+def first_boot() -> Dict[str, Any]:
     """Whether cloud-init will run at all, and what it will then go by."""
     from cloudinit import util
 
@@ -47,7 +55,7 @@ def first_boot():
     return {"faults": faults, "warnings": warnings, "own_network": own_network}
 
 
-def is_module(name):
+def is_module(name: str) -> bool:
     """Whether cloud-init has a module of that name, of its own or of somebody else's."""
     for place in ("cloudinit.config.", ""):
         # A dot in the name would be a package to look into.
@@ -57,7 +65,7 @@ def is_module(name):
     return False
 
 
-def listing():
+def listing() -> List[str]:
     """Faults of the network stage's list of modules as cloud-init reads it."""
     from cloudinit import util
 
@@ -75,7 +83,7 @@ def listing():
     return faults
 
 
-def module_faults():
+def module_faults() -> List[str]:
     """Faults that keep cloud-init from taking the module at all."""
     missing = [name for name in ("pyroute2", "jinja2", "yaml") if not inside.importable(name)]
     faults = [f"cloud-init's Python has no {name}" for name in missing]
@@ -88,7 +96,7 @@ def module_faults():
     return faults
 
 
-def files_faults():
+def files_faults() -> List[str]:
     """Faults of what the module needs once it has something to do."""
     package = importlib.import_module(PACKAGE)
     faults = []
@@ -99,32 +107,34 @@ def files_faults():
             importlib.import_module(found.name)
         except Exception as error:
             faults.append(f"importing {found.name} fails: {type(error).__name__}: {error}")
-    directory = inside.os.path.dirname(package.__file__)
-    templates = inside.os.path.join(directory, "templates")
+    directory = os.path.dirname(str(package.__file__))
+    templates = os.path.join(directory, "templates")
     if not [name for name in _names(templates) if name.endswith(".j2")]:
         faults.append(f"{templates} has no templates")
     try:
-        with open(inside.os.path.join(directory, "stanza", "stanza.schema.json"), "rb") as handle:
+        with open(os.path.join(directory, "stanza", "stanza.schema.json"), "rb") as handle:
             json.load(handle)
     except (OSError, ValueError) as error:
         faults.append(f"the stanza's schema cannot be read: {error}")
     return faults
 
 
-def call_faults():
+def call_faults() -> List[str]:
     """What goes wrong when this release of cloud-init calls the module by its own code."""
     from cloudinit.config import modules
 
     class Cloud:
         datasource = distro = None
 
-        def run(self, _name, functor, arguments, freq=None):
+        def run(
+            self, _name: str, functor: Any, arguments: Any, freq: Any = None
+        ) -> Tuple[bool, Any]:
             if isinstance(arguments, dict):  # 23.2 and later
                 return True, functor(**arguments)
             return True, functor(*arguments)
 
     class Init:
-        def cloudify(self):
+        def cloudify(self) -> Cloud:
             return Cloud()
 
     reader = modules.Modules.__new__(modules.Modules)
@@ -144,17 +154,17 @@ def call_faults():
 class Collector(logging.Handler):
     """Keeps what is logged as a warning or worse."""
 
-    def __init__(self, level):
+    def __init__(self, level: int):
         super().__init__(level)
-        self.texts = []
+        self.texts: List[str] = []
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         self.texts.append(record.getMessage())
 
 
-def _names(directory):
+def _names(directory: str) -> List[str]:
     try:
-        return inside.os.listdir(directory)
+        return os.listdir(directory)
     except OSError:
         return []
 

@@ -6,11 +6,22 @@ where cloud-init does not run or gets nothing of its cloud, a warning where it r
 otherwise than most who build an image expect.
 """
 
+from __future__ import annotations
+
 import glob
 import os
 import re
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
-import modulelist
+# In the image they lie beside this file, without a package.
+if TYPE_CHECKING:
+    from . import modulelist
+else:
+    import modulelist
+
+Line = Tuple[str, str]  # (path, line) of a file of the boot loader
+Config = Tuple[str, Mapping[str, Any]]  # (path, content) of cloud.cfg or a drop-in
+Kinds = Tuple[Tuple[str, "re.Pattern[str]"], ...]  # (files, which of their lines)
 
 DISABLED = "/etc/cloud/cloud-init.disabled"
 IDENTIFY = "/etc/cloud/ds-identify.cfg"
@@ -70,16 +81,16 @@ LIMIT = 1 << 20
 class Root:
     """Files below a directory; ``/`` within an image, else a test's."""
 
-    def __init__(self, place="/"):
+    def __init__(self, place: str = "/"):
         self.place = place.rstrip("/")
 
-    def at(self, path):
+    def at(self, path: str) -> str:
         return self.place + path
 
-    def matches(self, pattern):
+    def matches(self, pattern: str) -> List[str]:
         return sorted(path[len(self.place) :] for path in glob.glob(self.at(pattern)))
 
-    def text(self, path):
+    def text(self, path: str) -> str:
         """A regular file's text; "" where there is none that can be read."""
         try:
             if os.path.isfile(self.at(path)):  # a pipe would block for ever
@@ -89,7 +100,7 @@ class Root:
             pass
         return ""
 
-    def off(self, path):
+    def off(self, path: str) -> bool:
         """Whether there is something that switches a unit off: empty, or a link to /dev/null."""
         place = self.at(path)
         if os.path.islink(place):
@@ -97,7 +108,12 @@ class Root:
         return os.path.isfile(place) and os.path.getsize(place) == 0
 
 
-def findings(root, configs, merged, known):
+def findings(
+    root: Root,
+    configs: Sequence[Config],
+    merged: Mapping[str, Any],
+    known: Callable[[str], bool],
+) -> Tuple[List[str], List[str]]:
     """(faults, warnings), a sentence each.
 
     `configs` are cloud.cfg and its drop-ins in the order of their reading, as (path,
@@ -109,14 +125,14 @@ def findings(root, configs, merged, known):
     return faults, warnings + network(configs, merged) + frozen_lists(configs, known)
 
 
-def switched_off(root):
+def switched_off(root: Root) -> List[str]:
     faults = []
     if os.path.lexists(root.at(DISABLED)):
         faults.append(f"cloud-init is disabled: {DISABLED} is there")
     return faults
 
 
-def units(root):
+def units(root: Root) -> List[str]:
     """Units of cloud-init that systemd would not start."""
     faults = []
     for name in UNITS:
@@ -133,11 +149,11 @@ def units(root):
     return faults
 
 
-def _is_file(path):
+def _is_file(path: str) -> bool:
     return os.path.isfile(path) and not os.path.islink(path)
 
 
-def _wanted(root, name):
+def _wanted(root: Root, name: str) -> bool:
     identity = root.text("/etc/machine-id").strip()
     if not os.path.exists(root.at("/etc/machine-id")) or identity == "uninitialized":
         return True  # the first boot enables what presets say (machine-id(5))
@@ -149,7 +165,7 @@ def _wanted(root, name):
     )
 
 
-def command_line(root):
+def command_line(root: Root) -> Tuple[List[str], List[str]]:
     """(faults, warnings) of what the boot loader tells the kernel, and so cloud-init."""
     menu, later = kernel_lines(root)
     faults, warnings = [], []
@@ -173,16 +189,16 @@ def command_line(root):
     return faults, warnings
 
 
-def kernel_lines(root):
+def kernel_lines(root: Root) -> Tuple[List[Line], List[Line]]:
     """(what boots can take, what later ones are made of): (path, line) each."""
     # Entries of Red Hat's 8 name a variable; grub.cfg has its value where grubenv has none.
-    options = [line for _path, line in _lines(root, VARIABLE)][:1]
-    options = options[0].split("=", 1)[1] if options else ""
+    values = [line.split("=", 1)[1] for _path, line in _lines(root, VARIABLE)]
+    options = values[0] if values else ""
     menu = [(path, line.replace("$kernelopts", options)) for path, line in _lines(root, MENUS)]
     return menu, _lines(root, SOURCES)
 
 
-def _taken(menu):
+def _taken(menu: List[Line]) -> Iterator[str]:
     """The lines that boots take by themselves: of a menu the first, of entries all but rescue."""
     seen = set()
     for path, line in menu:
@@ -192,7 +208,7 @@ def _taken(menu):
         seen.add(path)
 
 
-def _lines(root, kinds):
+def _lines(root: Root, kinds: Kinds) -> List[Line]:
     return [
         (path, line)
         for pattern, wanted in kinds
@@ -202,11 +218,11 @@ def _lines(root, kinds):
     ]
 
 
-def _paths(paths):
+def _paths(paths: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(paths))
 
 
-def data_sources(root, merged):
+def data_sources(root: Root, merged: Mapping[str, Any]) -> List[str]:
     """Faults of where cloud-init looks for what its cloud says."""
     faults = []
     names = merged.get("datasource_list")
@@ -223,25 +239,25 @@ def data_sources(root, merged):
     return faults
 
 
-def _plain(name):
+def _plain(name: object) -> str:
     return str(name).strip().lower()
 
 
-def leaves_network(root, merged):
+def leaves_network(root: Root, merged: Mapping[str, Any]) -> bool:
     """Whether cloud-init writes no network: what is there is the image's own."""
     menu, _later = kernel_lines(root)
     disabled = _network_of(merged).get("config") == "disabled"
     return disabled or any(NO_NETWORK.search(line) for _path, line in menu)
 
 
-def _network_of(merged):
+def _network_of(merged: Mapping[str, Any]) -> Mapping[str, Any]:
     told = merged.get("network")
     if isinstance(told, dict) and isinstance(told.get("network"), dict):
         told = told["network"]
     return told if isinstance(told, dict) else {}
 
 
-def network(configs, merged):
+def network(configs: Sequence[Config], merged: Mapping[str, Any]) -> List[str]:
     """Warnings of a network that is told to every server, whatever its cloud says."""
     told = _network_of(merged)
     if not told:
@@ -255,7 +271,7 @@ def network(configs, merged):
     ]
 
 
-def frozen_lists(configs, known):
+def frozen_lists(configs: Sequence[Config], known: Callable[[str], bool]) -> List[str]:
     """Warnings of lists of modules that a drop-in replaced, for another cloud-init than this."""
     warnings = []
     for key in LISTS:

@@ -1,9 +1,11 @@
 """Runs inside an image, by the interpreter behind its cloud-init; JSON in, JSON out.
 
-Sent over standard input, so it imports nothing of this package.  It asks
-cloud-init's own code, whose ways differ between releases: how drop-ins are
-merged, how module names are read, where modules are found.
+Sent over standard input, so it imports nothing of this package; the request is its
+one argument.  It asks cloud-init's own code, whose ways differ between releases: how
+drop-ins are merged, how module names are read, where modules are found.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -11,9 +13,10 @@ import shutil
 import site
 import sys
 import tempfile
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 
-def main(request):
+def main(request: Mapping[str, Any]) -> Dict[str, Any]:
     """`request`: drop_in (name), ours (names of all our drop-ins), text, staging."""
     import cloudinit
     from cloudinit import version
@@ -37,10 +40,13 @@ def main(request):
     }
 
 
-def effective(text, drop_in, ours):
+def effective(
+    text: Optional[str], drop_in: str, ours: List[str]
+) -> Tuple[Optional[List[Any]], List[str]]:
     """cloud_init_modules as cloud-init merges cloud.cfg and its drop-ins.
 
-    Without our own drop-ins when `text` is None, else with `text` as ours.
+    Without our own drop-ins when `text` is None, else with `text` as ours.  Then the
+    names of those drop-ins that set it after ours.
     """
     from cloudinit import util
 
@@ -67,7 +73,7 @@ def effective(text, drop_in, ours):
         return util.read_conf_with_confd(copy).get("cloud_init_modules"), later
 
 
-def importable(name):
+def importable(name: str) -> bool:
     """Whether `name` imports, in this interpreter, with all that it needs."""
     try:
         __import__(name)
@@ -76,7 +82,7 @@ def importable(name):
     return True
 
 
-def finds(name):
+def finds(name: str) -> Optional[str]:
     """Where cloud-init's own reader of module lists finds `name`; None: nowhere."""
     from cloudinit.config import modules
 
@@ -87,8 +93,8 @@ def finds(name):
     first = found[0]
     # A list in 22.1 and before, a named tuple since.
     module = getattr(first, "module", None) or first[0]
-    return os.path.realpath(module.__file__)
+    return os.path.realpath(str(module.__file__))
 
 
 if __name__ == "__main__":
-    print("\n" + json.dumps(main(json.loads(REQUEST))))  # noqa: F821
+    print("\n" + json.dumps(main(json.loads(sys.argv[1]))))

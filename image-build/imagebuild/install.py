@@ -202,9 +202,8 @@ def _ask(
         "staging": staging,
     }
     code = (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
-    program = f"REQUEST = {json.dumps(request)!r}\n{code}"
     # -B: a question leaves no bytecode behind.
-    done = attempt_in(root, [python, "-B", "-"], stdin=program)
+    done = attempt_in(root, [python, "-B", "-", json.dumps(request)], stdin=code)
     if done.returncode != 0:
         raise BuildError(f"asking the cloud-init of {root}: {failure([python], done)}")
     answer: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

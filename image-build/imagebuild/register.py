@@ -5,25 +5,30 @@ That is its module list and its schema.  To be run again when cloud-init has
 changed; package triggers do.  It changes nothing when all is as it should be.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
-import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, List, Optional
 
 # Nothing may lie about that a removal would not find.
 sys.dont_write_bytecode = True
 
-import inside  # noqa: E402
-import modulelist  # noqa: E402
-import schemafile  # noqa: E402
-import wholefile  # noqa: E402
-from modulelist import RegistrationError  # noqa: E402
+# In the image they lie beside this file, without a package.
+if TYPE_CHECKING:
+    from . import inside, modulelist, schemafile, wholefile
+else:
+    import inside
+    import modulelist
+    import schemafile
+    import wholefile
 
-DROP_IN = f"{modulelist.CONFD}/{modulelist.MODULES_DROP_IN}"
+DROP_IN = Path(modulelist.CONFD) / modulelist.MODULES_DROP_IN
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(prog="register", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="only tell what is not as it should be")
@@ -43,9 +48,9 @@ def main():
                     print(fault)
                 continue
             for path in remove() if arguments.remove else make():
-                undone = "restored" if os.path.exists(path) else "removed"
+                undone = "restored" if path.exists() else "removed"
                 print(f"{undone if arguments.remove else 'wrote'} {path}")
-        except (RegistrationError, OSError) as error:
+        except (modulelist.RegistrationError, OSError) as error:
             failed = True
             print(f"register: {error}", file=sys.stderr)
         except (ImportError, SyntaxError, AttributeError, ValueError) as error:
@@ -59,30 +64,30 @@ def main():
     return 1 if failed else 0
 
 
-def list_module():
+def list_module() -> List[Path]:
     text = wanted_list()
     if text == present_list():
         return []
     if text is None:
-        os.unlink(DROP_IN)
+        DROP_IN.unlink()
     else:
-        wholefile.replace(Path(DROP_IN), text.encode())
+        wholefile.replace(DROP_IN, text.encode())
     return [DROP_IN]
 
 
-def check_list():
+def check_list() -> List[str]:
     same = wanted_list() == present_list()
     return [] if same else [f"{DROP_IN} is not the present list of modules with ours added"]
 
 
-def unlist_module():
+def unlist_module() -> List[Path]:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(DROP_IN)
+        DROP_IN.unlink()
         return [DROP_IN]
     return []
 
 
-def wanted_list():
+def wanted_list() -> Optional[str]:
     """The drop-in as it should be; None: the image lists the module itself."""
     ours = [modulelist.MODULES_DROP_IN, modulelist.DEFAULT_DROP_IN]
     entries, _later = inside.effective(None, modulelist.MODULES_DROP_IN, ours)
@@ -90,14 +95,13 @@ def wanted_list():
     _entries, later = inside.effective(text, modulelist.MODULES_DROP_IN, ours)
     if later and text is not None:
         names = ", ".join(f"{modulelist.CONFD}/{name}" for name in later)
-        raise RegistrationError(f"{names} would replace our list of modules")
+        raise modulelist.RegistrationError(f"{names} would replace our list of modules")
     return text
 
 
-def present_list():
+def present_list() -> Optional[str]:
     with contextlib.suppress(FileNotFoundError):
-        with open(DROP_IN, encoding="utf-8") as handle:
-            return handle.read()
+        return DROP_IN.read_text(encoding="utf-8")
     return None
 
 
