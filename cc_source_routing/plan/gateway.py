@@ -244,7 +244,7 @@ def _from_router_advertisement(question: Question) -> Optional[Gateway]:
         return None
     best = min(routers, key=lambda n: (n.failed, not n.reachable, int(n.ip)))
     reason = f"router advertisement on {question.link.name}"
-    return _gateway(question, best.ip, "router advertisement", reason)
+    return _gateway(question, best.ip, ROUTER_ADVERTISEMENT, reason)
 
 
 def _from_only_gateway(question: Question) -> Optional[Gateway]:
@@ -334,7 +334,13 @@ def _from_earlier_run(question: Question) -> Optional[Gateway]:
 
 
 def _from_earlier_report(question: Question) -> Optional[Gateway]:
-    """A gateway that a source reported at an earlier run; an assumed one is guessed again."""
+    """A gateway that a source reported at an earlier run; an assumed one is guessed again.
+
+    It comes before a router that only the neighbour cache knows, since any host that forwards
+    looks like one there, unless it was itself such a router: then the cache knows better.
+    """
+    if _earlier_source(question) == ROUTER_ADVERTISEMENT:
+        return None
     found = _from_earlier_run(question)
     return found if found is not None and found.reported else None
 
@@ -365,12 +371,13 @@ LADDER: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
     _from_lease,
     _from_metadata,
     _from_only_gateway,
-    _from_router_advertisement,
     _from_earlier_report,
+    _from_router_advertisement,
     _from_guess,
     _from_earlier_run,
     _from_only_neighbour,
 )
+ROUTER_ADVERTISEMENT = "router advertisement"
 GUESS = "guess"
 NEXT_HOP = "next hop"  # of routes to destinations elsewhere
 ASSUMED = frozenset((GUESS, NEXT_HOP))

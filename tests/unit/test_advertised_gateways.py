@@ -134,6 +134,25 @@ def test_what_may_only_be_silent_is_kept_from_an_earlier_run(source):
     assert told(after_a_run(source=source)) == ("fe80::a", "earlier run")
 
 
+def reported_earlier(source: str, ip: str = "2001:db8:4::ffff") -> HostState:
+    """An earlier run took `ip` from `source`; now a host that forwards is a neighbour."""
+    state = state_of(neighbours=(FORWARDING,))
+    mac = next(link.mac for link in state.links if link.name == "ens4")
+    earlier = {("ens4", 6): PreviousGateway(source, ip_address(ip), mac)}
+    return replace(state, previous=Previous(gateways=earlier))
+
+
+@pytest.mark.parametrize("source", ["lease", "metadata", "default route", "only gateway"])
+def test_a_host_that_forwards_takes_no_place_of_a_gateway_that_was_reported_earlier(source):
+    """It shows up as a router once the kernel has probed it, at any time after an apply."""
+    assert told(reported_earlier(source)) == ("2001:db8:4::ffff", "earlier run")
+
+
+def test_a_router_that_was_only_known_as_a_neighbour_gives_way_to_the_one_that_is_there_now():
+    found = told(reported_earlier("router advertisement", "fe80::a"))
+    assert found == (str(FORWARDING.ip), "router advertisement")
+
+
 class TestDuplicateAddressDetection:
     fresh = Address("ens4", ip_interface("2001:db8:4::2/64"), tentative=True, dynamic=True)
 
