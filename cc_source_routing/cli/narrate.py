@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Hashable, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
 
-from ..kernel.wire_events import Change
+from ..kernel.messages import Change
 from ..model import (
     OUR_PROTOCOL,
     TABLE_MAIN,

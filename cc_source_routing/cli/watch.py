@@ -12,7 +12,6 @@ from typing import Callable, List, NamedTuple, Optional
 
 from .. import engine
 from ..errors import SourceRoutingError
-from ..kernel.listen import Listener
 from ..model import Stanza
 from .narrate import Known, Told
 
@@ -44,6 +43,8 @@ def watch(
     `engine.view`.
     Raises `DiscoveryError` when the kernel cannot be read.
     """
+    from ..kernel.listen import Listener
+
     end = None if seconds is None else time.monotonic() + seconds
     with Listener() as listener:
         view, found = engine.check(stanza(), root, exact)

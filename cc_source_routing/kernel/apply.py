@@ -1,7 +1,7 @@
 """Make the kernel match a plan, or leave it as it was.
 
-Order and batches come from the diff; here they are run, read back, and taken
-back when the kernel refuses.  Taking back is one more diff, with the state
+The order comes from the diff; here the operations are run, read back, and taken
+back when the kernel refuses one.  Taking back is one more diff, with the state
 before as the wanted one, so that it is right wherever the failure was.
 """
 

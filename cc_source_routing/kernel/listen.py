@@ -1,7 +1,6 @@
 """The kernel's own announcements: a netlink socket that is only listened to.
 
-Needs neither root nor pyroute2.  Always the network namespace that the process
-runs in.
+Needs no root.  Always the network namespace that the process runs in.
 """
 
 from __future__ import annotations
@@ -12,19 +11,25 @@ from typing import Dict, List, NamedTuple
 
 from ..errors import DiscoveryError
 from ..model import Link
-from . import wire
-from .wire_events import GROUPS, RTM_DELLINK, Change, changes_of
+from . import rtnl
+from .messages import RTM_DELLINK, Change, changes_of
+
+# RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
+# (linux/rtnetlink.h), as the mask that bind takes.
+GROUP_NUMBERS = (1, 5, 7, 8, 9, 11, 19)
+GROUPS = sum(1 << (number - 1) for number in GROUP_NUMBERS)
 
 SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 4 << 20
-RECEIVE_BYTES = 1 << 16
+# A host whose routes change faster than they are decoded must not keep a read going.
+CHANGES_AT_ONCE = 10_000
 
 
 class Heard(NamedTuple):
     """What has been announced since the last time."""
 
     changes: List[Change]
-    overrun: bool = False  # some of it was lost: whoever needs the whole must read it anew
+    overrun: bool = False  # some of it was lost: the whole must be read again
 
 
 class Listener:
@@ -32,21 +37,17 @@ class Listener:
 
     def __init__(self) -> None:
         try:
-            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-            self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+            self._socket = rtnl.open_socket(GROUPS)
         except OSError as error:
             raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
-        try:
-            # A burst (a routing daemon's thousand routes) shall fit; without the right
-            # to a larger buffer an overrun is only told more often.
+        # A burst (a routing daemon's thousand routes) shall fit; without the right to a
+        # larger buffer there are more overruns.
+        for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
             try:
-                self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+                self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+                break
             except OSError:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-            self._socket.bind((0, GROUPS))
-        except OSError as error:
-            self._socket.close()
-            raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
+                continue
         self._names: Dict[int, str] = {}
 
     def __enter__(self) -> Listener:
@@ -56,43 +57,43 @@ class Listener:
         self._socket.close()
 
     def fileno(self) -> int:
-        return self._socket.fileno()
+        return int(self._socket.fileno())
 
     def know(self, links: List[Link]) -> None:
         """The names of interfaces, by which addresses and routes are told."""
         self._names = {link.index: link.name for link in links}
 
     def read(self) -> Heard:
-        """All that is there to read; never waits."""
+        """What is there to read, about `CHANGES_AT_ONCE` at most; never waits."""
         changes: List[Change] = []
         overrun = False
-        while True:
+        while len(changes) < CHANGES_AT_ONCE:
             try:
-                data, (port, _groups) = self._socket.recvfrom(RECEIVE_BYTES)
+                messages = rtnl.receive(self._socket, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return Heard(changes, overrun)
-            except InterruptedError:
-                continue
+                break
             except OSError as error:
                 # netlink(7): the buffer was full and messages were dropped; the
-                # socket itself goes on.
-                if error.errno != errno.ENOBUFS:
+                # socket itself goes on.  What cannot be decoded is lost, too.
+                if error.errno not in (errno.ENOBUFS, errno.EBADMSG):
                     raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
                 overrun = True
                 continue
-            if port != 0:
-                continue  # from another process, not from the kernel
-            for message in wire.messages(data):
-                for change in changes_of(message, self._name):
-                    if isinstance(change.thing, Link):
-                        self._note(message.kind, change.thing)
-                    changes.append(change)
+            for message in messages:
+                changes += self._changes(message)
+        return Heard(changes, overrun)
 
-    def _note(self, kind: int, link: Link) -> None:
-        if kind == RTM_DELLINK:
-            # Its routes may be told after it: the name stays until the number is given anew.
-            return
-        self._names[link.index] = link.name
+    def _changes(self, message: rtnl.Message) -> List[Change]:
+        header = message["header"]
+        if header["error"] is not None:
+            return []  # of a kind or form that pyroute2 cannot decode
+        changes = changes_of(header["type"], message, self._name)
+        for change in changes:
+            # Routes may be announced after their link has gone: its name stays until
+            # the number is another link's.
+            if isinstance(change.thing, Link) and header["type"] != RTM_DELLINK:
+                self._names[change.thing.index] = change.thing.name
+        return changes
 
     def _name(self, index: int) -> str:
         return self._names.get(index, f"#{index}")

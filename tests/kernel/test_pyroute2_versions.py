@@ -13,8 +13,8 @@ from lab.command import REPOSITORY
 
 pytestmark = pytest.mark.kernel
 
-# bookworm, trixie, sid, PyPI.
-VERSIONS = ("0.7.2", "0.7.7", "0.8.1", "0.9.7")
+# jammy and EL9, the last 0.6, bookworm, trixie, sid, PyPI.
+VERSIONS = ("0.5.14", "0.6.13", "0.7.2", "0.7.7", "0.8.1", "0.9.7")
 
 
 def cached(version: str) -> Path:

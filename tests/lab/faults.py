@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cc_source_routing.kernel import netlink
+from cc_source_routing.kernel import netlink, rtnl
 
 FILE_CALLS = "chmod fchmod fsync ftruncate mkdir pwrite rename rmdir unlink".split()
 
@@ -100,8 +100,8 @@ class _HalfWritten:
 
 
 def answers(fault: Fault) -> None:
-    """At the sockets themselves, so injected: what was asked for is still to be read after it."""
-    open_socket, kernel_init = netlink.RouteSocket._open, netlink.Kernel.__init__
+    """At the socket itself, so injected: what was asked for is still to be read after it."""
+    open_socket = rtnl.open_socket
 
     class Guarded:
         def __init__(self, real: Any):
@@ -110,24 +110,11 @@ def answers(fault: Fault) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._real, name)
 
-        def recv(self, size: int) -> bytes:
+        def recv(self, size: int, flags: int) -> bytes:
             fault.passes("recv")
-            return self._real.recv(size)
+            return self._real.recv(size, flags)
 
-        def nlm_request_batch(self, messages: Any) -> Any:
-            fault.passes("pyroute2's recv")
-            return self._real.nlm_request_batch(messages)
-
-    def guards_socket(self: netlink.RouteSocket) -> None:
-        open_socket(self)
-        self._socket = Guarded(self._socket)  # type: ignore[assignment]
-
-    def guards_pyroute2(self: netlink.Kernel) -> None:
-        kernel_init(self)
-        self._ipr = Guarded(self._ipr)
-
-    netlink.RouteSocket._open = guards_socket  # type: ignore[method-assign]
-    netlink.Kernel.__init__ = guards_pyroute2  # type: ignore[method-assign]
+    rtnl.open_socket = lambda groups=0: Guarded(open_socket(groups))
 
 
 def narrow(_fault: Fault) -> None:

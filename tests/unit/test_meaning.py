@@ -9,7 +9,7 @@ import pytest
 
 from cc_source_routing.cli.narrate import Known
 from cc_source_routing.kernel.diff import wanted
-from cc_source_routing.kernel.wire_events import Change
+from cc_source_routing.kernel.messages import Change
 from cc_source_routing.model import Address, Rule, Stanza
 from cc_source_routing.plan.build import build_plan
 

@@ -1,0 +1,431 @@
+"""rtnetlink messages as model values, and model values as the contents of messages.  Pure.
+
+A message is what pyroute2 makes of it: a mapping with the fields of the header
+(``message["table"]``) and, under ``attrs``, pairs of an attribute's name and
+value.  Reading decodes an attribute when its value is asked for, so only what
+the model has a place for is asked for: a host may have many thousand routes.
+Formats: rtnetlink(7), linux/rtnetlink.h, linux/fib_rules.h.
+"""
+
+from __future__ import annotations
+
+from ipaddress import (
+    IPv4Network,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+from ..model import Address, IPAddress, IPNetwork, Link, Neighbour, Route, Rule
+
+# Address families by IP version, and back (linux/socket.h).
+AF = {4: 2, 6: 10}
+FAMILY = {2: 4, 10: 6}
+
+# linux/rtnetlink.h
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+GONE = frozenset((RTM_DELLINK, RTM_DELADDR, RTM_DELROUTE, RTM_DELRULE))
+RTNH_F_ONLINK = 0x04
+RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
+RT_TABLE_COMPAT = 252  # in the one-byte field when the table needs more
+ROUTE_TYPES = {
+    1: "unicast",
+    2: "local",
+    3: "broadcast",
+    4: "anycast",
+    5: "multicast",
+    6: "blackhole",
+    7: "unreachable",
+    8: "prohibit",
+    9: "throw",
+}
+ROUTE_TYPE_NUMBERS = {name: number for number, name in ROUTE_TYPES.items()}
+# RTA_PREF, RFC 4191 2.1: two bits, signed; the reserved value counts as medium.
+PREFERENCES = {1: 1, 3: -1}
+
+# linux/fib_rules.h
+FR_ACT_TO_TBL = 1
+FIB_RULE_INVERT = 0x2
+NO_SUPPRESSION = 0xFFFFFFFF
+# Rule attributes that `Rule` has a field for; a rule with any other is not ours.
+KNOWN_RULE_ATTRIBUTES = frozenset(
+    (
+        "FRA_DST",
+        "FRA_SRC",
+        "FRA_PRIORITY",
+        "FRA_FWMARK",
+        "FRA_TABLE",
+        "FRA_FWMASK",
+        "FRA_SUPPRESS_IFGROUP",
+        "FRA_SUPPRESS_PREFIXLEN",
+        "FRA_OIFNAME",
+        "FRA_PROTOCOL",
+    )
+)
+
+# linux/if.h, linux/if_addr.h, linux/neighbour.h
+IFF_UP, IFF_LOOPBACK, IFF_LOWER_UP = 0x1, 0x8, 0x10000
+IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_DADFAILED = 0x01, 0x04, 0x08
+IFA_F_TENTATIVE, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x40, 0x80, 0x200
+NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable stale delay probe permanent
+NUD_FAILED = 0x20
+NTF_USE, NTF_ROUTER = 0x01, 0x80
+IFLA_PERM_ADDRESS = 54  # pyroute2 0.5.14 has no name for it
+
+ANYWHERE: Dict[int, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+
+Message = Mapping[str, Any]
+NameOf = Callable[[int], str]
+AttributeKey = Union[str, int]
+
+
+class Change(NamedTuple):
+    """One thing that came, changed, or went."""
+
+    gone: bool
+    thing: Union[Link, Address, Route, Rule]
+    carrier: Optional[bool] = None  # of a link
+
+
+# -- in ------------------------------------------------------------------------
+
+
+def changes_of(kind: int, message: Message, name: NameOf) -> List[Change]:
+    """What a multicast message announces; [] for other families and cached routes."""
+    gone = kind in GONE
+    if kind in (RTM_NEWLINK, RTM_DELLINK):
+        link = link_of(message, name)
+        carrier = bool(message["flags"] & IFF_LOWER_UP)
+        return [] if link is None else [Change(gone, link, carrier)]
+    if kind in (RTM_NEWADDR, RTM_DELADDR):
+        address = address_of(message, name)
+        return [] if address is None else [Change(gone, address)]
+    if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+        return [Change(gone, route) for route in routes_of(message, name)]
+    if kind in (RTM_NEWRULE, RTM_DELRULE):
+        rule = rule_of(message)
+        return [] if rule is None else [Change(gone, rule)]
+    return []
+
+
+def link_name(message: Message) -> str:
+    return _text(_Attributes(message).get("IFLA_IFNAME", ""))
+
+
+def link_of(message: Message, name: NameOf) -> Optional[Link]:
+    """The link of an ifinfomsg; None for a bridge's message about its port (AF_BRIDGE)."""
+    if message["family"] != 0:
+        return None
+    found = _Attributes(message)
+    info = found.get("IFLA_LINKINFO")
+    kind = _Attributes(info).get("IFLA_INFO_KIND", "") if info else ""
+    master = found.get("IFLA_MASTER")
+    return Link(
+        index=message["index"],
+        name=_text(found.get("IFLA_IFNAME", "")),
+        mac=_mac(found, "IFLA_ADDRESS"),
+        permanent_mac=_mac(found, "IFLA_PERM_ADDRESS") or _mac(found, IFLA_PERM_ADDRESS),
+        up=bool(message["flags"] & IFF_UP),
+        kind=_text(kind),
+        master=name(master) if master else "",
+        group=found.get("IFLA_GROUP", 0),
+        loopback=bool(message["flags"] & IFF_LOOPBACK),
+    )
+
+
+def address_of(message: Message, name: NameOf) -> Optional[Address]:
+    """The address of an ifaddrmsg; None for other families."""
+    family = FAMILY.get(message["family"])
+    found = _Attributes(message)
+    far_end = found.get("IFA_ADDRESS")
+    text = found.get("IFA_LOCAL", far_end)
+    if family is None or text is None:
+        return None
+    flags = found.get("IFA_FLAGS") or message["flags"]
+    length = message["prefixlen"]
+    peer: Optional[IPNetwork] = None
+    if far_end not in (None, text):
+        # Point to point: the prefix is the far end's, not ours.
+        peer = ip_network(f"{far_end}/{length}", strict=False)
+        length = peer.max_prefixlen
+    return Address(
+        dev=name(message["index"]),
+        interface=ip_interface(f"{text}/{length}"),
+        scope=message["scope"],
+        noprefixroute=bool(flags & IFA_F_NOPREFIXROUTE),
+        tentative=bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_OPTIMISTIC,
+        failed=bool(flags & IFA_F_DADFAILED),
+        # In IPv4 the same bit means a secondary address.
+        temporary=family == 6 and bool(flags & IFA_F_TEMPORARY),
+        dynamic=not flags & IFA_F_PERMANENT,
+        peer=peer,
+    )
+
+
+def routes_of(message: Message, name: NameOf) -> List[Route]:
+    """The paths of an rtmsg, one `Route` a hop.
+
+    None for cached clones, other families, and routes for one type of service:
+    no rule of ours selects by that.
+    """
+    family = FAMILY.get(message["family"])
+    if family is None or message["tos"] or message["flags"] & RTM_F_CLONED:
+        return []
+    found = _Attributes(message)
+    base = Route(
+        table=found.get("RTA_TABLE", message["table"]),
+        dst=_network(family, found.get("RTA_DST"), message["dst_len"]),
+        metric=found.get("RTA_PRIORITY", 0),
+        protocol=message["proto"],
+        scope=message["scope"],
+        type=ROUTE_TYPES.get(message["type"], str(message["type"])),
+        preference=PREFERENCES.get(found.get("RTA_PREF", 0), 0),
+    )
+    if base.type != "unicast":
+        return [base]
+    hops = found.get("RTA_MULTIPATH")
+    if hops:
+        return [
+            _hop(base, _Attributes(hop), hop["oif"], hop["flags"] & RTNH_F_ONLINK, name)
+            for hop in hops
+        ]
+    onlink = message["flags"] & RTNH_F_ONLINK
+    return [_hop(base, found, found.get("RTA_OIF", 0), onlink, name)]
+
+
+def rule_of(message: Message) -> Optional[Rule]:
+    """The rule of a fib_rule_hdr message; None for other families."""
+    family = FAMILY.get(message["family"])
+    if family is None:
+        return None
+    found = _Attributes(message)
+    source_length, destination_length = message["src_len"], message["dst_len"]
+    return Rule(
+        family=family,
+        priority=found.get("FRA_PRIORITY", 0),
+        table=found.get("FRA_TABLE", message["table"]),
+        src=_network(family, found.get("FRA_SRC"), source_length) if source_length else None,
+        dst=(
+            _network(family, found.get("FRA_DST"), destination_length)
+            if destination_length
+            else None
+        ),
+        oif=_text(found.get("FRA_OIFNAME", "")),
+        fwmark=found.get("FRA_FWMARK", 0),
+        fwmask=found.get("FRA_FWMASK", 0),
+        suppress_prefixlength=_suppression(found.get("FRA_SUPPRESS_PREFIXLEN")),
+        suppress_ifgroup=_suppression(found.get("FRA_SUPPRESS_IFGROUP")),
+        protocol=found.get("FRA_PROTOCOL", 0),
+        other=_other(message, found),
+    )
+
+
+def neighbour_of(message: Message, name: NameOf) -> Optional[Neighbour]:
+    """The neighbour of an ndmsg; None without a link-layer address, unless a router failed."""
+    found = _Attributes(message)
+    text = found.get("NDA_DST")
+    if message["family"] not in FAMILY or text is None:
+        return None
+    router = bool(message["flags"] & NTF_ROUTER)
+    failed = bool(message["state"] & NUD_FAILED)
+    if "NDA_LLADDR" not in found and not (router and failed):
+        return None
+    return Neighbour(
+        dev=name(message["ifindex"]),
+        ip=ip_address(text),
+        reachable=bool(message["state"] & NUD_USABLE),
+        router=router,
+        failed=failed,
+    )
+
+
+# -- out -----------------------------------------------------------------------
+
+
+def route_request(route: Route, oif: int) -> Dict[str, Any]:
+    """The rtmsg of a route; `oif` is the index of its interface, 0 for none."""
+    attrs: List[Tuple[str, Any]] = [("RTA_TABLE", route.table)]
+    if route.dst.prefixlen:
+        attrs.append(("RTA_DST", str(route.dst.network_address)))
+    if route.metric:
+        attrs.append(("RTA_PRIORITY", route.metric))
+    if route.gateway is not None and route.gateway.version == route.family:
+        attrs.append(("RTA_GATEWAY", str(route.gateway)))
+    elif route.gateway is not None:  # RFC 5549
+        via = {"family": AF[route.gateway.version], "addr": str(route.gateway)}
+        attrs.append(("RTA_VIA", via))
+    if oif:
+        attrs.append(("RTA_OIF", oif))
+    return {
+        "family": AF[route.family],
+        "dst_len": route.dst.prefixlen,
+        "table": _short(route.table),
+        "proto": route.protocol,
+        "scope": route.scope,
+        "type": ROUTE_TYPE_NUMBERS[route.type],
+        "flags": RTNH_F_ONLINK if route.onlink else 0,
+        "attrs": attrs,
+    }
+
+
+def rule_request(rule: Rule) -> Dict[str, Any]:
+    """The fib_rule_hdr message of a rule."""
+    attrs: List[Tuple[str, Any]] = [("FRA_TABLE", rule.table), ("FRA_PRIORITY", rule.priority)]
+    if rule.src is not None:
+        attrs.append(("FRA_SRC", str(rule.src.network_address)))
+    if rule.dst is not None:
+        attrs.append(("FRA_DST", str(rule.dst.network_address)))
+    if rule.oif:
+        attrs.append(("FRA_OIFNAME", rule.oif))
+    if rule.fwmark:
+        attrs += [("FRA_FWMARK", rule.fwmark), ("FRA_FWMASK", rule.fwmask)]
+    if rule.suppress_prefixlength is not None:
+        attrs.append(("FRA_SUPPRESS_PREFIXLEN", rule.suppress_prefixlength))
+    if rule.suppress_ifgroup is not None:
+        attrs.append(("FRA_SUPPRESS_IFGROUP", rule.suppress_ifgroup))
+    if rule.protocol:
+        attrs.append(("FRA_PROTOCOL", rule.protocol))
+    return {
+        "family": AF[rule.family],
+        "src_len": rule.src.prefixlen if rule.src is not None else 0,
+        "dst_len": rule.dst.prefixlen if rule.dst is not None else 0,
+        "table": _short(rule.table),
+        "action": FR_ACT_TO_TBL,
+        "attrs": attrs,
+    }
+
+
+def group_request(index: int, group: int) -> Dict[str, Any]:
+    """The ifinfomsg that puts a link into an interface group."""
+    return {"index": index, "attrs": [("IFLA_GROUP", group)]}
+
+
+def use_request(ip: IPAddress, index: int) -> Dict[str, Any]:
+    """The ndmsg by which the kernel itself asks for a neighbour (``ip neigh replace ... use``)."""
+    return {
+        "family": AF[ip.version],
+        "ifindex": index,
+        "flags": NTF_USE,
+        "attrs": [("NDA_DST", str(ip))],
+    }
+
+
+def lookup_request(destination: IPAddress, source: Optional[IPAddress], oif: int) -> Dict[str, Any]:
+    """The rtmsg that asks for one route, answered with the matched entry (fibmatch)."""
+    bits = destination.max_prefixlen
+    attrs: List[Tuple[str, Any]] = [("RTA_DST", str(destination))]
+    if source is not None:
+        attrs.append(("RTA_SRC", str(source)))
+    if oif:
+        attrs.append(("RTA_OIF", oif))
+    return {
+        "family": AF[destination.version],
+        "dst_len": bits,
+        "src_len": bits if source is not None else 0,
+        # IPv4 tells the table only when asked, IPv6 always and refuses the question.
+        "flags": RTM_F_FIB_MATCH | (RTM_F_LOOKUP_TABLE if destination.version == 4 else 0),
+        "attrs": attrs,
+    }
+
+
+def route_filter(family: int, kind: str = "", protocol: int = 0) -> Dict[str, Any]:
+    """The header of a route dump that the kernel filters (NETLINK_GET_STRICT_CHK)."""
+    return {
+        "family": AF[family],
+        "type": ROUTE_TYPE_NUMBERS[kind] if kind else 0,
+        "proto": protocol,
+    }
+
+
+# -- pieces --------------------------------------------------------------------
+
+
+class _Attributes:
+    """A message's attributes by name, each decoded when it is asked for.
+
+    One that pyroute2 has no name for goes by its number.
+    """
+
+    def __init__(self, message: Message):
+        self._slots: Dict[AttributeKey, Any] = {}
+        for slot in message["attrs"]:
+            key = slot[0]
+            self._slots[slot.nla["header"]["type"] & 0x3FFF if key == "UNKNOWN" else key] = slot
+
+    def __contains__(self, key: AttributeKey) -> bool:
+        return key in self._slots
+
+    def __iter__(self) -> Any:
+        return iter(self._slots)
+
+    def get(self, key: AttributeKey, default: Any = None) -> Any:
+        slot = self._slots.get(key)
+        return default if slot is None else slot[1]
+
+    def raw(self, key: AttributeKey) -> bytes:
+        """The bytes of an attribute as they came; b"" when it is not there."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return b""
+        nla = slot.nla
+        return bytes(nla.data[nla.offset + 4 : nla.offset + nla.length])
+
+
+def _hop(base: Route, found: _Attributes, index: int, onlink: int, name: NameOf) -> Route:
+    gateway = found.get("RTA_GATEWAY")
+    if gateway is None and "RTA_VIA" in found:
+        gateway = found.get("RTA_VIA")["addr"]  # RFC 5549: of the other family
+    return base._replace(
+        dev=name(index) if index else "",
+        gateway=ip_address(gateway) if gateway else None,
+        onlink=bool(onlink),
+    )
+
+
+def _other(message: Message, found: _Attributes) -> Tuple[Tuple[str, str], ...]:
+    """What a rule selects by or does that `Rule` has no field for."""
+    other = [
+        (name, str(found.get(name)))
+        if isinstance(name, str)
+        else (f"FRA_{name}", found.raw(name).hex())
+        for name in found
+        if name not in KNOWN_RULE_ATTRIBUTES
+    ]
+    if message["tos"]:
+        other.append(("tos", str(message["tos"])))
+    if message["action"] != FR_ACT_TO_TBL:
+        other.append(("action", str(message["action"])))
+    if message["flags"] & FIB_RULE_INVERT:
+        other.append(("invert", "1"))
+    return tuple(sorted(other))
+
+
+def _short(table: int) -> int:
+    return table if table < 256 else RT_TABLE_COMPAT
+
+
+def _network(family: int, text: Optional[str], length: int) -> IPNetwork:
+    if text is None:
+        return ANYWHERE[family] if length == 0 else ip_network(f"{ANYWHERE[family][0]}/{length}")
+    return ip_network(f"{text}/{length}", strict=False)
+
+
+def _suppression(value: Optional[int]) -> Optional[int]:
+    return None if value == NO_SUPPRESSION else value
+
+
+def _text(value: Union[str, bytes]) -> str:
+    """A name; the kernel takes any bytes, and pyroute2 hands on what is not UTF-8."""
+    return value if isinstance(value, str) else value.decode("ascii", "backslashreplace")
+
+
+def _mac(found: _Attributes, key: AttributeKey) -> str:
+    """An Ethernet address; tunnels and InfiniBand have shorter and longer ones."""
+    raw = found.raw(key)
+    return ":".join(f"{byte:02x}" for byte in raw) if len(raw) == 6 else ""

@@ -1,0 +1,164 @@
+"""One rtnetlink socket of pyroute2: a request goes out, all of its answers come back.
+
+The only module that imports pyroute2 (0.5.14 and later).  The import costs a
+tenth of a second or more, so this module is only imported when it is used.
+
+`IPRSocket` is the socket below pyroute2's `IPRoute`.  Its ``put``, ``recv`` and
+``marshal`` are the same in all releases.  `IPRoute` is not, and asks for more:
+0.5 sends deletions with NLM_F_EXCL, which Linux since 5.19 reads as NLM_F_BULK
+and refuses; 0.9 runs an asyncio loop, in which an answer that is lost is
+waited for without end; and no release shows the flags and the error of the
+message that ends a dump.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
+
+from pyroute2 import IPRSocket
+from pyroute2.netlink.exceptions import NetlinkDecodeError
+
+from .messages import Message
+
+# linux/netlink.h
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x2, 0x4, 0x10, 0x300
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
+SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
+
+HEADER_BYTES = 16  # struct nlmsghdr
+RECEIVE_BYTES = 1 << 16
+ANSWER_SECONDS = 10
+DUMP_ATTEMPTS = 5
+
+Fields = Dict[str, Any]
+T = TypeVar("T")
+
+
+class RefusedError(OSError):
+    """The kernel's own answer to a request, an errno; any other OSError is of the socket."""
+
+
+def open_socket(groups: int = 0) -> Any:
+    """A socket of the current network namespace that has joined the multicast `groups`.
+
+    Options are set after this: in 0.5 to 0.8 ``bind`` may open the socket again.
+    """
+    opened = IPRSocket()
+    try:
+        opened.bind(groups)
+    except BaseException as error:
+        opened.close()
+        if isinstance(error, KeyError):  # how pyroute2 says that it found no free port
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from error
+        raise
+    return opened
+
+
+def receive(opened: Any, flags: int = 0) -> List[Any]:
+    """The messages of one datagram, decoded; OSError (EBADMSG) when it is cut off."""
+    datagram = opened.recv(RECEIVE_BYTES, flags)
+    try:
+        return list(opened.marshal.parse(datagram))
+    except (struct.error, NetlinkDecodeError) as error:
+        raise OSError(errno.EBADMSG, f"cannot decode netlink: {error}") from error
+
+
+class RtnlSocket:
+    """Requests, one after the other; raises OSError when the socket fails."""
+
+    def __init__(self) -> None:
+        self._sequence = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._socket = open_socket()
+        # The kernel answers at once; what is lost must not be waited for without end.
+        limit = struct.pack("@ll", ANSWER_SECONDS, 0)  # struct timeval
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        try:
+            # The kernel honours a dump's filter (Linux 4.20); older ones answer with
+            # everything, which costs time and no more.
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def change(self, kind: int, flags: int, fields: Fields) -> None:
+        """Send a request and wait for its acknowledgement; `RefusedError` with the errno."""
+        for _answer in self._answers(kind, flags | NLM_F_ACK, fields):
+            pass
+
+    def ask(self, kind: int, fields: Fields) -> Message:
+        """Send a request that one message answers; `RefusedError` with the errno."""
+        answer: Message
+        for answer in self._answers(kind, 0, fields):
+            return answer
+        raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+
+    def dump(self, kind: int, fields: Fields, read: Callable[[Message], Optional[T]]) -> List[T]:
+        """What `read` makes of each answer to a dump request, without the Nones.
+
+        A dump during which the kernel's lists changed is marked as such; it is
+        read again, since half a picture would look like something gone.
+        """
+        for attempt in range(DUMP_ATTEMPTS):
+            found: List[T] = []
+            whole = True
+            try:
+                for answer in self._answers(kind, NLM_F_DUMP, fields):
+                    whole = whole and not answer["header"]["flags"] & NLM_F_DUMP_INTR
+                    value = None if answer["header"]["type"] == NLMSG_DONE else read(answer)
+                    if value is not None:
+                        found.append(value)
+            except OSError as error:
+                if error.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
+                    return []  # a kernel without this family
+                if error.errno != errno.ENOBUFS or attempt == DUMP_ATTEMPTS - 1:
+                    raise
+                # The kernel goes on with a dump that it has begun on this socket.
+                self.close()
+                self._open()
+                continue
+            if whole:
+                return found
+        raise OSError(errno.EINTR, "the kernel's lists change too fast")
+
+    def _answers(self, kind: int, flags: int, fields: Fields) -> Iterator[Any]:
+        """Send a request; its answers, up to the one that ends them."""
+        self._sequence += 1
+        request = self._socket.marshal.msg_map[kind]()
+        request.update(fields)
+        self._socket.put(request, kind, NLM_F_REQUEST | flags, msg_seq=self._sequence)
+        while True:
+            for answer in self._receive():
+                header = answer["header"]
+                if header["sequence_number"] != self._sequence:
+                    continue  # of a request that was given up
+                if header["type"] in (NLMSG_DONE, NLMSG_ERROR):
+                    # Also where a dump ends: what made the kernel stop before its time.
+                    code = _error_number(answer)
+                    if code:
+                        raise RefusedError(code, os.strerror(code))
+                elif header["error"] is not None:
+                    raise OSError(errno.EBADMSG, f"cannot decode netlink: {header['error']}")
+                yield answer
+                if header["type"] == NLMSG_DONE or not header["flags"] & NLM_F_MULTI:
+                    return
+
+    def _receive(self) -> List[Any]:
+        try:
+            return receive(self._socket)
+        except BlockingIOError:  # SO_RCVTIMEO, socket(7)
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+
+
+def _error_number(message: Any) -> int:
+    """The errno of an NLMSG_ERROR or NLMSG_DONE, 0 for success (netlink(7))."""
+    return -int(struct.unpack_from("@i", message.data, message.offset + HEADER_BYTES)[0])
