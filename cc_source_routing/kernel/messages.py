@@ -9,13 +9,8 @@ Formats: rtnetlink(7), linux/rtnetlink.h, linux/fib_rules.h.
 
 from __future__ import annotations
 
-from ipaddress import (
-    IPv4Network,
-    IPv6Network,
-    ip_address,
-    ip_interface,
-    ip_network,
-)
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from ..model import Address, IPAddress, IPNetwork, Link, Neighbour, Route, Rule
@@ -179,7 +174,7 @@ def routes_of(message: Message, name: NameOf) -> List[Route]:
         return []
     found = _Attributes(message)
     base = Route(
-        table=found.get("RTA_TABLE", message["table"]),
+        table=_table(message, found, "RTA_TABLE"),
         dst=_network(family, found.get("RTA_DST"), message["dst_len"]),
         metric=found.get("RTA_PRIORITY", 0),
         protocol=message["proto"],
@@ -209,7 +204,7 @@ def rule_of(message: Message) -> Optional[Rule]:
     return Rule(
         family=family,
         priority=found.get("FRA_PRIORITY", 0),
-        table=found.get("FRA_TABLE", message["table"]),
+        table=_table(message, found, "FRA_TABLE"),
         src=_network(family, found.get("FRA_SRC"), source_length) if source_length else None,
         dst=(
             _network(family, found.get("FRA_DST"), destination_length)
@@ -238,7 +233,7 @@ def neighbour_of(message: Message, name: NameOf) -> Optional[Neighbour]:
         return None
     return Neighbour(
         dev=name(message["ifindex"]),
-        ip=ip_address(text),
+        ip=_address(text),
         reachable=bool(message["state"] & NUD_USABLE),
         router=router,
         failed=failed,
@@ -383,7 +378,7 @@ def _hop(base: Route, found: _Attributes, index: int, onlink: int, name: NameOf)
         gateway = found.get("RTA_VIA")["addr"]  # RFC 5549: of the other family
     return base._replace(
         dev=name(index) if index else "",
-        gateway=ip_address(gateway) if gateway else None,
+        gateway=_address(gateway) if gateway else None,
         onlink=bool(onlink),
     )
 
@@ -410,10 +405,24 @@ def _short(table: int) -> int:
     return table if table < 256 else RT_TABLE_COMPAT
 
 
+def _table(message: Message, found: _Attributes, attribute: str) -> int:
+    """The table, from its attribute only where it may not fit the header's byte."""
+    short = int(message["table"])
+    return found.get(attribute, short) if short in (0, RT_TABLE_COMPAT) else short
+
+
 def _network(family: int, text: Optional[str], length: int) -> IPNetwork:
-    if text is None:
-        return ANYWHERE[family] if length == 0 else ip_network(f"{ANYWHERE[family][0]}/{length}")
-    return ip_network(f"{text}/{length}", strict=False)
+    if length == 0:
+        return ANYWHERE[family]
+    # The class itself: ip_network() tries IPv4 first, which takes longer than all else.
+    kind = IPv4Network if family == 4 else IPv6Network
+    return kind((text or ANYWHERE[family].network_address, length), strict=False)
+
+
+@lru_cache(maxsize=1024)
+def _address(text: str) -> IPAddress:
+    """Many routes have the same few gateways."""
+    return ip_address(text)
 
 
 def _suppression(value: Optional[int]) -> Optional[int]:
