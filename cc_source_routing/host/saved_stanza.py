@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ..errors import FileError
 from ..files.write import read_text
 from ..model import ConfigFile, Stanza
-from ..stanza.parse import parse_stanza, stanza_to_json
+from ..stanza.saved import stanza_from_json, stanza_to_json
 from .instance import INSTANCE_PATH, instance_to_save, is_of_another
 
 STANZA_PATH = "/etc/source-routing/stanza.json"
@@ -24,9 +23,9 @@ def saved_stanza(root: Path) -> Stanza | None:
     if text is None:
         return None
     try:
-        return parse_stanza(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{STANZA_PATH}: not JSON ({error})") from error
+        return stanza_from_json(text)
+    except ValueError as error:
+        raise FileError(f"{STANZA_PATH}: {error}") from error
 
 
 def saved_text(root: Path) -> str | None:

@@ -183,12 +183,7 @@ def source(part: Part, plain: bool = False) -> Source:
             return Json(part.text)
         except (ValueError, RecursionError):
             pass  # then it may be YAML in flow style
-    try:
-        return Yaml(part.text, part.offset)
-    except ImportError:
-        raise Unreadable(
-            None, "is not JSON, and reading YAML needs PyYAML (python3-yaml), which is missing"
-        ) from None
+    return Yaml(part.text, part.offset)
 
 
 def whole(told: Source) -> Any:
@@ -212,7 +207,7 @@ def template(part: Part) -> Optional[Yaml]:
         return None
     try:
         told = Yaml(rest, part.offset + skipped + 1 if part.offset >= 0 else -1)
-    except (ImportError, Unreadable):
+    except Unreadable:
         return None
     return None if told.has_text(KEY, "{{", "{%", "{#") else told
 

@@ -1,21 +1,40 @@
-"""What the user is told: a sentence for each violation of the stanza's schema.
+"""jsonschema's errors as sentences about a stanza.
 
-One fault a path, the most telling one; unknown keys are told the nearest right
-one.  Pure.
+One fault a path, the most telling one, and the nearest right key for a wrong one.
+jsonschema says of a wrong value that it "is not valid under" or "does not match"
+something; its errors' attributes (python-jsonschema's documentation, "Handling
+Validation Errors"), the same from 3.2 to 4, are what is used here.  Pure.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from difflib import get_close_matches
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+)
 
 from ..text.names import exclude_glob_fault, id_fault, mac_fault, name_glob_fault, shown
-from .interpreter import Path, Schema, Violation, repeated, unknown_keys
+from .bounded import Path
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
+Schema = Mapping[str, Any]
 
 _PLAIN_PART = re.compile(r"[A-Za-z0-9_.@+-]{1,64}\Z")
 
-# Of several violations at one path the first of these is told.
+# Of several violations at one path the first of these is reported.
 _PRECEDENCE = (
     "type",
     "enum",
@@ -41,7 +60,7 @@ _TYPE_WORDS = {
     "string": "a string",
 }
 
-# What people write -> the key they mean, where likeness alone does not tell.
+# What people write -> the key they mean, where likeness alone does not find it.
 _ALIASES = {
     "active": "enabled",
     "address": "macaddress",
@@ -79,13 +98,30 @@ def path_text(path: Path) -> str:
     )
 
 
-def sentences(found: List[Violation], schema: Schema) -> Dict[Path, str]:
-    """The one sentence for each faulty path."""
-    told: Dict[Path, str] = {}
-    for violation in sorted(found, key=lambda each: _PRECEDENCE.index(each.keyword)):
-        for path, sentence in _explain(violation, schema):
-            told.setdefault(path, sentence)
-    return told
+class Violation(NamedTuple):
+    """One keyword of the schema that the value at `path` does not satisfy."""
+
+    path: Path
+    keyword: str
+    expected: Any  # the keyword's own value in the schema
+    found: Any  # the value at `path`; None for a missing key
+    around: Schema  # the schema that has the keyword
+
+
+def violations(errors: Iterable[ValidationError]) -> Dict[Path, Violation]:
+    """The one violation to report at each faulty path."""
+    every = [violation for error in errors for violation in _violations(error)]
+    chosen: Dict[Path, Violation] = {}
+    for violation in sorted(every, key=lambda each: _PRECEDENCE.index(each.keyword)):
+        chosen.setdefault(violation.path, violation)
+    return chosen
+
+
+def sentence(violation: Violation, schema: Schema) -> str:
+    """What is wrong there; `schema` is the whole one."""
+    if violation.keyword == "additionalProperties":
+        return _unknown_key(violation, schema)
+    return _SENTENCES[violation.keyword](violation)
 
 
 def odd_key_sentence(key: Any) -> str:
@@ -98,23 +134,21 @@ def odd_key_sentence(key: Any) -> str:
     return f"is a key that YAML reads as {kind}; put it in quotes if that is its name"
 
 
-def _explain(violation: Violation, schema: Schema) -> List[Tuple[Path, str]]:
-    path, keyword, expected, found, around = violation
+def _violations(error: ValidationError) -> Iterator[Violation]:
+    """What an error is about, key by key."""
+    path, found, around = tuple(error.absolute_path), error.instance, error.schema
+    keyword, expected = error.validator, error.validator_value
     if keyword == "additionalProperties":
-        return [
-            ((*path, key), _unknown_key(path, key, found[key], around, schema))
-            for key in unknown_keys(around, found)
-        ]
-    if keyword == "required":
-        return [
-            ((*path, key), f"is missing; every entry of {path[-2]} needs it")
-            for key in expected
-            if key not in found
-        ]
-    if keyword == "uniqueItems":
-        twice = repeated(found)
-        return [(path, f"has {shown(twice[0])} more than once")] if twice else []
-    return [(path, _TELLERS[keyword](violation))]
+        patterns = "|".join(around.get("patternProperties", ())) or "(?!)"
+        for key, value in found.items():
+            if key not in around.get("properties", ()) and not re.search(patterns, key):
+                yield Violation((*path, key), keyword, expected, value, around)
+    elif keyword == "required":
+        for key in expected:
+            if key not in found:
+                yield Violation((*path, key), keyword, expected, None, around)
+    elif keyword != "uniqueItems" or _repeated(found):
+        yield Violation(path, keyword, expected, found, around)
 
 
 # -- values -------------------------------------------------------------------------
@@ -152,8 +186,8 @@ def _type_hint(names: List[str], found: Any, around: Schema, path: Path) -> str:
         return "; begin each entry with a dash"
     if "string" in names and isinstance(found, bool):
         choices = around.get("enum")
-        told = f"one of {', '.join(choices)}" if choices else "a string in quotes"
-        return f"; write {told} (YAML reads yes, no, on and off as true and false)"
+        words = f"one of {', '.join(choices)}" if choices else "a string in quotes"
+        return f"; write {words} (YAML reads yes, no, on and off as true and false)"
     if "string" in names and path and path[-1] == "macaddress" and found is not None:
         return "; put the MAC address in quotes (YAML reads 52:54:00:12:34:56 as a number)"
     if "string" in names and isinstance(found, (int, float)):
@@ -171,8 +205,8 @@ def _enum(violation: Violation) -> str:
     near = _near(violation.found, words) if isinstance(violation.found, str) else None
     hint = f"; did you mean {near}?" if near else ""
     # Of numbers there are only masks.
-    told = (f"{choice:#x}" if isinstance(choice, int) else choice for choice in choices)
-    return f"is {shown(violation.found)}, not one of {', '.join(told)}{hint}"
+    listed = (f"{choice:#x}" if isinstance(choice, int) else choice for choice in choices)
+    return f"is {shown(violation.found)}, not one of {', '.join(listed)}{hint}"
 
 
 def _not(violation: Violation) -> str:
@@ -202,8 +236,8 @@ def _limit(violation: Violation) -> str:
 def _pattern(violation: Violation) -> str:
     path, found = violation.path, violation.found
     judge = _JUDGES.get(str(path[-1]) if path and isinstance(path[-1], str) else "exclude")
-    told = judge(found) if judge else ""
-    return told or f"is {shown(found)}, which has not the form that is needed here"
+    fault = judge(found) if judge else ""
+    return fault or f"is {shown(found)}, which has not the form that is needed here"
 
 
 _JUDGES: Dict[str, Callable[[str], str]] = {
@@ -213,11 +247,17 @@ _JUDGES: Dict[str, Callable[[str], str]] = {
 }
 
 
-def _max_items(violation: Violation) -> str:
+def _repeated(items: List[Any]) -> List[str]:
+    """Strings that a list has more than once; what is no string is wrong by its own type."""
+    counts = Counter(item for item in items if isinstance(item, str))
+    return [item for item, count in counts.items() if count > 1]
+
+
+def _entries(violation: Violation) -> str:
     return f"has more than {violation.expected} entries"
 
 
-_TELLERS: Dict[str, Callable[[Violation], str]] = {
+_SENTENCES: Dict[str, Callable[[Violation], str]] = {
     "type": _type,
     "enum": _enum,
     "not": _not,
@@ -228,9 +268,11 @@ _TELLERS: Dict[str, Callable[[Violation], str]] = {
         f"is {shown(violation.found)}, longer than {violation.expected} characters"
     ),
     "minItems": lambda violation: "is an empty list; leave the key out or give it an entry",
-    "maxItems": _max_items,
+    "maxItems": _entries,
+    "uniqueItems": lambda violation: f"has {shown(_repeated(violation.found)[0])} more than once",
     "minProperties": lambda violation: "is an empty mapping; leave the key out or give it an entry",
-    "maxProperties": _max_items,
+    "maxProperties": _entries,
+    "required": lambda violation: f"is missing; every entry of {violation.path[-3]} needs it",
 }
 
 
@@ -257,7 +299,9 @@ def _near(word: str, known: List[str], likeness: float = 0.6) -> Optional[str]:
     return close[0] if close else None
 
 
-def _unknown_key(path: Path, key: str, value: Any, around: Schema, schema: Schema) -> str:
+def _unknown_key(violation: Violation, schema: Schema) -> str:
+    *path, key = violation.path
+    key, value, around = str(key), violation.found, violation.around
     if around.get("patternProperties"):
         return id_fault(key) or "is no name of an interface"
     known = around["properties"]
@@ -266,7 +310,7 @@ def _unknown_key(path: Path, key: str, value: Any, around: Schema, schema: Schem
     if meant == "gateway4" and isinstance(value, str) and ":" in value:
         plain = meant = "gateway6"
     if meant not in known:
-        place = _place_of(meant, path, schema)
+        place = _place_of(meant, tuple(path), schema)
         if place:
             return f"does not belong here; did you mean {meant} in {place}?"
     near = nearest_key(plain, known)
@@ -278,7 +322,7 @@ def _unknown_key(path: Path, key: str, value: Any, around: Schema, schema: Schem
 
 
 def _place_of(key: str, path: Path, schema: Schema) -> str:
-    """Where a key of another level belongs, told with this path's own interface."""
+    """Where a key of another level belongs, with the name of this path's own interface."""
     nic = path_text(path[:2]) if len(path) >= 2 else "interfaces.NIC"
     entry = next(iter(schema["properties"]["interfaces"]["patternProperties"].values()))
     levels = [

@@ -1,8 +1,8 @@
 """The ``source_routing:`` stanza: from a hostile value to a validated `Stanza`.
 
-Shape, types and defaults are told by ``stanza.schema.json`` alone; here is
-what a schema cannot say: families that do not fit, prefixes with host bits,
-two entries for one NIC.  What only the host can tell (is the gateway in a
+Keys, types and defaults are in ``stanza.schema.json`` alone, by which jsonschema
+validates; here is what a schema cannot say: families that do not fit, prefixes with
+host bits, two entries for one NIC.  What only the host can tell (is the gateway in a
 subnet of the NIC?) is the planner's.  Pure but for reading the schema.
 """
 
@@ -10,8 +10,21 @@ from __future__ import annotations
 
 import json
 import pkgutil
+from bisect import bisect
 from functools import cache
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 
 from ..errors import Fault, StanzaError
 from ..model import InterfaceStanza, IPNetwork, Stanza, StanzaRoute
@@ -26,85 +39,77 @@ from ..text.names import (
     normal_mac,
     source_prefix,
 )
-from .interpreter import MAX_VALUES, Oversize, Path, Schema, bounded, violations
-from .messages import odd_key_sentence, path_text, sentences
+from .bounded import MAX_VALUES, Oversize, Path, bounded
+from .messages import Schema, Violation, odd_key_sentence, path_text, sentence, violations
+from .saved import FAMILY_VERSIONS
 
 MAX_FAULTS = 50
-"""More faults than this are counted, not told."""
+"""More faults than this are counted, not reported."""
 
-_FAMILY_VERSIONS = {"ipv4": 4, "ipv6": 6}
+Found = Dict[Path, Union[str, Violation]]
+"""What is wrong, by path; a violation becomes its sentence only when it is reported."""
 
 
 class _Bad:
-    """Stands for a value that is there but already told to be wrong."""
+    """Stands for a value that is there but known to be wrong."""
 
 
 _BAD = _Bad()
 
 
-def parse_stanza(value: Any, *, use_jsonschema: bool = True) -> Stanza:
-    """The stanza that `value` (parsed YAML or JSON) tells, every default filled in.
+class Checked(NamedTuple):
+    """A stanza and what is wrong with it; where there is anything, the stanza means nothing."""
+
+    stanza: Stanza
+    faults: List[Fault]  # the first `MAX_FAULTS` in the order of the document
+    more: int = 0  # how many there are beside these
+
+
+def parse_stanza(value: Any) -> Stanza:
+    """The stanza that `value` (parsed YAML or JSON) is, every default filled in.
 
     ``true`` and an empty mapping are all defaults; ``false`` and ``enabled:
     false`` are a `Stanza` that is off, after the rest was checked all the same.
     Raises `StanzaError` with every fault in the order of the document.
     """
-    stanza, faults = check_stanza(value, use_jsonschema=use_jsonschema)
+    stanza, faults, more = check_stanza(value)
     if faults:
-        raise StanzaError(limit_faults(faults))
+        raise StanzaError([*faults, *more_faults(more)])
     return stanza
 
 
-def check_stanza(value: Any, *, use_jsonschema: bool = True) -> Tuple[Stanza, List[Fault]]:
-    """As `parse_stanza`, but gives all faults, however many; with any, the stanza means nothing."""
+def check_stanza(value: Any, known: Collection[str] = ()) -> Checked:
+    """As `parse_stanza`, but returns the faults, less those at the dotted paths `known`."""
     # The common two need no schema, and so no import of jsonschema.
     if value is True or value is False:
-        return Stanza(enabled=value), []
+        return Checked(Stanza(enabled=value), [])
     try:
         limited = bounded(value)
     except Oversize:
-        fault = Fault("", f"source_routing is too large: it has more than {MAX_VALUES} values")
-        return Stanza(), [fault]
-    told: Dict[Path, str] = {path: odd_key_sentence(key) for path, key in limited.odd_keys}
-    schema = _schema()
-    found = violations(schema, limited.value, use_jsonschema)
-    told = {**sentences(found, schema), **told}
+        message = f"source_routing is too large: it has more than {MAX_VALUES} values"
+        return Checked(Stanza(), [Fault("", message)])
+    import jsonschema
+
+    errors = jsonschema.Draft4Validator(_schema()).iter_errors(limited.value)
+    found: Found = {**violations(errors)}
+    found.update((path, odd_key_sentence(key)) for path, key in limited.odd_keys)
     stanza = Stanza()
-    if () not in told:
-        _blot(limited.value, told)
-        stanza = _Reader(told).stanza(limited.value)
-    return stanza if stanza.enabled else Stanza(enabled=False), _faults(told, limited.order)
+    if () not in found:
+        stanza = _Reader(found).stanza(_blotted(limited.value, found))
+    if not stanza.enabled:
+        stanza = Stanza(enabled=False)
+    return Checked(stanza, *_faults(found, limited.order, known))
 
 
-def limit_faults(faults: List[Fault]) -> List[Fault]:
-    """The first `MAX_FAULTS` and how many more there are."""
-    if len(faults) <= MAX_FAULTS:
-        return faults
-    return [*faults[:MAX_FAULTS], Fault("", f"and {len(faults) - MAX_FAULTS} more faults")]
-
-
-def stanza_to_json(stanza: Stanza) -> str:
-    """The canonical, complete text of a stanza; `parse_stanza` reads the same stanza from it."""
-    value = {
-        "enabled": stanza.enabled,
-        "renderer": stanza.renderer,
-        "families": [name for name, ip in _FAMILY_VERSIONS.items() if ip in stanza.families],
-        "gateway_guess": stanza.gateway_guess,
-        "rp_filter": stanza.rp_filter,
-        "published_ports": stanza.published_ports,
-        "published_ports_mark": stanza.published_ports_mark,
-        "table_base": stanza.table_base,
-        "rule_priority": stanza.rule_priority,
-        "exclude": list(stanza.exclude),
-        "interfaces": {entry.id: _interface_value(entry) for entry in stanza.interfaces},
-    }
-    return json.dumps(value, indent=2) + "\n"
+def more_faults(count: int) -> List[Fault]:
+    """What stands for those that are not reported one by one."""
+    return [Fault("", f"and {count} more faults")] if count else []
 
 
 def schema_defaults() -> Dict[str, Any]:
     """The default of each top-level key."""
     properties = _schema()["properties"]
-    return json.loads(json.dumps({key: told["default"] for key, told in properties.items()}))
+    return json.loads(json.dumps({key: one["default"] for key, one in properties.items()}))
 
 
 def schema_keys() -> Dict[str, Schema]:
@@ -130,72 +135,57 @@ def _schema() -> Mapping[str, Any]:
     return json.loads(data)
 
 
-def _interface_value(entry: InterfaceStanza) -> Dict[str, Any]:
-    match = {"name": entry.match_name, "macaddress": entry.match_macaddress}
-    optional = {
-        "match": {key: text for key, text in match.items() if text},
-        "table": entry.table,
-        "gateway4": entry.gateway4 and str(entry.gateway4),
-        "gateway6": entry.gateway6 and str(entry.gateway6),
-    }
-    return {
-        "enabled": entry.enabled,
-        **{key: told for key, told in optional.items() if told},
-        "on_link": entry.on_link,
-        "sources": [str(network) for network in entry.sources],
-        "routes": [
-            {
-                "to": str(route.to),
-                **({"via": str(route.via)} if route.via else {}),
-                "on_link": route.on_link,
-            }
-            for route in entry.routes
-        ],
-    }
+def _blotted(value: Any, found: Collection[Path], path: Path = ()) -> Any:
+    """A copy with `_BAD` where something is wrong, so that nothing is reported twice."""
+    if path in found:
+        return _BAD
+    if isinstance(value, dict):
+        return {key: _blotted(inner, found, (*path, key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_blotted(inner, found, (*path, at)) for at, inner in enumerate(value)]
+    return value
 
 
-def _blot(value: Any, told: Mapping[Path, str]) -> None:
-    """Put `_BAD` where something is wrong, so that nothing is told twice."""
-    for path in sorted(told, key=len, reverse=True):
-        parent = value
-        for part in path[:-1]:
-            parent = parent[part]
-        parent[path[-1]] = _BAD
+def _faults(
+    found: Found, order: Mapping[Path, int], known: Collection[str]
+) -> Tuple[List[Fault], int]:
+    """The first faults, and how many more there are."""
 
-
-def _faults(told: Mapping[Path, str], order: Mapping[Path, int]) -> List[Fault]:
     def place(path: Path) -> Tuple[int, str]:
-        known = path
-        while known not in order:  # a missing key: where its mapping is
-            known = known[:-1]
-        return order[known], path_text(path)
+        nearest = path
+        while nearest not in order:  # a missing key: where its mapping is
+            nearest = nearest[:-1]
+        return order[nearest], path_text(path)
 
-    paths = sorted(told, key=place)
-    return [
-        Fault(path_text(path), told[path] if path else f"source_routing {told[path]}")
-        for path in paths
-    ]
+    def fault(path: Path) -> Fault:
+        wrong = found[path]
+        message = wrong if isinstance(wrong, str) else sentence(wrong, _schema())
+        return Fault(path_text(path), message if path else f"source_routing {message}")
+
+    paths = sorted((path for path in found if path_text(path) not in known), key=place)
+    return [fault(path) for path in paths[:MAX_FAULTS]], len(paths[MAX_FAULTS:])
 
 
 class _Reader:
-    """Builds the stanza from a value of the right shape and tells what else is wrong."""
+    """Builds the stanza from a value of the right shape and finds what else is wrong."""
 
-    def __init__(self, told: Dict[Path, str]):
-        self.told = told
-        self.versions: Set[int] = set(_FAMILY_VERSIONS.values())
+    def __init__(self, found: Found):
+        self.found = found
+        self.versions: Set[int] = set(FAMILY_VERSIONS.values())
         self.claims: Dict[Tuple[str, str], Path] = {}  # (name or MAC) -> entry
         self.tables: Dict[int, str] = {}
-        self.taken: Dict[IPNetwork, Path] = {}  # sources -> where
+        self.taken: Dict[IPNetwork, Path] = {}  # sources, none of which overlap -> where
+        self.sorted: Dict[int, List[IPNetwork]] = {4: [], 6: []}  # the same by family
 
-    def say(self, path: Path, sentence: str) -> None:
-        if sentence:
-            self.told.setdefault(path, sentence)
+    def say(self, path: Path, fault: str) -> None:
+        if fault:
+            self.found.setdefault(path, fault)
 
     def stanza(self, value: Mapping[str, Any]) -> Stanza:
         got = {**schema_defaults(), **value}
         families, exclude, entries = got["families"], got["exclude"], got["interfaces"]
         if families is not _BAD and _BAD not in families:
-            self.versions = {_FAMILY_VERSIONS[family] for family in families}
+            self.versions = {FAMILY_VERSIONS[family] for family in families}
         interfaces = []
         for key, raw in entries.items() if entries is not _BAD else ():
             # Left out when its shape is wrong or, as an unknown key, its name.
@@ -242,7 +232,7 @@ class _Reader:
         )
 
     def match(self, path: Path, raw: Any) -> Tuple[str, str, bool]:
-        """The name glob and MAC to match by, and whether they are known (not told wrong)."""
+        """The name glob and MAC to match by, and whether they are known (not wrong)."""
         if raw is None:
             fault = interface_name_fault(str(path[-1]))
             self.say(path, fault)
@@ -257,7 +247,7 @@ class _Reader:
         return name, normal_mac(mac) or "", True
 
     def claim(self, path: Path, name: str, mac: str, known: bool) -> None:
-        """Tell when another entry is for the same interface."""
+        """Report another entry for the same interface."""
         if not known:
             return
         if mac:
@@ -303,11 +293,16 @@ class _Reader:
                 continue
             if network.version not in self.versions:
                 self.say(at, f"is {network}, but families has no ipv{network.version}")
-            for other, where in self.taken.items():
-                if other.version == network.version and other.overlaps(network):
-                    self.say(at, f"is {network}, which overlaps {other} of {path_text(where)}")
+            others = self.sorted[network.version]
+            place = bisect(others, network)
+            # None of the others overlap: so it does with one beside it, or with none.
+            for other in others[max(0, place - 1) : place + 1]:
+                if other.overlaps(network):
+                    where = path_text(self.taken[other])
+                    self.say(at, f"is {network}, which overlaps {other} of {where}")
                     break
             else:
+                others.insert(place, network)
                 self.taken[network] = at
                 found.append(network)
         return tuple(sorted(found, key=lambda n: (n.version, int(n.network_address))))
@@ -328,7 +323,7 @@ class _Reader:
     def route(self, path: Path, raw: Mapping[str, Any]) -> Optional[StanzaRoute]:
         network = router = None
         on_link = raw.get("on_link", False)
-        if raw["to"] is not _BAD:
+        if raw.get("to", _BAD) is not _BAD:
             network, fault = destination(raw["to"])
             self.say((*path, "to"), fault)
         if "via" not in raw:

@@ -32,11 +32,11 @@ from .gathering import (
     template,
     whole,
 )
-from .parse import check_stanza, limit_faults, stanza_to_json
+from .parse import MAX_FAULTS, check_stanza, more_faults
 from .parts import Part
 from .yaml_document import Document, Located, Unbounded, Unreadable
 
-__all__ = ["LoadedStanza", "StanzaFileError", "load_stanza_file", "stanza_to_json"]
+__all__ = ["LoadedStanza", "StanzaFileError", "load_stanza_file"]
 
 HEADER = "#cloud-config"
 USER_DATA, DROP_IN, BARE = "user-data", "drop-in", "stanza"
@@ -114,7 +114,7 @@ class StanzaFileError(StanzaError):
         )
 
 
-def load_stanza_file(path: Union[str, Path], *, use_jsonschema: bool = True) -> LoadedStanza:
+def load_stanza_file(path: Union[str, Path]) -> LoadedStanza:
     """Read a file that is a whole cloud-config, a bare stanza, or our saved JSON.
 
     Raises `FileError` when it cannot be read and `StanzaFileError` (a
@@ -127,7 +127,7 @@ def load_stanza_file(path: Union[str, Path], *, use_jsonschema: bool = True) -> 
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"{told_path}: cannot be read: {reason}") from None
-    file = _File(told_path, use_jsonschema)
+    file = _File(told_path)
     try:
         return file.load(file.decode(data))
     except Unreadable as error:
@@ -143,9 +143,8 @@ def shown_path(path: Union[str, Path]) -> str:
 class _File:
     """One file on its way to a stanza."""
 
-    def __init__(self, path: str, use_jsonschema: bool):
+    def __init__(self, path: str):
         self.path = path
-        self.use_jsonschema = use_jsonschema
         self.warnings: List[str] = []
         self.unknown: List[str] = []
 
@@ -295,19 +294,15 @@ class _File:
             return found[0] if found else None
 
         located: List[Located] = list(noted)
-        stanza = None
+        stanza, more = None, 0
         if "" not in untold:
-            stanza, faults = check_stanza(value, use_jsonschema=self.use_jsonschema)
-            located += [
-                (line_of(fault.path), fault) for fault in faults if fault.path not in untold
-            ]
+            stanza, faults, more = check_stanza(value, untold)
+            located += [(line_of(fault.path), fault) for fault in faults]
         if located:
             located.sort(key=lambda pair: pair[0] or 0)
-            told = limit_faults([fault for _line, fault in located])
-            shown_lines = [line for line, _fault in located[: len(told)]]
-            if len(told) < len(located):
-                shown_lines[-1] = None  # "and N more" is nowhere
-            raise StanzaFileError(self.path, list(zip(shown_lines, told)))
+            more += len(located[MAX_FAULTS:])
+            located = located[:MAX_FAULTS] + [(None, fault) for fault in more_faults(more)]
+            raise StanzaFileError(self.path, located)
         return self.loaded(stanza, kind, line_of, None if kind == BARE else value)
 
     def loaded(

@@ -13,8 +13,8 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 from ..errors import Fault
 from ..text.names import shown
-from .interpreter import MAX_VALUES
-from .interpreter import Path as KeyPath
+from .bounded import MAX_VALUES
+from .bounded import Path as KeyPath
 from .messages import path_text
 
 Located = Tuple[Optional[int], Fault]

@@ -17,18 +17,12 @@ from hypothesis import strategies as st
 
 from cc_source_routing.errors import StanzaError
 from cc_source_routing.model import InterfaceStanza, Stanza, StanzaRoute
-from cc_source_routing.stanza import interpreter as shape
 from cc_source_routing.stanza import parse as stanza
-from cc_source_routing.stanza.parse import (
-    parse_stanza,
-    schema_defaults,
-    schema_keys,
-    stanza_to_json,
-)
+from cc_source_routing.stanza.parse import parse_stanza, schema_defaults, schema_keys
+from cc_source_routing.stanza.saved import stanza_from_json, stanza_to_json
 from cc_source_routing.text import names as stringchecks
 
 SCHEMA = json.loads(Path(stanza.__file__).with_name("stanza.schema.json").read_text("utf-8"))
-BOTH = pytest.mark.parametrize("use_jsonschema", [True, False], ids=["jsonschema", "own"])
 
 FULL = {
     "enabled": True,
@@ -60,23 +54,20 @@ FULL = {
 }
 
 
-@BOTH
 @pytest.mark.parametrize("value", [True, {}, {"enabled": True}, {"interfaces": {}}])
-def test_the_short_forms_are_all_defaults(value, use_jsonschema):
-    assert parse_stanza(value, use_jsonschema=use_jsonschema) == Stanza()
+def test_the_short_forms_are_all_defaults(value):
+    assert parse_stanza(value) == Stanza()
 
 
-@BOTH
 @pytest.mark.parametrize(
     "value", [False, {"enabled": False}, {"enabled": False, "table_base": 9000}]
 )
-def test_an_off_stanza_is_off_and_nothing_else(value, use_jsonschema):
-    assert parse_stanza(value, use_jsonschema=use_jsonschema) == Stanza(enabled=False)
+def test_an_off_stanza_is_off_and_nothing_else(value):
+    assert parse_stanza(value) == Stanza(enabled=False)
 
 
-@BOTH
-def test_every_key_arrives_in_its_place(use_jsonschema):
-    assert parse_stanza(FULL, use_jsonschema=use_jsonschema) == Stanza(
+def test_every_key_arrives_in_its_place():
+    assert parse_stanza(FULL) == Stanza(
         enabled=True,
         renderer="networkd",
         families=frozenset((4, 6)),
@@ -137,14 +128,49 @@ def test_what_is_unusual_but_right_is_taken(interfaces):
 
 
 def test_the_saved_text_reads_back_as_the_same_stanza():
-    told = parse_stanza(FULL)
-    text = stanza_to_json(told)
-    assert parse_stanza(json.loads(text)) == told
-    assert stanza_to_json(parse_stanza(json.loads(text))) == text
+    stanza = parse_stanza(FULL)
+    text = stanza_to_json(stanza)
+    assert stanza_from_json(text) == stanza
+    assert parse_stanza(json.loads(text)) == stanza
+    assert stanza_to_json(stanza_from_json(text)) == text
 
 
 def test_the_saved_text_is_complete():
     assert set(json.loads(stanza_to_json(Stanza()))) == set(SCHEMA["properties"])
+
+
+def test_what_a_saved_text_lacks_has_its_default():
+    assert stanza_from_json("{}") == Stanza()
+    text = '{"interfaces": {"ens4": {"routes": [{"to": "10.0.0.0/8"}]}}}'
+    assert stanza_from_json(text).interfaces == (
+        InterfaceStanza("ens4", routes=(StanzaRoute(ip_network("10.0.0.0/8")),)),
+    )
+
+
+DAMAGED = {
+    "empty": ("", "Expecting value"),
+    "cut off": (stanza_to_json(Stanza())[:70], "Expecting"),
+    "a list": ("[]", "'list' object"),
+    "zeros": ("\0" * 99, "Expecting value"),
+    "depth": ("[" * 10**5, "recursion"),
+    "an unknown key": ('{"tabel_base": 600}', "tabel_base"),
+    "another type": ('{"table_base": "600"}', "table_base: str instead of int"),
+    "a boolean for a number": ('{"rule_priority": true}', "rule_priority: bool instead of int"),
+    "no list": ('{"exclude": 7}', "exclude: "),
+    "no family": ('{"families": ["ipv5"]}', "ipv5"),
+    "no address": ('{"interfaces": {"ens4": {"gateway4": "ten"}}}', "gateway4: "),
+    "no prefix": ('{"interfaces": {"ens4": {"sources": ["10.0.0.1/8"]}}}', "has host bits"),
+    "a route to nowhere": ('{"interfaces": {"ens4": {"routes": [{}]}}}', "'to'"),
+    "a match of another kind": ('{"interfaces": {"ens4": {"match": {"driver": "x"}}}}', "driver"),
+    "no interface": ('{"interfaces": {"ens4": null}}', "interfaces: "),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_saved_text_is_a_value_error_that_says_where(name):
+    text, phrase = DAMAGED[name]
+    with pytest.raises(ValueError, match=f"is no saved stanza .*{re.escape(phrase)}"):
+        stanza_from_json(text)
 
 
 # -- the schema ------------------------------------------------------------------------
@@ -216,26 +242,7 @@ def test_the_schemas_patterns_say_what_the_string_checks_say(key, fault, text):
     assert matches == (not fault(text))
 
 
-# -- without jsonschema ------------------------------------------------------------------
-
-
-def test_a_stanza_needs_neither_jsonschema_nor_yaml():
-    program = (
-        "import sys; sys.modules['jsonschema'] = sys.modules['yaml'] = None\n"
-        "from cc_source_routing.stanza.parse import parse_stanza\n"
-        "parse_stanza({'table_base': 900})\n"
-        "try:\n    parse_stanza({'table_base': 1})\n"
-        "except Exception as error:\n    print(type(error).__name__, error)\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=Path(stanza.__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert ran.stdout.startswith("StanzaError table_base: is 1,")
+# -- what it costs ------------------------------------------------------------------------
 
 
 def test_the_short_forms_import_no_jsonschema():
@@ -252,11 +259,6 @@ def test_the_short_forms_import_no_jsonschema():
         check=True,
     )
     assert ran.stdout == "False\n"
-
-
-def test_a_keyword_that_the_interpreter_does_not_know_is_an_error_not_a_silence():
-    with pytest.raises(NotImplementedError, match="oneOf"):
-        shape.violations({"oneOf": []}, 1, use_jsonschema=False)
 
 
 # -- whatever comes ------------------------------------------------------------------------
@@ -329,9 +331,9 @@ NEAR = st.fixed_dictionaries(
 )
 
 
-def outcome(value, use_jsonschema=True):
+def outcome(value):
     try:
-        return parse_stanza(value, use_jsonschema=use_jsonschema)
+        return parse_stanza(value)
     except StanzaError as error:
         assert error.faults
         assert all(fault.message and str(fault).isprintable() for fault in error.faults)
@@ -345,14 +347,23 @@ def outcome(value, use_jsonschema=True):
 def test_whatever_comes_is_a_stanza_or_a_stanza_error_the_same_each_time(value):
     first = outcome(value)
     assert outcome(value) == first
-    assert outcome(value, use_jsonschema=False) == first
+
+
+@settings(max_examples=400, deadline=None)
+@given(JSON | NEAR)
+def test_whatever_is_saved_is_a_stanza_or_a_value_error(value):
+    text = json.dumps(value, default=str)
+    try:
+        assert isinstance(stanza_from_json(text), Stanza)
+    except ValueError as error:
+        assert str(error).startswith("is no saved stanza")
 
 
 @settings(max_examples=400, deadline=None)
 @given(NEAR)
 def test_whatever_is_taken_survives_being_saved(value):
-    told = outcome(value)
-    if isinstance(told, Stanza):
-        text = stanza_to_json(told)
-        assert parse_stanza(json.loads(text), use_jsonschema=False) == told
+    stanza = outcome(value)
+    if isinstance(stanza, Stanza):
+        text = stanza_to_json(stanza)
+        assert stanza_from_json(text) == parse_stanza(json.loads(text)) == stanza
         assert not list(jsonschema.Draft4Validator(SCHEMA).iter_errors(json.loads(text)))

@@ -5,12 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import subprocess
-import sys
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
-from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +15,7 @@ from hypothesis import strategies as st
 from cc_source_routing.errors import FileError, SourceRoutingError, StanzaError
 from cc_source_routing.model import Stanza
 from cc_source_routing.stanza import user_data as userdata
-from cc_source_routing.stanza.parse import parse_stanza, stanza_to_json
+from cc_source_routing.stanza.saved import stanza_to_json
 from cc_source_routing.stanza.user_data import StanzaFileError, load_stanza_file
 
 
@@ -135,32 +131,6 @@ def test_the_stanza_is_found_in(name, load):
 )
 def test_a_cloud_config_that_does_not_speak_of_us_has_no_stanza(content, load):
     assert load(content).stanza is None
-
-
-def test_the_saved_stanza_is_read_without_yaml_or_jsonschema(tmp_path):
-    saved = parse_stanza({"interfaces": {"ens4": {"gateway4": "10.13.96.1"}}})
-    path = tmp_path / "stanza.json"
-    path.write_text(stanza_to_json(saved))
-    program = (
-        "import sys; sys.modules['yaml'] = sys.modules['jsonschema'] = None\n"
-        "from cc_source_routing.stanza.user_data import load_stanza_file\n"
-        "print(load_stanza_file(sys.argv[1]).stanza.interfaces[0].gateway4)\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", program, str(path)],
-        cwd=Path(userdata.__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert ip_address(ran.stdout.strip()) == saved.interfaces[0].gateway4
-
-
-def test_yaml_without_pyyaml_says_what_to_install(load, monkeypatch):
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(StanzaError, match="needs PyYAML"):
-        load("source_routing: true\n")
 
 
 # -- files that are no good -----------------------------------------------------------

@@ -1,0 +1,64 @@
+"""A copy of a stanza that is safe to look at, whatever has been handed over.
+
+User-data may be as large, as deep and as odd as YAML allows; what is behind this copy
+is neither, and may be changed.  Pure; knows nothing of what the keys mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Tuple, Union
+
+from ..text.names import shown
+
+Path = Tuple[Union[str, int], ...]
+"""The keys and list positions that lead to a value."""
+
+MAX_VALUES = 100_000
+"""More values than this are no configuration: a thousand NICs with 30 routes each fit."""
+MAX_LIST = 1001
+"""Lists are cut here; every list of the schema has a smaller maxItems, which then reports it."""
+MAX_DEPTH = 7
+"""Deeper than the schema: containers at this depth are wrong by their type alone."""
+MAX_NUMBER = 10**21
+"""Numbers are clamped here: str() of one with thousands of digits is an error in Python."""
+
+
+class Oversize(Exception):
+    """The value has more than `MAX_VALUES` values."""
+
+
+class Bounded(NamedTuple):
+    value: Any
+    order: Dict[Path, int]  # where each path comes in the document
+    odd_keys: Tuple[Tuple[Path, Any], ...]  # keys that are no strings, left out: path, key
+
+
+def bounded(value: Any) -> Bounded:
+    """A copy of `value` within the limits above; raises `Oversize`."""
+    order: Dict[Path, int] = {}
+    odd: List[Tuple[Path, Any]] = []
+
+    def copy(item: Any, path: Path) -> Any:
+        order[path] = len(order)
+        if len(order) > MAX_VALUES:
+            raise Oversize
+        deep = len(path) >= MAX_DEPTH
+        if isinstance(item, dict):
+            result = {}
+            for key, inner in () if deep else item.items():
+                if isinstance(key, str):
+                    result[key] = copy(inner, (*path, key))
+                else:
+                    odd.append(((*path, shown(key)), key))
+                    order[odd[-1][0]] = len(order)
+            return result
+        if isinstance(item, list):
+            wanted = [] if deep else item[:MAX_LIST]
+            return [copy(inner, (*path, number)) for number, inner in enumerate(wanted)]
+        if isinstance(item, (tuple, set, frozenset)):
+            return type(item)()  # YAML has these; the schema has not, whatever is in them
+        if isinstance(item, int) and not isinstance(item, bool):
+            return max(-MAX_NUMBER, min(MAX_NUMBER, item))
+        return item
+
+    return Bounded(copy(value, ()), order, tuple(odd))
