@@ -27,9 +27,23 @@ class Fault(NamedTuple):
 class StanzaError(SourceRoutingError):
     """The user's stanza is invalid; holds every fault, not only the first."""
 
-    def __init__(self, faults: Sequence[Fault]):
+    line: Optional[int] = None
+    """Where it is in the file, from 1; None where there is no file, or no such place in it."""
+    def __init__(self, faults: Sequence[Fault], file: str = ""):
         self.faults: Tuple[Fault, ...] = tuple(faults)
-        super().__init__("; ".join(str(fault) for fault in self.faults))
+        self.lines: Tuple[str, ...] = tuple(_located(fault, file) for fault in faults)
+        """Each fault as a compiler prints it, ``FILE:LINE: path: message``."""
+        super().__init__("; ".join(self.lines))
+
+
+def _located(fault: Fault, file: str) -> str:
+    place = f"{file}:{fault.line}: " if fault.line else f"{file}: "
+    return f"{place}{fault}" if file else str(fault)
+
+
+def stanza_error(message: str, line: Optional[int] = None, path: str = "") -> StanzaError:
+    """A `StanzaError` of one fault."""
+    return StanzaError([Fault(path, message, line)])
 
 
 class DiscoveryError(SourceRoutingError):

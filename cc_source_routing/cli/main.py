@@ -44,8 +44,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         return int(arguments.run(arguments))
     except StanzaError as error:
-        lines = error.lines() if hasattr(error, "lines") else error.faults
-        for line in lines:
+        for line in error.lines:
             print(f"source-routing: {line}", file=sys.stderr)
         return MISUSE
     except _NothingAsked as error:
@@ -236,16 +235,14 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from ..stanza.user_data import StanzaFileError
-
     try:
         loaded = _load(arguments.file)
-    except StanzaFileError as error:
+    except StanzaError as error:
         faults = [
-            {"line": line, "path": fault.path, "message": fault.message}
-            for line, fault in error.located
+            {"line": fault.line, "path": fault.path, "message": fault.message}
+            for fault in error.faults
         ]
-        _print(arguments, {"valid": False, "faults": faults}, "\n".join(error.lines()))
+        _print(arguments, {"valid": False, "faults": faults}, "\n".join(error.lines))
         return MISUSE
     found = loaded.stanza is not None
     document = {

@@ -11,10 +11,9 @@ import json
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
-from ..errors import FileError
+from ..errors import FileError, StanzaError
 from ..files.read import list_names, read_file
-from ..stanza.gathering import KEY
-from ..stanza.yaml_document import Unbounded, Unreadable, Yaml
+from ..stanza import KEY
 
 # The merged configuration of this boot, by cloud-init itself (stages.py, consume_data); 25.1 writes
 # it, 22.4 does not.
@@ -64,7 +63,7 @@ def _present(root: Path) -> Any:
             # The first document that has the key decides, even if its value is empty.
             if KEY in document:
                 return _value(document)
-    except (FileError, ValueError, RecursionError, ImportError, Unbounded):
+    except (FileError, ValueError, RecursionError, ImportError):
         return _UNKNOWN
     return None
 
@@ -81,13 +80,17 @@ def _in_order(root: Path) -> Iterator[str]:
 
 
 def _document(root: Path, path: str) -> Any:
+    from ..stanza.yaml_document import Unbounded, Yaml
+
     file = read_file(root, path)
     if file is None:
         return {}
     try:
         value = Yaml(file.data.decode("utf-8"), 0).whole()
-    except Unreadable:
+    except StanzaError:
         return {}  # cloud-init ignores it, too
+    except Unbounded as error:
+        raise FileError(f"{path}: {error}") from error
     return value if isinstance(value, dict) else {}
 
 

@@ -8,37 +8,36 @@ URL, what a template is filled with) it is said so, never guessed.  Judges no st
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Iterable, List, Optional, Set, Union
+from typing import Any, List, Optional, Set
 
-from . import merging
-from . import parts as cloudparts
+from ..errors import Fault, StanzaError, stanza_error
+from . import KEY, merging, parts
 from .messages import nearest_key, path_text
 from .parse import schema_defaults
 from .parts import Part
-from .yaml_document import Document, Json, Located, Unbounded, Unreadable, Yaml
+from .yaml_document import Document, Unbounded, Yaml
 
-KEY = "source_routing"
 ABSENT = object()
-LineOf = Callable[[str], Optional[int]]
-Source = Union[Json, Yaml]
 
 _PATCH_HEADER = "#cloud-config-jsonp"
 # Each can double what there is.
 _MAX_COPIES = 8
+_STATEMENT = re.compile(r"{%-?\s*(if|for|macro|block|set|include|extends)")
+_EXPRESSION = re.compile(r"{[{%#]")
 
 
 class Gathering:
     """What there is after some parts; `value` is the stanza, or `ABSENT`.
 
-    `take` raises `Unreadable` for a part that cloud-init drops because of a mistake.
+    `take` raises `StanzaError` for a part that cloud-init drops because of a mistake.
     """
 
     def __init__(self) -> None:
         self.all: Any = {}
         self.documents = 0
-        self.lines: List[LineOf] = []  # of the documents that the stanza is of
-        self.faults: List[Located] = []  # of their notation
-        self.untold: Set[str] = set()
+        self.sources: List[Document] = []  # that the stanza is of, where they have lines
+        self.faults: List[Fault] = []  # of the notation
+        self.unread: Set[str] = set()
         self.warnings: List[str] = []
         self.unknown: List[str] = []
 
@@ -46,45 +45,49 @@ class Gathering:
     def value(self) -> Any:
         return self.all.get(KEY, ABSENT) if isinstance(self.all, dict) else ABSENT
 
-    def take_all(self, parts: Iterable[Part]) -> None:
-        for part in parts:
-            self.take(part)
+    def line_of(self, path: str) -> Optional[int]:
+        """The line of a dotted path; of what several parts have, where the last one has it."""
+        lines = (source.line_of(path) for source in reversed(self.sources))
+        return next((line for line in lines if line), None)
 
     def take(self, part: Part, within_archive: bool = False) -> None:
         """Do with one part what cloud-init does; what is in an archive it looks at less closely."""
         kind, subject = part.kind, part.title or "it"
-        if kind == cloudparts.CONFIG:
-            self._take_config(source(part, plain=True), part)
-        elif kind == cloudparts.PATCH:
+        if kind == parts.CONFIG:
+            self.take_config(Yaml(part.text, part.offset), part)
+        elif kind == parts.PATCH:
             self._take_patch(part)
-        elif kind == cloudparts.TEMPLATE:
+        elif kind == parts.TEMPLATE:
             self.unknown.append(f"{subject} is a Jinja template, which the server fills in")
-            plain = template(part)
+            plain = _plain(part)
             if plain is not None:
-                self._take_config(plain, part, rendered=False)
-        elif kind == cloudparts.PART_HANDLER:
+                self.take_config(plain, part, is_template=True)
+        elif kind == parts.PART_HANDLER:
             self.unknown.append(f"{subject} is a part handler, which may take what follows")
-        elif kind in cloudparts.INCLUDES and within_archive:
+        elif kind in parts.INCLUDES and within_archive:
             self.warnings.append(f"{subject} of the archive is an #include, which is ignored there")
-        elif kind in cloudparts.INCLUDES:
+        elif kind in parts.INCLUDES:
             self.unknown.append(f"{subject} includes what is at URLs")
-        elif kind == cloudparts.ARCHIVE and not within_archive:
+        elif kind == parts.ARCHIVE and not within_archive:
             self._take_archive(part)
 
-    def _take_config(self, told: Source, part: Part, rendered: bool = True) -> None:
+    def take_options(self, options: Yaml) -> None:
+        """Take a text that is the stanza itself."""
+        document = self._noted(options.take(None))
+        self.all, self.sources = {KEY: document.value}, [document]
+
+    def take_config(self, config: Yaml, part: Part, is_template: bool = False) -> None:
+        """Merge a cloud-config into what there is; of a template only our key is known."""
         subject = part.title or "it"
-        if told.is_empty:
+        if config.is_empty:
             return
-        refuse_other_than_mapping(told)
-        refuse_misspelt(told)
-        document = told.take(KEY) if KEY in told.keys else None
+        refuse_other_than_mapping(config)
+        refuse_misspelt(config)
+        document = self._noted(config.take(KEY)) if KEY in config.keys else None
         new = {} if document is None else {KEY: document.value}
-        if document is not None:
-            self.faults += document.faults
-            self.untold |= document.untold
-        if rendered and (document is None or not document.faults):
+        if not is_template and (document is None or not document.faults):
             try:
-                new = dict(whole(told))
+                new = dict(_whole(config))
             except Unbounded as error:
                 self.unknown.append(f"{subject} {error}")
         if part.by_launch_index or "launch-index" in new:
@@ -97,32 +100,34 @@ class Gathering:
             self.all = merging.merged(merge, self.all, new)
         except merging.MergeError as error:
             message = f"cloud-init cannot merge {subject} as it asks for, and drops it: {error}"
-            raise Unreadable(None, message) from None
+            raise stanza_error(message) from None
         self.documents += 1
         if KEY in new:
-            self._compare(before, new[KEY], subject, document)
+            self._compare(before, new[KEY], subject, [document] if document else [])
 
-    def _compare(
-        self, before: Any, wanted: Any, subject: str, document: Optional[Document]
-    ) -> None:
-        """Tell what has become of a part's stanza where another one has one too."""
-        line_of = document.line_of if document is not None else _nowhere
+    def _noted(self, document: Document) -> Document:
+        self.faults += document.faults
+        self.unread |= document.unread
+        return document
+
+    def _compare(self, before: Any, wanted: Any, subject: str, document: List[Document]) -> None:
+        """Say what has become of a part's stanza where another one has one too."""
         now = self.value
         if before is ABSENT and now is ABSENT:
-            raise Unreadable(None, f"cloud-init takes nothing of {subject}: it asks for no dict()")
+            raise stanza_error(f"cloud-init takes nothing of {subject}: it asks for no dict()")
         if before is ABSENT:
-            self.lines = [line_of]
+            self.sources = document
         elif now is ABSENT:
-            self.lines = []
+            self.sources = []
             self.warnings.append(f"{subject} takes away the {KEY} that is before it")
         elif now == before:
             if wanted != before:
                 self.warnings.append(f"the {KEY} of {subject} has no effect: one before it stays")
         elif now == wanted:
-            self.lines = [line_of]
+            self.sources = document
             self.warnings.append(f"the {KEY} of {subject} takes the place of the one before, whole")
         else:
-            self.lines.append(line_of)
+            self.sources = [*self.sources, *document]
 
     def _take_patch(self, part: Part) -> None:
         subject = part.title or "it"
@@ -144,7 +149,7 @@ class Gathering:
             copies = sum(operation.get("op") == "copy" for operation in patch)
         except failures as error:
             message = f"{subject} is no JSON patch, and cloud-init drops it"
-            raise Unreadable(None, f"{message}: {merging.one_line(error)}") from None
+            raise stanza_error(f"{message}: {merging.one_line(error)}") from None
         if copies > _MAX_COPIES:
             self.unknown.append(f"{subject} is a JSON patch that copies a lot")
             return
@@ -160,73 +165,57 @@ class Gathering:
             return
         self.documents += 1
         if self.value != before:
-            self.lines = [_nowhere]
+            self.sources = []  # no text of the file has it as it stands
 
     def _take_archive(self, part: Part) -> None:
         try:
-            entries = whole(source(part, plain=True))
-            if not isinstance(entries, (list, set)):
-                raise Unreadable(1, "is no list of parts")
-            for entry in cloudparts.of_archive(entries):
-                self.take(entry, within_archive=True)
+            entries = _whole(Yaml(part.text, part.offset))
         except Unbounded as error:
             self.unknown.append(f"the archive {error}")
-        except cloudparts.PartError as error:
-            message = f"{error}: cloud-init fails at all of this user-data"
-            raise Unreadable(None, message) from None
+            return
+        if not isinstance(entries, (list, set)):
+            raise stanza_error("is no list of parts", 1)
+        for entry in parts.of_archive(entries):
+            self.take(entry, within_archive=True)
 
 
-def source(part: Part, plain: bool = False) -> Source:
-    """A part's text, to take values from; `plain`: as YAML, which is how cloud-init reads all."""
-    if not plain and part.text.lstrip().startswith("{"):
-        try:
-            return Json(part.text)
-        except (ValueError, RecursionError):
-            pass  # then it may be YAML in flow style
-    return Yaml(part.text, part.offset)
-
-
-def whole(told: Source) -> Any:
+def _whole(config: Yaml) -> Any:
     """All that cloud-init reads there; it drops a document that has anything unreadable."""
     try:
-        return told.whole()
-    except Unreadable as error:
-        line, fault = error.located
+        return config.whole()
+    except StanzaError as error:
+        (fault,) = error.faults
         message = f"cloud-init cannot read this document, and drops it: {fault.message}"
-        raise Unreadable(line, message) from None
+        raise stanza_error(message, fault.line) from None
 
 
-def template(part: Part) -> Optional[Yaml]:
+def _plain(part: Part) -> Optional[Yaml]:
     """What a template has after its first line; None where our key depends on the server."""
-    body = part.text.lstrip()
-    skipped = part.text[: len(part.text) - len(body)].count("\n")
-    if "\n" not in body:
+    rest = part.text.lstrip().partition("\n")[2]
+    if parts.kind_of(rest) != parts.CONFIG or _STATEMENT.search(rest):
         return None
-    rest = body.split("\n", 1)[1]
-    if re.search(r"{%-?\s*(if|for|macro|block|set|include|extends)", rest):
-        return None
+    lines = part.text.count("\n") - rest.count("\n")
     try:
-        told = Yaml(rest, part.offset + skipped + 1 if part.offset >= 0 else -1)
-    except Unreadable:
+        config = Yaml(rest, part.offset + lines if part.offset >= 0 else -1)
+    except StanzaError:
         return None
-    return None if told.has_text(KEY, "{{", "{%", "{#") else told
+    if KEY in config.keys:
+        document = config.take(KEY)
+        # {{ x }} without quotes is a mapping in a mapping to YAML.
+        if document.unread or _EXPRESSION.search(repr(document.value)):
+            return None
+    return config
 
 
-def refuse_other_than_mapping(told: Source) -> None:
-    if not told.is_mapping:
-        raise Unreadable(1, f"is not a mapping of keys such as {KEY}: true")
+def refuse_other_than_mapping(document: Yaml) -> None:
+    if not document.is_mapping:
+        raise stanza_error(f"is not a mapping of keys such as {KEY}: true", 1)
 
 
-def refuse_misspelt(told: Source) -> None:
+def refuse_misspelt(document: Yaml) -> None:
     """Raise for a key on top that was meant to be ours."""
-    if KEY in told.keys:
-        return
     own = schema_defaults()
-    for key in told.keys:
+    for key, pairs in document.keys.items() if KEY not in document.keys else ():
         if key not in own and nearest_key(key, {KEY: None}, 0.8) == KEY:
             message = f"is not a known key; did you mean {KEY}?"
-            raise Unreadable(told.line_of_key(key), message, path_text((key,)))
-
-
-def _nowhere(_path: str) -> None:
-    """The line of what no text of the file has as it stands."""
+            raise stanza_error(message, document.line_of(pairs[0][0]), path_text((key,)))

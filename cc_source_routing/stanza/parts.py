@@ -8,7 +8,9 @@ What an archive has inside is not looked at a second time.  Judges no content.
 from __future__ import annotations
 
 import zlib
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
+
+from ..errors import StanzaError, stanza_error
 
 CONFIG = "text/cloud-config"
 PATCH = "text/cloud-config-jsonp"
@@ -44,6 +46,8 @@ _COMPRESSED = tuple(
 _NO_HEADERS = ("content", "filename", "type", "content-disposition", "content-type")
 # How far cloud-init looks for it.
 _MIME_WITHIN = 4096
+MAX_PARTS = 1000
+"""Each part is merged into what is there, whose size times the number of parts is the work."""
 
 
 class Part(NamedTuple):
@@ -64,10 +68,6 @@ class Part(NamedTuple):
         return any(name.lower() == "launch-index" for name in self.headers)
 
 
-class PartError(Exception):
-    """cloud-init would fail at this user-data as a whole, or should; a sentence's second half."""
-
-
 def kind_of(text: str, default: str = UNKNOWN) -> str:
     """The type that cloud-init gives a text by how it begins."""
     start = text.lstrip()[:100].lower()
@@ -79,23 +79,35 @@ def is_mime(text: str) -> bool:
     start = text[:_MIME_WITHIN].encode("utf-8", "surrogateescape")[:_MIME_WITHIN]
     if b"mime-version:" not in start.lower():
         return False
+    from email.parser import HeaderParser
+
     # A text that only mentions it has no header before its body, and is what it begins as.
-    return "MIME-Version" in _message(text)
+    return "MIME-Version" in HeaderParser().parsestr(text)
 
 
 def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
-    """The parts of MIME, and whether it is a multipart; raises `PartError`.
+    """The parts of MIME, none of them over `most` bytes, and whether it is a multipart.
 
-    None of the parts is over `most` bytes.
+    Raises `StanzaError` for one that cannot be unpacked.
     """
-    message = _message(text)
+    import email
+
+    try:
+        message = email.message_from_string(text)
+        leaves = [part for part in message.walk() if part.get_content_maintype() != "multipart"]
+    except RecursionError:
+        raise stanza_error("is MIME that is nested too deeply") from None
+    if len(leaves) > MAX_PARTS:
+        raise stanza_error(f"has more than {MAX_PARTS} parts")
     parts: List[Part] = []
-    for number, part in enumerate(_leaves(message), 1):
+    end, lines = 0, 0  # of the part before
+    for number, part in enumerate(leaves, 1):
         title, headers = f"part {number}", dict(part.items())
         declared = part.get_content_type()
         payload = part.get_payload(decode=True)
         if declared in _COMPRESSED:
-            payload, declared = _unpacked(payload, most, title), "text/plain"
+            payload = unpacked(payload or b"", most, f"has {title}")
+            declared = "text/plain"
             # cloud-init makes a part of its own of it, and takes no other header along.
             headers = {name: headers[name] for name in headers if name.lower() == "launch-index"}
         elif not declared.startswith("text/"):
@@ -103,14 +115,21 @@ def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
         content = payload.decode("utf-8", "surrogateescape") if isinstance(payload, bytes) else ""
         kind = kind_of(content, declared) if declared in _UNDECIDED else declared
         # Encoded parts are not in the file as they stand: no lines then.
-        at = text.find(content) if content.strip() else -1
-        offset = text.count("\n", 0, at) if at >= 0 else -1
-        parts.append(Part(content, kind, offset, headers, title))
+        at = text.find(content, end) if content.strip() else -1
+        if at >= 0:
+            lines += text.count("\n", end, at)
+            end = at
+        parts.append(Part(content, kind, lines if at >= 0 else -1, headers, title))
     return parts, message.is_multipart()
 
 
 def of_archive(entries: Any) -> Iterator[Part]:
-    """The parts of a cloud-config-archive's list; raises `PartError`."""
+    """The parts of a cloud-config-archive's list.
+
+    Raises `StanzaError` where cloud-init would fail at this user-data as a whole.
+    """
+    if len(entries) > MAX_PARTS:
+        raise stanza_error(f"has more than {MAX_PARTS} parts")
     for number, entry in enumerate(entries, 1):
         title = f"entry {number}"
         entry = {"content": entry} if isinstance(entry, str) else entry
@@ -118,20 +137,20 @@ def of_archive(entries: Any) -> Iterator[Part]:
             continue
         content = entry.get("content", "")
         if not isinstance(content, (str, bytes)):
-            raise PartError(f"has {title} whose content is no text")
+            raise _failing(f"has {title} whose content is no text")
         binary = "application/octet-stream"
         kind = entry.get("type")
         if not kind and isinstance(content, bytes):
             kind = kind_of(content.decode("utf-8", "replace"), binary)
         kind = kind or kind_of(content, CONFIG)  # type: ignore[arg-type]
         if not isinstance(kind, str) or kind.count("/") < 1:
-            raise PartError(f"has {title} of type {str(kind)[:40]!r}, which is none")
+            raise _failing(f"has {title} of type {str(kind)[:40]!r}, which is none")
         if isinstance(content, bytes):
             try:
                 content = content.decode("utf-8")
             except UnicodeDecodeError:
                 if kind.startswith("text/"):
-                    raise PartError(f"has {title} whose text is not UTF-8") from None
+                    raise _failing(f"has {title} whose text is not UTF-8") from None
                 continue  # binary: no handler takes it
         headers: Dict[str, str] = {}
         for name, value in entry.items():
@@ -140,32 +159,27 @@ def of_archive(entries: Any) -> Iterator[Part]:
             if not isinstance(name, str) or not (
                 isinstance(value, str) or name.lower() == "launch-index"
             ):
-                raise PartError(f"has {title} with a header that is no text")
+                raise _failing(f"has {title} with a header that is no text")
             headers[name] = str(value)
         yield Part(content, kind.partition(";")[0].strip().lower(), -1, headers, title)
 
 
-def _message(text: str) -> Any:
-    import email
-
-    return email.message_from_string(text)
+def _failing(message: str) -> StanzaError:
+    return stanza_error(f"{message}: cloud-init fails at all of this user-data")
 
 
-def _leaves(message: Any) -> Iterator[Any]:
-    for part in message.walk():
-        if part.get_content_maintype().lower() != "multipart":
-            yield part
+def unpacked(data: bytes, most: int, subject: str) -> bytes:
+    """The content of gzip, at most `most` bytes, since a small file may unpack to gigabytes.
 
-
-def _unpacked(payload: Optional[bytes], most: int, title: str) -> bytes:
-    # Bounded: a small file may unpack to gigabytes.
+    Raises `StanzaError` for what is no gzip or unpacks to more; `subject` begins its message.
+    """
     inflater = zlib.decompressobj(wbits=31)
     try:
-        unpacked = inflater.decompress(payload or b"", most + 1)
+        content = inflater.decompress(data, most + 1)
     except zlib.error:
-        raise PartError(f"has {title} that cannot be unpacked") from None
-    if len(unpacked) > most:
-        raise PartError(f"has {title} that unpacks to more than {most >> 20} MiB")
+        raise stanza_error(f"{subject} that cannot be unpacked") from None
+    if len(content) > most:
+        raise stanza_error(f"{subject} that unpacks to more than {most >> 20} MiB")
     if not inflater.eof:
-        raise PartError(f"has {title} that cannot be unpacked")
-    return unpacked
+        raise stanza_error(f"{subject} that ends too early")
+    return content

@@ -1,42 +1,30 @@
-"""A YAML or JSON text as a value with line numbers, read with distrust.
+"""A YAML text (and so a JSON one) as values with line numbers, read with distrust.
 
-What a plain ``yaml.safe_load`` hides or chokes on is told instead: keys that
-are there twice, tags and values that cannot be read, references that would
-unfold to gigabytes.  Only the part that is asked for is turned into values.
-Does no I/O and knows no stanza; PyYAML is imported when a text is YAML.
+PyYAML's nodes have the lines, its ``SafeLoader`` makes the values, as in cloud-init.  What
+``yaml.safe_load`` hides or stops at is noted here: keys that are there twice, tags and values
+that cannot be read, anchors and merges that would unfold to gigabytes.  No I/O.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from ..errors import Fault
+import yaml
+
+from ..errors import Fault, StanzaError, stanza_error
 from ..text.names import shown
 from .bounded import MAX_VALUES
-from .bounded import Path as KeyPath
 from .messages import path_text
-
-Located = Tuple[Optional[int], Fault]
 
 MAX_DIGITS = 100
 """Longer numbers stay strings: reading them takes quadratic time, or is an error."""
-
-# 1 MiB of text has fewer; cloud-init follows references when it writes what it has gathered.
-_MAX_EXPANDED = 1 << 20
+MAX_UNFOLDED = 1 << 20
+"""Values once references are followed, as cloud-init does; 1 MiB of text has fewer without."""
 
 _TAG = "tag:yaml.org,2002:"
-_MERGE = _TAG + "merge"
-# What SafeLoader's constructors raise for values that an explicit tag does not fit.
-_UNREADABLE = (ValueError, OverflowError, TypeError, LookupError, AttributeError)
-
-
-class Unreadable(Exception):
-    """The text cannot be taken at all; carries the one fault."""
-
-    def __init__(self, line: Optional[int], message: str, path: str = ""):
-        self.located: Located = (line, Fault(path, message))
-        super().__init__(message)
+_NUMBERS = (_TAG + "int", _TAG + "float")
+# What SafeLoader's constructors raise, beside its own, for values that a tag does not fit.
+_FAILURES = (yaml.YAMLError, ValueError, OverflowError, TypeError, LookupError, AttributeError)
 
 
 class Unbounded(Exception):
@@ -47,328 +35,178 @@ class Document(NamedTuple):
     """The value under one key (or the whole), and what is wrong with its notation."""
 
     value: Any
-    faults: Tuple[Located, ...]
-    untold: frozenset  # paths whose values could not be read: no more to be said of them
-    lines: Callable[[], Dict[str, int]]
+    faults: List[Fault]
+    unread: Set[str]  # paths whose values could not be read: there is no more to say of them
+    lines: Dict[str, Optional[int]]
 
     def line_of(self, path: str) -> Optional[int]:
         """The line of a dotted path, or of the nearest key above it."""
-        lines = self.lines()
-        while path not in lines and path:
+        while path not in self.lines and path:
             path = path.rpartition(".")[0]
-        return lines.get(path)
+        return self.lines.get(path)
 
 
-class Json:
-    """A JSON text; its line numbers need PyYAML, its values do not."""
+class _Loader(yaml.SafeLoader):
+    """A ``SafeLoader`` that notes what it cannot read, and goes on without."""
 
     def __init__(self, text: str):
-        self.text = text
-        self.top = json.loads(text, object_pairs_hook=_Object, parse_int=_parse_int)
-        self.keys: Tuple[Any, ...] = tuple(self.top) if isinstance(self.top, dict) else ()
-        self.is_empty = False
-        self.is_mapping = isinstance(self.top, dict)
+        super().__init__(text)
+        self.failures: List[Tuple[Any, Exception]] = []
 
-    def take(self, key: Optional[str]) -> Document:
-        value = self.top if key is None else self.top[key]
-
-        def lines() -> Dict[str, int]:
-            try:
-                return Yaml(self.text, 0).take(key).lines()
-            except (ImportError, Unreadable):
-                return {}
-
-        faults = [
-            (None, Fault(path_text(path), "is there more than once")) for path in _twice(value)
-        ]
-        if key is not None and key in self.top.twice:
-            faults.append((None, Fault("", f"{key} is there more than once")))
-        return Document(value, tuple(faults), frozenset(), lines)
-
-    def whole(self) -> Any:
-        return self.top
-
-    def has_text(self, key: Optional[str], *texts: str) -> bool:
-        return any(text in self.text for text in texts)
-
-    def line_of_key(self, key: str) -> Optional[int]:
-        return None
-
-
-class _Object(Dict[str, Any]):
-    """A JSON object that remembers which keys it had more than once."""
-
-    def __init__(self, pairs: List[Tuple[str, Any]]):
-        super().__init__(pairs)
-        names = [key for key, _value in pairs]
-        self.twice = [key for key in self if names.count(key) > 1] if len(names) > len(self) else []
-
-
-def _parse_int(digits: str) -> Union[int, str]:
-    return int(digits) if len(digits) <= MAX_DIGITS else digits
-
-
-def _twice(value: Any) -> Iterator[KeyPath]:
-    waiting: List[Tuple[KeyPath, Any]] = [((), value)]
-    while waiting:
-        path, item = waiting.pop()
-        if isinstance(item, _Object):
-            yield from ((*path, key) for key in item.twice)
-            waiting += [((*path, key), inner) for key, inner in item.items()]
-        elif isinstance(item, list):
-            waiting += [((*path, number), inner) for number, inner in enumerate(item)]
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        if node.tag in _NUMBERS and node.id == "scalar" and len(node.value) > MAX_DIGITS:
+            return node.value
+        try:
+            return super().construct_object(node, deep=True)
+        except _FAILURES as error:
+            self.recursive_objects.pop(node, None)
+            self.failures.append((node, error))
+            return node.value if node.id == "scalar" else None
 
 
 class Yaml:
-    """A YAML text of one document; `offset` is how many lines of the file come before it."""
+    """One document; `offset` is how many lines of the file come before it.
+
+    -1 where the text does not stand in the file as it is, and has no lines.
+    Raises `StanzaError` for what is no YAML.
+    """
 
     def __init__(self, text: str, offset: int):
-        import yaml
-
         self.offset = offset
-        self.yaml = yaml
+        self.keys: Dict[str, List[Tuple[Any, Any]]] = {}
+        """The nodes of each key on top and of its values, as often as it is there."""
+        self._sizes: Dict[int, int] = {}
+        self._merged = 0
+        self._twice: List[Tuple[Any, Any]] = []
         try:
-            self.loader = yaml.SafeLoader(text)
-            self.root = self.loader.get_single_node()
+            self._loader = _Loader(text)
+            self.root = self._loader.get_single_node()
         except yaml.reader.ReaderError as error:
             line = self._line(text.count("\n", 0, error.position))
             what = ascii(chr(error.character)) if isinstance(error.character, int) else "a byte"
-            raise Unreadable(line, f"has the character {what}, which YAML forbids") from None
+            raise stanza_error(f"has the character {what}, which YAML forbids", line) from None
         except yaml.MarkedYAMLError as error:
-            raise Unreadable(*self._told(error)) from None
+            problem, mark = _problem(error), error.problem_mark or error.context_mark
+            hint = " (indent with spaces, not tabs)" if "'\\t'" in problem else ""
+            line = self._line(mark.line) if mark else None
+            raise stanza_error(f"is not YAML: {problem}{hint}", line) from None
         except RecursionError:
-            raise Unreadable(None, "is nested too deeply") from None
+            raise stanza_error("is nested too deeply") from None
         self.is_mapping = isinstance(self.root, yaml.MappingNode)
         self.is_empty = self.root is None or self.root.tag == _TAG + "null"
-        pairs = self.root.value if self.is_mapping else []
-        self.keys = tuple(key.value for key, _value in pairs if isinstance(key, yaml.ScalarNode))
+        for key, value in self.root.value if self.is_mapping else ():
+            if key.id == "scalar":
+                self.keys.setdefault(key.value, []).append((key, value))
 
     def take(self, key: Optional[str]) -> Document:
-        faults: List[Located] = []
-        node = self.root
-        if key is not None:
-            pairs = self._pairs(key)
-            first, (again, node) = self._line(pairs[0][0].start_mark.line), pairs[-1]
-            if len(pairs) > 1:
-                line = self._line(again.start_mark.line)
-                message = f"{key} is there more than once{_first_at(first)}"
-                faults.append((line, Fault("", message)))
-        survey = _Survey(self)
-        survey.walk(node)
-        faults += survey.faults
-        lines = dict(survey.lines)
-        if key is not None and self._line(0) is not None:
-            lines[""] = self.offset + again.start_mark.line + 1
-        value = None
-        untold = frozenset(survey.untold)
+        """The value of `key`, of the whole for None; to be called before `whole`, if at all."""
+        at, node = self.keys[key][-1] if key is not None else (self.root, self.root)
+        document = Document(None, [], set(), {"": self.line_of(at)})
+        if key is not None and len(self.keys[key]) > 1:
+            message = f"{key} {self._more_than_once(self.keys[key][0][0])}"
+            document.faults.append(Fault("", message, self.line_of(at)))
         try:
-            survey.refuse_bombs(lines.get(""))
-            value = self.loader.construct_document(node)
-        except Unreadable as error:
-            faults.append(error.located)
-            untold = frozenset(("",))
-        except self.yaml.MarkedYAMLError as error:
-            line, message = self._told(error)
-            faults.append((line, Fault("", message)))
-            untold = frozenset(("",))
-        except (RecursionError, *_UNREADABLE):
-            faults.append((lines.get(""), Fault("", f"{key or 'the file'} cannot be read as YAML")))
-            untold = frozenset(("",))
-        return Document(value, tuple(faults), untold, lambda: lines)
+            document = document._replace(value=self._construct(node))
+        except (StanzaError, Unbounded) as error:
+            document.faults.append(Fault("", str(error), self.line_of(at)))
+            document.unread.add("")
+            return document
+        failures = {id(node): (node, error) for node, error in self._loader.failures}
+        paths = self._find(node, document.lines)
+        for again, first in self._twice:
+            message = self._more_than_once(first)
+            document.faults.append(Fault(paths.get(id(again), ""), message, self.line_of(again)))
+        for wrong, error in failures.values():
+            path = paths.get(id(wrong), "")
+            document.unread.add(path)
+            document.faults.append(Fault(path, self._unreadable(wrong, error), self.line_of(wrong)))
+        return document
 
     def whole(self) -> Any:
-        """All of it as ``yaml.safe_load`` has it.  `take` is no good any more afterwards.
+        """All of it as ``yaml.safe_load`` has it.
 
-        Raises `Unreadable` for what that would fail at and `Unbounded` for what would
+        Raises `StanzaError` for what that would fail at and `Unbounded` for what would
         take it too much time or memory.
         """
-        if self.root is None:
-            return None
-        self._refuse_endless()
+        value = self._construct(self.root) if self.root is not None else None
+        for node, error in self._loader.failures:
+            raise stanza_error(_problem(error), self.line_of(node))
+        return value
+
+    def _construct(self, node: Any) -> Any:
         try:
-            return self.loader.construct_document(self.root)
-        except self.yaml.MarkedYAMLError as error:
-            line, message = self._told(error)
-            raise Unreadable(line, message.replace("is not YAML: ", "")) from None
+            self._measure(node)
+            return self._loader.construct_document(node)
         except RecursionError:
-            raise Unreadable(None, "it is nested too deeply") from None
-        except _UNREADABLE as error:
-            told = " ".join(str(error).split())[:200]
-            raise Unreadable(None, told.encode("ascii", "backslashreplace").decode()) from None
+            raise stanza_error("it is nested too deeply") from None
 
-    def _refuse_endless(self) -> None:
-        """Raise for what holds itself, and for what is huge once references are followed."""
-        size: Dict[int, int] = {}
-        mappings = []
-        waiting = [(self.root, False)]
-        while waiting:
-            node, counted = waiting.pop()
-            inner = self._inner(node)
-            if counted:
-                size[id(node)] = 1 + sum(size[id(one)] for one in inner)
-                if size[id(node)] > _MAX_EXPANDED:
-                    raise Unbounded(f"has more than {_MAX_EXPANDED} values behind its references")
-            elif id(node) not in size:
-                size[id(node)] = 0
-                waiting += [(node, True), *((one, False) for one in inner)]
-                if isinstance(node, self.yaml.MappingNode):
-                    mappings.append(node)
-                elif len(node.value) > MAX_DIGITS and node.tag in (_TAG + "int", _TAG + "float"):
-                    raise Unbounded("has a number of many digits")
-            elif size[id(node)] == 0:
-                line = self._line(node.start_mark.line)
-                raise Unreadable(line, "it has a value that holds itself")
-        if _unfolded(mappings) - sum(len(node.value) for node in mappings) > MAX_VALUES:
-            raise Unbounded(f"has more than {MAX_VALUES} values when its merges unfold")
+    def _measure(self, node: Any) -> int:
+        """How many values `node` has once its references are followed; sees each node once."""
+        size = self._sizes.get(id(node))
+        if size is None:
+            self._sizes[id(node)] = 0  # until it is known: what meets this is inside of it
+            inner = () if node.id == "scalar" else node.value
+            if node.id == "mapping":
+                inner = [one for pair in node.value for one in pair]
+                first: Dict[Tuple[str, str], Any] = {}
+                for key, value in node.value:
+                    before = first.setdefault((key.tag, str(key.value)), key)
+                    if key.tag == _TAG + "merge":
+                        self._merged += self._measure(value)
+                    elif before is not key:
+                        self._twice.append((key, before))
+            size = self._sizes[id(node)] = 1 + sum(map(self._measure, inner))
+        elif size == 0:
+            raise stanza_error("it has a value that holds itself", self.line_of(node))
+        if max(size, self._merged) > MAX_UNFOLDED:
+            raise Unbounded(
+                f"has more than {MAX_UNFOLDED} values when its anchors and merges unfold"
+            )
+        return size
 
-    def _inner(self, node: Any) -> List[Any]:
-        if isinstance(node, self.yaml.MappingNode):
-            return [one for pair in node.value for one in pair]
-        return node.value if isinstance(node, self.yaml.SequenceNode) else []
+    def _find(self, node: Any, lines: Dict[str, Optional[int]]) -> Dict[int, str]:
+        """The dotted path of each node below `node`; the `lines` of those paths are added."""
+        paths: Dict[int, str] = {id(node): ""}
+        waiting: List[Any] = [((), node)]
+        while waiting and len(lines) <= MAX_VALUES:
+            path, node = waiting.pop()
+            inner: List[Any] = []
+            if node.id == "mapping":
+                inner = [(self._part(key), key, value) for key, value in node.value]
+            elif node.id == "sequence":
+                inner = [(number, item, item) for number, item in enumerate(node.value)]
+            for part, at, value in inner:
+                text = path_text((*path, part))
+                lines[text] = self.line_of(at)
+                paths[id(at)] = paths[id(value)] = text
+                waiting.append(((*path, part), value))
+        return paths
 
-    def has_text(self, key: Optional[str], *texts: str) -> bool:
-        """Whether a scalar under `key` has one of the texts."""
-        survey = _Survey(self)
-        for pair in self._pairs(key) if key in self.keys else ():
-            survey.walk(pair[1])
-        return survey.odd_keys or any(text in got for got in survey.scalars for text in texts)
+    def _part(self, key: Any) -> str:
+        name = self._loader.construct_object(key)
+        return name if isinstance(name, str) else shown(name)
 
-    def line_of_key(self, key: str) -> Optional[int]:
-        return self._line(self._pairs(key)[0][0].start_mark.line)
+    def _unreadable(self, node: Any, error: Exception) -> str:
+        if node.tag not in self._loader.yaml_constructors:
+            return f"has the YAML tag {shown(node.tag)}, which is not taken here"
+        if node.id == "scalar":
+            kind = node.tag.replace(_TAG, "")
+            return f"is {shown(node.value)}, which YAML cannot read as {kind}; quote it"
+        if node.id == "mapping" and any(key.id != "scalar" for key, _value in node.value):
+            return "has a list or mapping for a key; text with { or [ needs quotes"
+        return f"is not YAML: {_problem(error)}"
 
-    def _pairs(self, key: Optional[str]) -> List[Any]:
-        return [pair for pair in self.root.value if pair[0].value == key]
+    def _more_than_once(self, first: Any) -> str:
+        line = self.line_of(first)
+        return "is there more than once" + (f" (first at line {line})" if line else "")
+
+    def line_of(self, node: Any) -> Optional[int]:
+        return self._line(node.start_mark.line)
 
     def _line(self, line: int) -> Optional[int]:
         return self.offset + line + 1 if self.offset >= 0 else None
 
-    def _told(self, error: Any) -> Tuple[Optional[int], str]:
-        mark = error.problem_mark or error.context_mark
-        problem = str(error.problem or error.context or "is no YAML")
-        problem = problem.encode("ascii", "backslashreplace").decode("ascii").replace("\n", " ")
-        hint = " (indent with spaces, not tabs)" if "'\\t'" in problem else ""
-        return self._line(mark.line) if mark else None, f"is not YAML: {problem[:200]}{hint}"
 
-
-class _Survey:
-    """One look at every node below a node: lines, keys that are there twice, odd values."""
-
-    def __init__(self, source: Yaml):
-        self.source = source
-        self.nodes = source.yaml.nodes
-        self.known_tags = set(source.loader.yaml_constructors) - {None}
-        self.faults: List[Located] = []
-        self.lines: Dict[str, int] = {}
-        self.untold: Set[str] = set()
-        self.scalars: List[str] = []
-        self.mappings: List[Any] = []
-        self.odd_keys = False
-
-    def walk(self, root: Any) -> None:
-        waiting: List[Tuple[KeyPath, Any, Any]] = [((), root, root)]
-        seen: Set[int] = set()
-        while waiting:
-            path, node, at = waiting.pop()
-            line = self.source._line(at.start_mark.line)
-            if line is not None:
-                self.lines.setdefault(path_text(path), line)
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            if isinstance(node, self.nodes.ScalarNode):
-                self.scalars.append(node.value)
-                self.scalar(path, node, line)
-                continue
-            self.known_tag(path, node, line)
-            if isinstance(node, self.nodes.MappingNode):
-                self.mappings.append(node)
-                waiting += self.pairs(path, node)
-            else:
-                inner = enumerate(node.value)
-                waiting += [((*path, number), item, item) for number, item in inner]
-
-    def pairs(self, path: KeyPath, node: Any) -> Iterator[Tuple[KeyPath, Any, Any]]:
-        first: Dict[Tuple[str, str], Any] = {}
-        kept = []
-        for key, value in node.value:
-            line = self.source._line(key.start_mark.line)
-            if not isinstance(key, self.nodes.ScalarNode):
-                self.odd_keys = True
-                message = "has a list or mapping for a key; text with { or [ needs quotes"
-                self.faults.append((line, Fault(path_text(path), message)))
-                continue
-            kept.append((key, value))
-            if key.tag == _MERGE:
-                # Its keys are the mapping's own: only its notation is looked at.
-                yield (*path, "<<"), value, key
-                continue
-            self.scalars.append(key.value)
-            inner = (*path, self.key_part(key))
-            before = first.setdefault((key.tag, key.value), key)
-            if before is not key:
-                told = _first_at(self.source._line(before.start_mark.line))
-                fault = Fault(path_text(inner), f"is there more than once{told}")
-                self.faults.append((line, fault))
-            yield inner, value, key
-        node.value = kept
-
-    def key_part(self, key: Any) -> str:
-        self.scalar((), key, None)
-        if key.tag == _TAG + "str":
-            return key.value
-        return shown(self.source.loader.construct_object(key))
-
-    def scalar(self, path: KeyPath, node: Any, line: Optional[int]) -> None:
-        """Make a scalar constructible; what its tag does not fit is told, and then a string."""
-        if node.tag == _TAG + "str" or node.tag == _MERGE:
-            return
-        if len(node.value) > MAX_DIGITS and node.tag in (_TAG + "int", _TAG + "float"):
-            node.tag = _TAG + "str"
-            return
-        if not self.known_tag(path, node, line):
-            return
-        try:
-            self.source.loader.construct_object(node)
-        except (self.source.yaml.YAMLError, *_UNREADABLE):
-            kind = node.tag.replace(_TAG, "")
-            message = f"is {shown(node.value)}, which YAML cannot read as {kind}; quote it"
-            self.tell(path, line, message)
-            node.tag = _TAG + "str"
-            # Else the loader takes the node for one that holds itself.
-            self.source.loader.recursive_objects.pop(node, None)
-
-    def known_tag(self, path: KeyPath, node: Any, line: Optional[int]) -> bool:
-        if node.tag in self.known_tags:
-            return True
-        self.tell(path, line, f"has the YAML tag {shown(node.tag)}, which is not taken here")
-        kinds = {self.nodes.MappingNode: "map", self.nodes.SequenceNode: "seq"}
-        node.tag = _TAG + kinds.get(type(node), "str")
-        return False
-
-    def tell(self, path: KeyPath, line: Optional[int], message: str) -> None:
-        self.faults.append((line, Fault(path_text(path), message)))
-        self.untold.add(path_text(path))
-
-    def refuse_bombs(self, line: Optional[int]) -> None:
-        if _unfolded(self.mappings) > MAX_VALUES:
-            raise Unreadable(line, f"has more than {MAX_VALUES} values when its merges unfold")
-
-
-def _unfolded(mappings: List[Any]) -> int:
-    """How many values these mappings have once merge keys have copied theirs into them.
-
-    A few lines of them may unfold to any size.
-    """
-    size: Dict[int, int] = {}
-    # What a mapping merges ends before it does: an earlier anchor, or within itself.
-    for node in sorted(mappings, key=lambda one: (one.end_mark.index, -one.start_mark.index)):
-        size[id(node)] = len(node.value)
-        for key, value in node.value:
-            if key.tag == _MERGE:
-                merged = value.value if value.id == "sequence" else [value]
-                size[id(node)] += sum(size.get(id(other), 0) for other in merged)
-    return sum(size.values())
-
-
-def _first_at(line: Optional[int]) -> str:
-    return f" (first at line {line})" if line is not None else ""
+def _problem(error: Exception) -> str:
+    text = getattr(error, "problem", None) or getattr(error, "context", None) or str(error)
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode("ascii")[:200]

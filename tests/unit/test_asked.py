@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -110,9 +111,8 @@ def test_what_cannot_be_read_or_lies_elsewhere_is_not_known(files, root):
 
 
 def test_without_pyyaml_nothing_is_known(root, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.delitem(sys.modules, "cc_source_routing.stanza.yaml_document", raising=False)
     assert still_asked(root(**THROUGH)) is None
 
 

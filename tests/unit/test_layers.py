@@ -32,7 +32,8 @@ ROOMS = {
 EVERYWHERE = {"model", "errors"}
 # No I/O, no kernel, no cloud-init: whole rooms and single modules.
 PURE = {"text", "plan", "model", "errors", "kernel.diff", "kernel.messages"}
-PURE |= {"cli.narrate", "cli.views", "stanza.merging", "stanza.parts"}
+PURE |= {"cli.narrate", "cli.views"}
+PURE |= {f"stanza.{name}" for name in ("bounded", "merging", "messages", "parts", "saved")}
 IMPURE_LIBRARIES = {"socket", "subprocess", "os", "cloudinit", "pyroute2", "shutil", "urllib"}
 
 

@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from cc_source_routing.errors import FileError, SourceRoutingError, StanzaError
 from cc_source_routing.model import Stanza
 from cc_source_routing.stanza import user_data as userdata
+from cc_source_routing.stanza.parse import MAX_FAULTS
 from cc_source_routing.stanza.saved import stanza_to_json
-from cc_source_routing.stanza.user_data import StanzaFileError, load_stanza_file
+from cc_source_routing.stanza.user_data import load_stanza_file
+from cc_source_routing.stanza.yaml_document import Yaml
 
 
 @pytest.fixture
 def load(tmp_path):
-    def write_and_load(content, **options):
+    def write_and_load(content):
         path = tmp_path / "user-data"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return load_stanza_file(path, **options)
+        return load_stanza_file(path)
 
     return write_and_load
 
@@ -34,11 +36,11 @@ def faults(load):
     """(line, path, message) of each fault of a bad file."""
 
     def bad(content):
-        with pytest.raises(StanzaFileError) as caught:
+        with pytest.raises(StanzaError) as caught:
             load(content)
         error = caught.value
-        assert str(error).isprintable() and len(error.lines()) == len(error.faults)
-        return [(line, fault.path, fault.message) for line, fault in error.located]
+        assert str(error).isprintable() and len(error.lines) == len(error.faults)
+        return [(fault.line, fault.path, fault.message) for fault in error.faults]
 
     return bad
 
@@ -65,7 +67,10 @@ WELL = {
     "a cloud-config in JSON": ('{"source_routing": {"table_base": 900}}', ()),
     "flow style": ("{table_base: 900}", ()),
     "gzip": (gzip.compress(b"#cloud-config\nsource_routing: {table_base: 900}\n", mtime=0), ()),
-    "no header": ("source_routing: {table_base: 900}\nusers: []\n", ("first line is not",)),
+    "no header": (
+        "source_routing: {table_base: 900}\nusers: []\n",
+        ("first line must be #cloud-config",),
+    ),
     "header with a space": (
         "# cloud-config\nsource_routing: {table_base: 900}\n",
         ("first line must be #cloud-config",),
@@ -176,7 +181,7 @@ BROKEN = {
         "ends too early",
     ),
     "no gzip after all": (b"\x1f\x8bnonsense", None, "cannot be unpacked"),
-    "a gzip bomb": (gzip.compress(bytes(1 << 26), mtime=0), None, "larger than 1 MiB"),
+    "a gzip bomb": (gzip.compress(bytes(1 << 26), mtime=0), None, "unpacks to more than 1 MiB"),
     "a huge file": (b"#" * (1 << 21), None, "larger than 1 MiB"),
     "a tab": ("source_routing:\n\tenabled: true\n", 2, "spaces, not tabs"),
     "bad indentation": ("source_routing:\n  enabled: true\n rp_filter: keep\n", 3, "is not YAML"),
@@ -269,9 +274,9 @@ def test_each_fault_has_its_line(faults):
 
 
 def test_a_fault_prints_as_compilers_print_it(load, tmp_path):
-    with pytest.raises(StanzaFileError) as caught:
+    with pytest.raises(StanzaError) as caught:
         load("#cloud-config\nsource_routing:\n  table_base: 1\n")
-    (line,) = caught.value.lines()
+    (line,) = caught.value.lines
     assert line.startswith(f"{tmp_path}/user-data:3: table_base: is 1, not within 256")
     assert str(caught.value) == line
 
@@ -282,11 +287,22 @@ def test_a_stanza_that_is_wrong_as_a_whole_has_the_line_of_its_key(faults):
     assert message.startswith("source_routing must be true, false or a mapping")
 
 
-def test_the_lines_of_a_good_stanza_can_be_asked(load):
-    loaded = load("#cloud-config\nsource_routing:\n  interfaces:\n    ens4: {table: 7}\n")
-    assert loaded.line_of("interfaces.ens4.table") == 4
-    assert loaded.line_of("interfaces.ens4.gateway4") == 4
-    assert loaded.line_of("rp_filter") == 2
+def test_each_path_has_the_line_of_its_nearest_key():
+    text = "#cloud-config\nsource_routing:\n  interfaces:\n    ens4: {table: 7}\n"
+    document = Yaml(text, 0).take("source_routing")
+    assert document.line_of("interfaces.ens4.table") == 4
+    assert document.line_of("interfaces.ens4.gateway4") == 4
+    assert document.line_of("rp_filter") == 2
+
+
+def test_a_merged_key_has_the_line_where_it_stands(faults):
+    text = "x: &x\n  tabel_base: 1\nsource_routing: {<<: *x, rp_filter: off}\n"
+    assert [fault[:2] for fault in faults(text)] == [(2, "tabel_base"), (3, "rp_filter")]
+
+
+def test_a_key_that_cannot_be_read_is_one_fault(faults):
+    ((line, path, message),) = faults("source_routing:\n  2026-99-99: {}\n")
+    assert (line, path) == (2, "2026-99-99") and "cannot read as timestamp" in message
 
 
 def test_lines_of_a_plain_mime_part_are_the_files(faults):
@@ -383,8 +399,8 @@ def test_faults_without_end_are_counted(faults):
 def test_a_value_that_holds_itself_is_a_fault(faults):
     ((_line, _path, message),) = faults("source_routing: &all\n  interfaces: {ens4: *all}\n")
     assert message.endswith("it has a value that holds itself")
-    ((_line, path, _message),) = faults("&all\ninterfaces: {ens4: *all}\n")
-    assert path == "interfaces.ens4.interfaces"
+    ((_line, _path, message),) = faults("&all\ninterfaces: {ens4: *all}\n")
+    assert message.endswith("it has a value that holds itself")
 
 
 # -- the file itself -----------------------------------------------------------------------
@@ -420,6 +436,91 @@ def test_a_full_megabyte_is_read(load):
     text = f"source_routing: {{}}\nelsewhere:\n{rows}"
     assert len(text) < userdata.MAX_BYTES
     assert load(text).stanza == Stanza()
+
+
+def lines(*, count, of, before="source_routing:\n"):
+    """`before` and then `of` with each number that is below `count`."""
+    return before + "".join(of.format(number) for number in range(count))
+
+
+# What quadratic work would not end at: each as large as a file may be, or as a limit lets it.
+NICS = "source_routing:\n interfaces:\n"
+LARGE = {
+    "unknown keys": (lines(count=60_000, of="  key{}: 1\n"), "and 59950 more faults"),
+    "unknown keys in JSON": (
+        '{"source_routing": {' + lines(count=20_000, of='"k{}":1,', before="") + '"k":1}}',
+        "and 19951 more faults",
+    ),
+    "one key again and again": (lines(count=20_000, of="  table_base: 7\n"), "and 19950 more"),
+    "unknown keys beside it": (
+        lines(count=20_000, of="key{}: 1\n", before="source_routing: {a: 1}\n"),
+        "is not a known key",
+    ),
+    "a thousand NICs": (
+        lines(count=1000, of="  e{}: {{gatway: 1, routes: [{{}}, {{}}, {{}}]}}\n", before=NICS),
+        "and 6950 more faults",
+    ),
+    "prefixes of many NICs": (
+        NICS
+        + "".join(
+            lines(
+                count=1000,
+                of=f"    - 2001:db8:{nic}:{{}}::/64\n",
+                before=f"  e{nic}:\n   sources:\n",
+            )
+            for nic in range(20)
+        )
+        + " rule_priority: 0\n",
+        "not within 1 to 32000",
+    ),
+    "more values than a stanza has": (
+        f"x: &x [{'1, ' * 300}]\nsource_routing: {{exclude: [{'*x, ' * 400}]}}\n",
+        "source_routing is too large: it has more than 100000 values",
+    ),
+    "a long list": ("source_routing: {exclude: [" + "a," * 20_000 + "]}", "more than 256 entries"),
+    "a long scalar": ("source_routing: " + "x" * 900_000, "(900000 characters)"),
+    "a long scalar in quotes": ("source_routing: '" + "x " * 400_000 + "'", "(800000 characters)"),
+    "a long number": ("source_routing: {table_base: " + "7" * 900_000 + "}", "(900000 characters)"),
+    "anchors": (
+        lines(count=10_000, of="- &a{0} [x{0}]\n", before="source_routing: {a: 1}\nx:\n"),
+        "is not a known key",
+    ),
+    "depth": ("source_routing: " + "{a: " * 100_000 + "}" * 100_000, "is nested too deeply"),
+    "depth of lists": ("source_routing:\n  " + "- " * 100_000 + "a", "is nested too deeply"),
+    "laughter": (
+        lines(count=20, of="a{0}: &a{0} [" + "*b, " * 9 + "*b]\n", before="b: &b x\n")
+        + lines(count=1, of="c: &c [" + "*a19, " * 400 + "]\nsource_routing: *c\n", before=""),
+        "must be true, false or a mapping",
+    ),
+    "10 MB": ("source_routing: true\n" + "# more\n" * 1_500_000, "is larger than 1 MiB"),
+    "10 MB in gzip": (
+        gzip.compress(b"source_routing: true\n" + b"# more\n" * 1_500_000, mtime=0),
+        "is gzip that unpacks to more than 1 MiB",
+    ),
+    "many parts": (
+        mime(*[("cloud-config", "source_routing: {a: 1}\n")] * 1001),
+        "has more than 1000 parts",
+    ),
+    "parts in parts": (
+        "MIME-Version: 1.0\n"
+        + lines(
+            count=2000, of='Content-Type: multipart/mixed; boundary="b{0}"\n\n--b{0}\n', before=""
+        ),
+        "is MIME that is nested too deeply",
+    ),
+    "many entries of an archive": (
+        "#cloud-config-archive\n" + "- '#!'\n" * 10_000,
+        "has more than 1000 parts",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_is_large_ends_with_a_few_clear_sentences(name, faults):
+    content, phrase = LARGE[name]
+    told = faults(content)
+    assert len(told) <= MAX_FAULTS + 1
+    assert phrase in told[-1][2]
 
 
 PIECES = st.sampled_from(
