@@ -31,7 +31,7 @@ def run(value: Any, cloud: Any, root: Path = SYSTEM_ROOT) -> None:
     work = _work_for(value, root)
     if work is None:
         return
-    failures: List[BaseException] = []
+    failures: List[str] = []
     worker = threading.Thread(
         target=_guarded,
         args=(work, value, cloud, root, failures),
@@ -42,8 +42,8 @@ def run(value: Any, cloud: Any, root: Path = SYSTEM_ROOT) -> None:
     worker.join(TIME_LIMIT_SECONDS)
     if worker.is_alive():
         LOG.error("source_routing gave up after %d seconds", TIME_LIMIT_SECONDS)
-    for error in failures:
-        LOG.error("source_routing: %s", error)
+    for failure in failures:
+        LOG.error("source_routing: %s", failure)
 
 
 def count_nics(sysfs: Path = SYSFS_NET) -> int:
@@ -96,18 +96,20 @@ def _guarded(
     value: Any,
     cloud: Any,
     root: Path,
-    failures: List[BaseException],
+    failures: List[str],
 ) -> None:
     try:
         work(value, cloud, root)
     except Exception as error:
-        from .errors import SourceRoutingError, StanzaError
+        from .errors import SourceRoutingError, StanzaError, missing_module
 
         if isinstance(error, StanzaError):
             for fault in error.faults:
                 LOG.error("source_routing stanza: %s", fault)
-        elif isinstance(error, (SourceRoutingError, ModuleNotFoundError, OSError)):
-            failures.append(error)
+        elif isinstance(error, ModuleNotFoundError):
+            failures.append(missing_module(error))
+        elif isinstance(error, (SourceRoutingError, OSError)):
+            failures.append(str(error))
         else:
             LOG.exception("source_routing failed; the boot goes on")
 

@@ -6,7 +6,15 @@ command line prints it unchanged.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
+
+# By the name under which Python looks for it: the package of Debian (and most others), pip's.
+_PACKAGES = {
+    "jinja2": ("python3-jinja2", "Jinja2"),
+    "jsonschema": ("python3-jsonschema", "jsonschema"),
+    "pyroute2": ("python3-pyroute2", "pyroute2"),
+    "yaml": ("python3-yaml", "PyYAML"),
+}
 
 
 class SourceRoutingError(Exception):
@@ -19,6 +27,8 @@ class Fault(NamedTuple):
     path: str
     """Dotted path of the key, for example ``interfaces.ens4.table``; empty for the whole."""
     message: str
+    line: Optional[int] = None
+    """Where it is in the file, from 1; None where there is no file, or no such place in it."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -27,8 +37,6 @@ class Fault(NamedTuple):
 class StanzaError(SourceRoutingError):
     """The user's stanza is invalid; holds every fault, not only the first."""
 
-    line: Optional[int] = None
-    """Where it is in the file, from 1; None where there is no file, or no such place in it."""
     def __init__(self, faults: Sequence[Fault], file: str = ""):
         self.faults: Tuple[Fault, ...] = tuple(faults)
         self.lines: Tuple[str, ...] = tuple(_located(fault, file) for fault in faults)
@@ -76,3 +84,12 @@ class CommandError(SourceRoutingError):
 
 class FileError(SourceRoutingError):
     """A file could not be read or written."""
+
+
+def missing_module(error: ModuleNotFoundError) -> str:
+    """A sentence that says what to install."""
+    name = (error.name or str(error)).partition(".")[0]
+    if name not in _PACKAGES:
+        return f"the Python module {error.name or error} is missing"
+    package, pip = _PACKAGES[name]
+    return f"the Python module {name} is missing; install {package} (with pip: {pip})"

@@ -15,19 +15,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
-from ..errors import FileError, SourceRoutingError, StanzaError
+from ..errors import FileError, SourceRoutingError, StanzaError, missing_module
 from ..model import IPAddress, Stanza
 
 if TYPE_CHECKING:
     from ..stanza.user_data import LoadedStanza
 
 OK, FAILURE, MISUSE = 0, 1, 2
-# What may be missing on a host, by the name under which Python looks for it.
-DISTRIBUTION_PACKAGES = {
-    "jinja2": "python3-jinja2",
-    "pyroute2": "python3-pyroute2",
-    "yaml": "python3-yaml",
-}
 
 
 class _Misuse(Exception):
@@ -60,10 +54,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"source-routing: {error.strerror}; this needs root", file=sys.stderr)
         return FAILURE
     except ModuleNotFoundError as error:
-        if error.name not in DISTRIBUTION_PACKAGES:
-            raise
-        package = DISTRIBUTION_PACKAGES[error.name]
-        print(f"source-routing: {error.name} is missing; install {package}", file=sys.stderr)
+        print(f"source-routing: {missing_module(error)}", file=sys.stderr)
         return FAILURE
     except BrokenPipeError:
         # The reader (head, less) has seen enough.
@@ -86,6 +77,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     _warn(view.warnings)
     document = {**views.view_json(view), "pending_files": pending}
     _print(arguments, document, views.plan_text(view, pending))
+    _demand_templates(view.renderer)
     return OK
 
 
@@ -115,12 +107,14 @@ def _apply(arguments: argparse.Namespace) -> int:
         reason = outcome.view.plan.unserved.get(arguments.interface, "no such interface")
         print(f"source-routing: {arguments.interface} is not served: {reason}", file=sys.stderr)
         return FAILURE
+    _demand_templates(outcome.view.renderer)
     return OK
 
 
 def _render(arguments: argparse.Namespace) -> int:
     from .. import engine
 
+    _demand_templates(arguments.renderer)
     view, changes = engine.render_only(_stanza(arguments), arguments.root, arguments.renderer)
     _warn(view.warnings)
     document = {"written": list(changes.written), "removed": list(changes.removed)}
@@ -182,6 +176,7 @@ def _check(arguments: argparse.Namespace) -> int:
         well = f"Nothing is managed here: {view.plan.reason}."
     document = {"ok": not found, "deviations": found, "warnings": warnings}
     _print(arguments, document, "\n".join(found) if found else well)
+    _demand_templates(view.renderer)
     return FAILURE if found else OK
 
 
@@ -418,6 +413,16 @@ def _address(text: str) -> IPAddress:
         return ip_address(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+
+
+def _demand_templates(renderer: str) -> None:
+    """Raise `ModuleNotFoundError` where the files of a renderer lack for want of jinja2.
+
+    A run goes on without them, since routes until the next flap are better than none; but
+    then it has not done all that it was to do.
+    """
+    if renderer != "none":
+        import jinja2  # noqa: F401
 
 
 def _warn(warnings: Sequence[str]) -> None:
