@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
 from ..errors import FileError, SourceRoutingError, StanzaError, missing_module
 from ..model import IPAddress, Stanza
+from ..version import VERSION
 
 if TYPE_CHECKING:
     from ..stanza.user_data import LoadedStanza
@@ -316,6 +317,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="source-routing",
         description="Make every address of a server with several NICs answer by its own NIC.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     _common(parser, top=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 

@@ -85,7 +85,7 @@ def listing() -> List[str]:
 
 def module_faults() -> List[str]:
     """Faults that keep cloud-init from taking the module at all."""
-    missing = [name for name in ("pyroute2", "jinja2", "yaml") if not inside.importable(name)]
+    missing = [name for name in inside.NEEDED if not inside.importable(name)]
     faults = [f"cloud-init's Python has no {name}" for name in missing]
     try:
         if not inside.finds(MODULE):

@@ -42,7 +42,7 @@ _ROOM = 64 << 20
 _NOT_STARTED = ("guestfs_launch failed", "supermin exited with error", "supermin: ")
 
 # What an image may lack, as its package manager calls it.
-_NEEDS = ("python3-pyroute2", "python3-jinja2", "python3-yaml")
+_NEEDS = ("python3-pyroute2", "python3-jinja2", "python3-jsonschema", "python3-yaml")
 _INSTALLERS: Mapping[str, str] = {
     "usr/bin/apt-get": "apt-get -q update && DEBIAN_FRONTEND=noninteractive "
     "apt-get -q -y --no-install-recommends install {}",

@@ -15,6 +15,9 @@ import sys
 import tempfile
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+NEEDED = ("pyroute2", "jinja2", "jsonschema", "yaml")
+"""Modules that ours imports once it has something to do."""
+
 
 def main(request: Mapping[str, Any]) -> Dict[str, Any]:
     """`request`: drop_in (name), ours (names of all our drop-ins), text, staging."""
@@ -33,7 +36,7 @@ def main(request: Mapping[str, Any]) -> Dict[str, Any]:
         or sys.base_prefix not in site.PREFIXES,
         "cloud_init": version.version_string(),
         "python": ".".join(map(str, sys.version_info[:2])),
-        "missing": [name for name in ("pyroute2", "jinja2", "yaml") if not importable(name)],
+        "missing": [name for name in NEEDED if not importable(name)],
         "modules": merged,
         "overridden_by": overridden_by,
         "finds": finds(request["module"]) if request.get("find") else None,

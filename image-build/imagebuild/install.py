@@ -28,9 +28,15 @@ COMMAND_DIRECTORY = "/usr/bin"
 _MISSING = {
     "pyroute2": "python3-pyroute2",
     "jinja2": "python3-jinja2",
+    "jsonschema": "python3-jsonschema",
     "yaml": "python3-yaml",
 }
-_MISSING_BY_PIP = {"pyroute2": "pyroute2", "jinja2": "Jinja2", "yaml": "PyYAML"}
+_MISSING_BY_PIP = {
+    "pyroute2": "pyroute2",
+    "jinja2": "Jinja2",
+    "jsonschema": "jsonschema",
+    "yaml": "PyYAML",
+}
 
 # `cloud-init clean` removes only its own files; what was rendered for one
 # server's NICs must not go into a golden image.  The kernel and the network manager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import configparser
 import hashlib
+import re
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple
 
@@ -32,7 +33,7 @@ class File(NamedTuple):
 
 
 class Project(NamedTuple):
-    """What setup.cfg says."""
+    """What setup.cfg and version.py say."""
 
     name: str
     version: str
@@ -67,12 +68,20 @@ def project(checkout: Path = CHECKOUT) -> Project:
     scripts = [line.split("=", 1) for line in lines]
     return Project(
         name=config["metadata"]["name"],
-        version=config["metadata"]["version"],
+        version=_version(checkout),
         summary=config["metadata"]["description"],
         packages=packages,
         package_data={name: patterns.split() for name, patterns in data.items()},
         scripts={name.strip(): target.strip() for name, target in scripts},
     )
+
+
+def _version(checkout: Path) -> str:
+    text = (checkout / "cc_source_routing/version.py").read_text(encoding="utf-8")
+    found = re.search(r'^VERSION = "(.+)"$', text, re.MULTILINE)
+    if found is None:
+        raise BuildError(f"cc_source_routing/version.py of {checkout} has no version")
+    return found[1]
 
 
 def modules(checkout: Path = CHECKOUT) -> Dict[str, File]:

@@ -107,7 +107,7 @@ build {
     execute_command = "sudo env {{ .Vars }} sh -eu '{{ .Path }}'"
     inline = [
       "apt-get -q update",
-      "apt-get -q -y --no-install-recommends install python3-pyroute2 python3-jinja2 python3-yaml",
+      "apt-get -q -y --no-install-recommends install python3-pyroute2 python3-jinja2 python3-jsonschema python3-yaml",
       "python3 -B ${local.remote}/image-build/install-into / ${local.options}",
       "rm -rf ${local.remote} /home/debian/.ssh/authorized_keys /root/.ssh/authorized_keys",
       "rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /etc/ssh/ssh_host_*",

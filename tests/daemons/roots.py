@@ -17,7 +17,10 @@ from pathlib import Path
 from lab import demand
 
 # Every root can run the command under test.
-COMMON = ("iproute2", "iputils-ping", "procps", "python3", "python3-jinja2", "python3-pyroute2")
+COMMON = (
+    *("iproute2", "iputils-ping", "procps", "python3"),
+    *("python3-jinja2", "python3-jsonschema", "python3-pyroute2", "python3-yaml"),
+)
 
 # The trees that tests use, by name: the suite, and what is in them.
 TREES = {

@@ -75,7 +75,13 @@ def test_it_has_every_file_and_the_version_of_the_project(rpm: Path) -> None:
 
 def test_it_asks_for_what_it_needs_and_is_triggered_by_cloud_init(rpm: Path) -> None:
     asked = _query(rpm, "--requires")
-    for name in ("cloud-init", "python3-pyroute2", "python3-jinja2", "iproute"):
+    for name in (
+        "cloud-init",
+        "python3-pyroute2",
+        "python3-jinja2",
+        "python3-jsonschema",
+        "iproute",
+    ):
         assert name in asked
     assert "triggerin scriptlet (using /bin/sh) -- cloud-init" in _query(rpm, "--triggers")
 

@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "cc_source_routing"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "templates" not in path.parts)
-# Which room knows which others; all know the model and the errors.
+# Which room knows which others; all know the model, the errors and the version.
 ROOMS = {
     "text": set(),
     "files": set(),
@@ -28,8 +28,9 @@ ROOMS = {
     "__main__": {"cli"},
     "model": set(),
     "errors": set(),
+    "version": set(),
 }
-EVERYWHERE = {"model", "errors"}
+EVERYWHERE = {"model", "errors", "version"}
 # No I/O, no kernel, no cloud-init: whole rooms and single modules.
 PURE = {"text", "plan", "model", "errors", "kernel.diff", "kernel.messages"}
 PURE |= {"cli.narrate", "cli.views"}

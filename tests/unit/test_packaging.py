@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,17 +11,27 @@ from pathlib import Path
 
 import pytest
 
+from cc_source_routing.version import VERSION
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "image-build"))
+
+from imagebuild import payload  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean copy, so that a build leaves nothing in the checkout; links stay links."""
+    copy = tmp_path_factory.mktemp("source") / "tree"
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build")
+    shutil.copytree(REPOSITORY, copy, symlinks=True, ignore=left_out)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as `pip install .` puts it, in a directory of its own."""
     target = tmp_path_factory.mktemp("installed")
-    source = tmp_path_factory.mktemp("source") / "tree"
-    # A copy, so that the build leaves nothing in the checkout; links stay links.
-    left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build")
-    shutil.copytree(REPOSITORY, source, symlinks=True, ignore=left_out)
     argv = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile"]
     subprocess.run([*argv, "--target", str(target), str(source)], check=True)
     return target
@@ -43,17 +54,50 @@ def test_every_module_is_there(installed):
     assert modules(installed / "cc_source_routing") == modules(REPOSITORY / "cc_source_routing")
 
 
-def test_the_command_runs_from_there(installed, tmp_path):
-    good = tmp_path / "user-data"
-    good.write_text("#cloud-config\nsource_routing: true\n")
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    result = subprocess.run(
-        [sys.executable, str(installed / "bin" / "source-routing"), "validate", str(good)],
-        cwd=tmp_path,
-        env=environment,
+@pytest.fixture(scope="module")
+def command(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command of a virtual environment in which nothing but `pip install .` was done."""
+    environment = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    pip = [str(environment / "bin/python"), "-m", "pip", "install", "-q", str(source)]
+    subprocess.run(pip, check=True)
+    return environment / "bin/source-routing"
+
+
+def run(*argv: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [*map(str, argv)],
+        cwd="/",
+        env={**own, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "valid" in result.stdout
+
+
+def test_pip_installs_all_that_the_command_needs(command, tmp_path):
+    good = tmp_path / "user-data"
+    good.write_text("#cloud-config\nsource_routing: {renderer: none, table_base: 900}\n")
+    validated = run(command, "validate", good)
+    assert (validated.returncode, validated.stderr) == (0, "")
+    assert "the stanza is valid" in validated.stdout
+    (tmp_path / "root").mkdir()
+    planned = run(command, "plan", "--root", tmp_path / "root", "--config", good, "--json")
+    assert planned.returncode == 0, planned.stderr
+    assert json.loads(planned.stdout)["pending_files"]
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_the_command_says_its_version(command):
+    assert run(command, "--version").stdout == f"source-routing {VERSION}\n"
+
+
+def test_what_was_copied_without_metadata_says_its_version(tmp_path):
+    shutil.copytree(REPOSITORY / "cc_source_routing", tmp_path / "cc_source_routing")
+    copied = run(sys.executable, "-m", "cc_source_routing", "--version", PYTHONPATH=str(tmp_path))
+    assert copied.stdout == f"source-routing {VERSION}\n"
+
+
+def test_what_bakes_images_knows_the_version():
+    assert payload.project().version == VERSION
