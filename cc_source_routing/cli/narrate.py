@@ -105,7 +105,7 @@ class Known:
 def _key(thing: Thing) -> Hashable:
     """What it stays the same thing by."""
     if isinstance(thing, Link):
-        return "link", thing.index
+        return "link", thing.ifindex
     if isinstance(thing, Address):
         return "address", thing.dev, thing.ip
     if isinstance(thing, Route):
@@ -113,11 +113,21 @@ def _key(thing: Thing) -> Hashable:
     return "rule", thing._replace(protocol=0)
 
 
+class LinkContent(NamedTuple):
+    """What of a link is reported when it changes."""
+
+    name: str
+    up: bool
+    carrier: Optional[bool]
+    master: str
+    group: int
+
+
 def _content(change: Change) -> Hashable:
-    """What it can change in; lifetimes and counters are not heard of."""
+    """What of a thing is reported when it changes; not its lifetimes and counters."""
     thing = change.thing
     if isinstance(thing, Link):
-        return thing.name, thing.up, change.carrier, thing.master, thing.group
+        return LinkContent(thing.name, thing.up, change.carrier, thing.master, thing.group)
     if isinstance(thing, Address):
         return thing.interface, thing.tentative, thing.failed
     return True
@@ -129,24 +139,23 @@ def _link(change: Change, before: Optional[Hashable]) -> Optional[Told]:
     name = link.name
     if change.gone:
         return Told("link", f"{name} is gone", "its addresses, routes and table go with it")
-    if before is None:
+    if not isinstance(before, LinkContent):
         return Told("link", f"{name} is new")
-    old_name, old_up, old_carrier, old_master, old_group = before  # type: ignore[misc]
     told = []
     meaning = ""
-    if old_name != name:
-        told.append(f"{old_name} is called {name} now")
+    if before.name != name:
+        told.append(f"{before.name} is called {name} now")
         meaning = "rules and files bear the old name until the next apply"
-    if old_up != link.up:
+    if before.up != link.up:
         told.append(f"{name} is {'up' if link.up else 'down'}")
         meaning = meaning or ("" if link.up else "the kernel takes its routes along")
-    elif old_carrier not in (None, change.carrier):
+    elif before.carrier not in (None, change.carrier):
         told.append(f"{name} has {'a' if change.carrier else 'no'} carrier")
-    if old_master != link.master:
-        port = f"is a port of {link.master}" if link.master else f"has left {old_master}"
+    if before.master != link.master:
+        port = f"is a port of {link.master}" if link.master else f"has left {before.master}"
         told.append(f"{name} {port}")
-    if old_group != link.group:
-        told.append(f"{name} is in group {link.group}, was in {old_group}")
+    if before.group != link.group:
+        told.append(f"{name} is in group {link.group}, was in {before.group}")
     # Statistics and flags of no interest are announced, too.
     return Told("link", ", ".join(told), meaning) if told else None
 

@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple
 from ..errors import DiscoveryError
 from ..model import Link
 from . import rtnl
-from .messages import RTM_DELLINK, Change, changes_of
+from .messages import RTM_DELLINK, Change, Message, changes_of
 
 # RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
 # (linux/rtnetlink.h), as the mask that bind takes.
@@ -61,7 +61,7 @@ class Listener:
 
     def know(self, links: List[Link]) -> None:
         """The names of interfaces, by which addresses and routes are told."""
-        self._names = {link.index: link.name for link in links}
+        self._names = {link.ifindex: link.name for link in links}
 
     def read(self) -> Heard:
         """What is there to read, about `CHANGES_AT_ONCE` at most; never waits."""
@@ -83,7 +83,7 @@ class Listener:
                 changes += self._changes(message)
         return Heard(changes, overrun)
 
-    def _changes(self, message: rtnl.Message) -> List[Change]:
+    def _changes(self, message: Message) -> List[Change]:
         header = message["header"]
         if header["error"] is not None:
             return []  # of a kind or form that pyroute2 cannot decode
@@ -92,7 +92,7 @@ class Listener:
             # Routes may be announced after their link has gone: its name stays until
             # the number is another link's.
             if isinstance(change.thing, Link) and header["type"] != RTM_DELLINK:
-                self._names[change.thing.index] = change.thing.name
+                self._names[change.thing.ifindex] = change.thing.name
         return changes
 
     def _name(self, index: int) -> str:

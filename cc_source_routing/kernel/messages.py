@@ -122,7 +122,7 @@ def link_of(message: Message, name: NameOf) -> Optional[Link]:
     kind = _Attributes(info).get("IFLA_INFO_KIND", "") if info else ""
     master = found.get("IFLA_MASTER")
     return Link(
-        index=message["index"],
+        ifindex=message["index"],
         name=_text(found.get("IFLA_IFNAME", "")),
         mac=_mac(found, "IFLA_ADDRESS"),
         permanent_mac=_mac(found, "IFLA_PERM_ADDRESS") or _mac(found, IFLA_PERM_ADDRESS),

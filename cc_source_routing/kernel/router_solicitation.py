@@ -51,7 +51,7 @@ def _ask(link: Link) -> bool:
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as asking:
             asking.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, HOP_LIMIT)
-            asking.sendto(SOLICITATION, (ALL_ROUTERS, 0, 0, link.index))
+            asking.sendto(SOLICITATION, (ALL_ROUTERS, 0, 0, link.ifindex))
     except OSError:
         return False
     return True

@@ -16,7 +16,7 @@ from .constants import SCOPE_UNIVERSE
 class Link(NamedTuple):
     """A network interface (RTM_NEWLINK)."""
 
-    index: int
+    ifindex: int
     name: str
     mac: str = ""  # lower case, colons; "" for none
     permanent_mac: str = ""

@@ -136,8 +136,12 @@ def odd_key_sentence(key: Any) -> str:
 
 def _violations(error: ValidationError) -> Iterator[Violation]:
     """What an error is about, key by key."""
-    path, found, around = tuple(error.absolute_path), error.instance, error.schema
-    keyword, expected = error.validator, error.validator_value
+    # jsonschema's types leave each of these open; an error of validation has them all.
+    around: Any = error.schema
+    keyword: Any = error.validator
+    found: Any = error.instance
+    expected: Any = error.validator_value
+    path = tuple(error.absolute_path)
     if keyword == "additionalProperties":
         patterns = "|".join(around.get("patternProperties", ())) or "(?!)"
         for key, value in found.items():

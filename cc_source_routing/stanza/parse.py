@@ -8,6 +8,7 @@ subnet of the NIC?) is the planner's.  Pure but for reading the schema.
 
 from __future__ import annotations
 
+import copy
 import json
 import pkgutil
 from bisect import bisect
@@ -109,7 +110,7 @@ def more_faults(count: int) -> List[Fault]:
 def schema_defaults() -> Dict[str, Any]:
     """The default of each top-level key."""
     properties = _schema()["properties"]
-    return json.loads(json.dumps({key: one["default"] for key, one in properties.items()}))
+    return {key: copy.deepcopy(one["default"]) for key, one in properties.items()}
 
 
 def schema_keys() -> Dict[str, Schema]:
@@ -128,11 +129,12 @@ def _keys(schema: Schema, prefix: str) -> Iterator[Tuple[str, Schema]]:
 
 
 @cache
-def _schema() -> Mapping[str, Any]:
+def _schema() -> Schema:
     data = pkgutil.get_data(__package__, "stanza.schema.json")
     if data is None:
         raise FileNotFoundError("stanza.schema.json is not in the package")
-    return json.loads(data)
+    schema: Schema = json.loads(data)
+    return schema
 
 
 def _blotted(value: Any, found: Collection[Path], path: Path = ()) -> Any:
@@ -269,7 +271,7 @@ class _Reader:
         other = self.tables.setdefault(table, path_text(path))
         if other != path_text(path):
             self.say(at, f"is {table}, which is the table of {other} too")
-        return table
+        return int(table)
 
     def gateway(self, path: Path, key: str, raw: Mapping[str, Any], version: int) -> Any:
         text, at = raw.get(key), (*path, key)

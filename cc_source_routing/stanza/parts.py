@@ -104,7 +104,7 @@ def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
     for number, part in enumerate(leaves, 1):
         title, headers = f"part {number}", dict(part.items())
         declared = part.get_content_type()
-        payload = part.get_payload(decode=True)
+        payload: Any = part.get_payload(decode=True)
         if declared in _COMPRESSED:
             payload = unpacked(payload or b"", most, f"has {title}")
             declared = "text/plain"
@@ -142,7 +142,7 @@ def of_archive(entries: Any) -> Iterator[Part]:
         kind = entry.get("type")
         if not kind and isinstance(content, bytes):
             kind = kind_of(content.decode("utf-8", "replace"), binary)
-        kind = kind or kind_of(content, CONFIG)  # type: ignore[arg-type]
+        kind = kind or kind_of(content, CONFIG)
         if not isinstance(kind, str) or kind.count("/") < 1:
             raise _failing(f"has {title} of type {str(kind)[:40]!r}, which is none")
         if isinstance(content, bytes):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any, Callable, Dict, Type, TypeVar
+from typing import Any, Callable, Dict, TypeVar
 
 from ..model import InterfaceStanza, Stanza, StanzaRoute
 
@@ -101,9 +101,9 @@ def _interface(name: str, saved: Dict[str, Any]) -> InterfaceStanza:
     )
 
 
-def _read(kind: Type[_T], saved: Dict[str, Any], **readers: Callable[[Any], Any]) -> _T:
+def _read(kind: Callable[..., _T], saved: Dict[str, Any], **readers: Callable[[Any], Any]) -> _T:
     """An instance of the dataclass `kind`; what no reader is for is of its default's type."""
-    defaults = {field.name: field.default for field in fields(kind)}
+    defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
     values = {}
     for key, value in saved.items():
         read = readers[key] if key in readers else _of(type(defaults[key]))

@@ -73,6 +73,8 @@ class Yaml:
 
     def __init__(self, text: str, offset: int):
         self.offset = offset
+        self.root: Any = None
+        """The document's node; None for an empty text."""
         self.keys: Dict[str, List[Tuple[Any, Any]]] = {}
         """The nodes of each key on top and of its values, as often as it is there."""
         self._sizes: Dict[int, int] = {}
@@ -111,15 +113,15 @@ class Yaml:
             document.faults.append(Fault("", str(error), self.line_of(at)))
             document.unread.add("")
             return document
-        failures = {id(node): (node, error) for node, error in self._loader.failures}
+        failures = {id(one): (one, why) for one, why in self._loader.failures}
         paths = self._find(node, document.lines)
         for again, first in self._twice:
             message = self._more_than_once(first)
             document.faults.append(Fault(paths.get(id(again), ""), message, self.line_of(again)))
-        for wrong, error in failures.values():
+        for wrong, why in failures.values():
             path = paths.get(id(wrong), "")
             document.unread.add(path)
-            document.faults.append(Fault(path, self._unreadable(wrong, error), self.line_of(wrong)))
+            document.faults.append(Fault(path, self._unreadable(wrong, why), self.line_of(wrong)))
         return document
 
     def whole(self) -> Any:

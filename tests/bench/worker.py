@@ -128,7 +128,7 @@ def applies(root: Path, config: Path, rounds: str, with_ndb: str) -> dict[str, o
     stanza = _stanza(config)
     fresh = engine.view(stanza, root)
     plan, state = fresh.plan, fresh.state
-    index = {link.name: link.index for link in state.links}
+    index = {link.name: link.ifindex for link in state.links}
     kernel = Kernel()
     ipr = IPRoute()
 

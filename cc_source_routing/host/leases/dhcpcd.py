@@ -94,7 +94,7 @@ def parse_dhcpcd(data: bytes, dev: str, path: str, mtime: float, now: float) -> 
     if kind is not None and kind != bytes((_ACK,)):
         return None
     lifetime = _number(options.get(LEASE_TIME, b""))
-    if lifetime not in (None, _FOR_EVER) and mtime + lifetime <= now:
+    if lifetime is not None and lifetime != _FOR_EVER and mtime + lifetime <= now:
         return None
     address = IPv4Address(data[16:20])  # yiaddr
     if address.is_unspecified:

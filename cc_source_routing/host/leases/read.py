@@ -103,7 +103,7 @@ class _Reader:
 
     def live(self, link: Link) -> None:
         """Read networkd's and NetworkManager's files for a link, by its index."""
-        path = f"/run/systemd/netif/leases/{link.index}"
+        path = f"/run/systemd/netif/leases/{link.ifindex}"
         file = self._read(path)
         if file is not None:
             lease = parse_networkd(_text(file), link.name, path)
@@ -111,7 +111,7 @@ class _Reader:
                 self.warnings.append(f"{path} is not understood as a networkd lease; ignored")
             else:
                 self.candidates.append(_Candidate(lease, True, file.mtime))
-        path = f"/run/NetworkManager/devices/{link.index}"
+        path = f"/run/NetworkManager/devices/{link.ifindex}"
         file = self._read(path)
         if file is not None:
             for lease in parse_network_manager(_text(file), link.name, path, self.now):
