@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from ..errors import FileError
 from ..files.write import foreign_tables, read_text, saved_tables, table_names
-from ..kernel import nftables
 from ..kernel.read import observe_kernel
 from ..model import HostState, Metadata
 from ..text.names import id_fault
@@ -38,22 +37,20 @@ def observe(
     `metadata` is passed if cloud-init already has it.  Our nftables table is read if
     `published_ports` is on, or an earlier run loaded one.
     """
-    state = observe_kernel(kernel)
+    previous = read_previous(root)
+    state = observe_kernel(kernel, published_ports or previous.nftables)
     if metadata is None:
         metadata = read_metadata(root)
     leases = read_leases(root, state.links, time.time())
     names = tuple(table_names(root))
     # Names that are invalid in a file were not written by us.
     saved = {name: table for name, table in saved_tables(names).items() if not id_fault(name)}
-    previous = read_previous(root)
-    marking = published_ports or previous.nftables
     return replace(
         state,
         metadata=metadata,
         leases=leases.leases,
         foreign_tables=foreign_tables(names),
         saved_tables=saved,
-        nftables=nftables.loaded_checksum() if marking else None,
         previous=previous,
         saved_rule_priority=_saved_rule_priority(root),
         warnings=(*metadata.warnings, *leases.warnings),

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from .netlink import Kernel
 
 
-def observe_kernel(kernel: Kernel) -> HostState:
-    """The kernel's part of the snapshot."""
+def observe_kernel(kernel: Kernel, with_nftables: bool) -> HostState:
+    """The kernel's part of the snapshot; `with_nftables` costs one run of nft."""
     from .netlink import read_sysctls
 
     links = kernel.links()
@@ -24,6 +24,7 @@ def observe_kernel(kernel: Kernel) -> HostState:
         rules=kernel.rules(),
         neighbours=kernel.neighbours(),
         sysctls=read_sysctls(link.name for link in links),
+        nftables=nftables.loaded_checksum() if with_nftables else None,
     )
 
 

@@ -46,6 +46,7 @@ from .host import (
     Rule,
 )
 from .plan import (
+    ADVERTISED,
     EARLIER_RUN,
     LINK_DOWN,
     NO_ADDRESS,
@@ -66,6 +67,7 @@ from .stanza import (
 )
 
 __all__ = [
+    "ADVERTISED",
     "ANYWHERE",
     "EARLIER_RUN",
     "SILENT",

@@ -19,6 +19,9 @@ PASSING_REASONS = frozenset((LINK_DOWN, NO_ADDRESS, NO_GATEWAY, NO_SIBLING))
 
 # Gateway sources that later runs compare by name.
 EARLIER_RUN = "earlier run"
+# A default route of main from a router advertisement.  While the NIC is up, it disappears only
+# when the router revokes it or its lifetime expires.
+ADVERTISED = "advertised default"
 SILENT = "silent router"  # no gateway: a router solicitation got no answer
 
 

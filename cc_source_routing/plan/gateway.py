@@ -12,6 +12,7 @@ from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
 
 from ..errors import Fault
 from ..model import (
+    ADVERTISED,
     EARLIER_RUN,
     OUR_PROTOCOL,
     PROTO_BOOT,
@@ -382,10 +383,7 @@ GUESS = "guess"
 NEXT_HOP = "next hop"  # of routes to destinations elsewhere
 ASSUMED = frozenset((GUESS, NEXT_HOP))
 
-# A default route of main from a router advertisement.  While the NIC is up, it disappears only when
-# the router revokes it or its lifetime expires.  The stanza, too, is always complete.  So the
-# absence of these sources is an answer, not silence.
-ADVERTISED = "advertised default"
+# The absence of these is an answer, not silence: a stanza is always complete.
 REVOCABLE = frozenset((ADVERTISED, "stanza"))
 
 

@@ -12,8 +12,7 @@ from typing import Tuple
 
 from ..files.read import list_names
 from ..files.write import leftovers, target_name
-from ..model import ConfigFile, IPAddress, PlannedNic, RoutingPlan
-from ..plan.gateway import ADVERTISED
+from ..model import ADVERTISED, ConfigFile, IPAddress, PlannedNic, RoutingPlan
 from ..text.names import id_fault
 from .common import batch_down, batch_up, render_template, safe_name
 

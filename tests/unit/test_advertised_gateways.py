@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from cc_source_routing.model import (
+    ADVERTISED,
     OUR_PROTOCOL,
     PROTO_RA,
     Address,
@@ -22,7 +23,6 @@ from cc_source_routing.model import (
 )
 from cc_source_routing.plan.build import build_plan
 from cc_source_routing.plan.decide import decide
-from cc_source_routing.plan.gateway import ADVERTISED
 
 from .hosts import host, route
 

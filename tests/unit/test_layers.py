@@ -95,6 +95,26 @@ def test_the_picture_in_the_documentation_shows_the_imports_as_they_are():
     }
 
 
+def test_each_room_is_entered_by_its_door():
+    """The doors are those of the documentation, and each of them is used."""
+    text = (PACKAGE.parent / "docs/architecture.md").read_text()
+    doors = {
+        f"{room}.{name}" if name != room else room
+        for room, cell in re.findall(r"^\| `(\w+)/` \| (`[^|]*`) \|", text, re.MULTILINE)
+        for name in re.findall(r"`([\w.]+)`", cell)
+    }
+    entered = set()
+    for path in MODULES:
+        for name in (name[1:] for name in imported(path) if name.startswith(".")):
+            if room_of(name) in {room_of(name_of(path)), *EVERYWHERE}:
+                continue
+            is_module = PACKAGE.joinpath(*name.split(".")).with_suffix(".py").exists()
+            # What is no module is a name of the room itself.
+            entered.add(name if is_module else room_of(name))
+    alone = {name for name in entered if PACKAGE.joinpath(f"{name}.py").exists()}
+    assert entered - alone == doors
+
+
 def test_the_arrows_run_one_way():
     """No room is reached from itself by others."""
 

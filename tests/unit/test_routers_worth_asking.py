@@ -10,6 +10,7 @@ import pytest
 from cc_source_routing import engine
 from cc_source_routing.kernel.router_solicitation import ANSWER_SECONDS
 from cc_source_routing.model import (
+    ADVERTISED,
     SILENT,
     TABLE_MAIN,
     Address,
@@ -22,7 +23,6 @@ from cc_source_routing.model import (
     Stanza,
 )
 from cc_source_routing.plan.decide import decide
-from cc_source_routing.plan.gateway import ADVERTISED
 
 ENS3 = Link(2, "ens3", "fa:16:3e:00:00:03")
 ENS4 = Link(3, "ens4", "fa:16:3e:00:00:04")
