@@ -1,1 +1,1 @@
-"""The kernel's routes, rules and links: reading, comparing, changing."""
+"""Read, compare and change the kernel's routes, rules and links."""

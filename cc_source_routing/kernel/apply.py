@@ -1,8 +1,8 @@
-"""Make the kernel match a plan, or leave it as it was.
+"""Make the kernel match a plan, or leave it unchanged.
 
-The order comes from the diff; here the operations are run, read back, and taken
-back when the kernel refuses one.  Taking back is one more diff, with the state
-before as the wanted one, so that it is right wherever the failure was.
+The diff gives the order.  This module runs the operations, reads the result back, and
+reverts them if the kernel refuses one.  Reverting is another diff, with the previous state
+as the wanted one, so that it is correct wherever the failure occurred.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
 
 
 def operations_for(plan: RoutingPlan, state: HostState) -> Tuple[Operation, ...]:
-    """What an apply would do; () when the kernel is as planned."""
+    """The operations of an apply; () when the kernel already matches the plan."""
     return diff(wanted(plan, state), present(state, plan))
 
 
 def apply_plan(
     kernel: Kernel, plan: RoutingPlan, state: HostState, operations: Tuple[Operation, ...]
 ) -> Tuple[Operation, ...]:
-    """Run `operations`, which are what `operations_for` says, and read the kernel back.
+    """Run `operations`, the result of `operations_for`, and read the kernel back.
 
-    Returns the operations done.  Raises `ApplyError` with the operation that
-    the kernel refused, or `VerifyError` when it took all and still differs;
-    in both cases what was done has been taken back.
+    Returns the operations done.  Raises `ApplyError` with the operation that the kernel
+    refused, or `VerifyError` when it accepted all and still differs; in both cases the
+    changes have been reverted.
     """
     if not operations:
         return ()
     target = wanted(plan, state)
     try:
         kernel.execute(operations)
-        left = _left(kernel, plan, state, target)
-        if left:
-            # Somebody changed the kernel meanwhile (a hook's own batch, say).
-            kernel.execute(left)
-            left = _left(kernel, plan, state, target)
-        if left:
-            raise VerifyError([f"still to do: {operation.describe()}" for operation in left])
+        remaining = _remaining(kernel, plan, state, target)
+        if remaining:
+            # Another program changed the kernel meanwhile (for example a hook's own batch).
+            kernel.execute(remaining)
+            remaining = _remaining(kernel, plan, state, target)
+        if remaining:
+            raise VerifyError([f"still to do: {operation.describe()}" for operation in remaining])
     except BaseException:
-        _take_back(kernel, plan, state)
+        _revert(kernel, plan, state)
         raise
     return operations
 
 
-def _left(
+def _remaining(
     kernel: Kernel, plan: RoutingPlan, before: HostState, target: Footprint
 ) -> Tuple[Operation, ...]:
     return diff(target, present(observe_ours(kernel, before), plan))
 
 
-def _take_back(kernel: Kernel, plan: RoutingPlan, before: HostState) -> None:
+def _revert(kernel: Kernel, plan: RoutingPlan, before: HostState) -> None:
     earlier = present(before, plan)
     for _attempt in range(2):
         try:
@@ -65,5 +65,5 @@ def _take_back(kernel: Kernel, plan: RoutingPlan, before: HostState) -> None:
                 return
             kernel.execute(undo)
         except SourceRoutingError:
-            # The first error is the one to tell; a second try reads afresh.
+            # The caller reports the first error; the second attempt reads the state again.
             continue

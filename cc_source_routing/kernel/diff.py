@@ -1,8 +1,8 @@
-"""What must change, as operations in an order that loses no packet.  Pure.
+"""Compute the operations between two states, in an order that loses no packet.  Pure.
 
-A wanted and a present state go in, operations come out: groups, then routes,
-then new rules, and only then old rules and old routes.  Restoring after a
-failed apply is the same comparison with the earlier state as the wanted one.
+The input is a wanted and a present state.  The output is operations: groups, then routes,
+then new rules, and only then the removal of old rules and old routes.  To restore after a
+failed apply, the same comparison takes the earlier state as the wanted one.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ Operation = Union[SetGroup, SetSysctl, LoadNftables, ReplaceRoute, AddRule, Dele
 
 @dataclass(frozen=True)
 class Footprint:
-    """All that is ours in a kernel, or shall be: what the diff compares."""
+    """Everything that we own, or will own, in a kernel: the operands of the diff."""
 
     routes: FrozenSet[Route] = frozenset()
     rules: FrozenSet[Rule] = frozenset()
@@ -104,7 +104,7 @@ class Footprint:
 
 
 def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
-    """The plan's footprint; links that are no longer managed get back what they had."""
+    """The plan's footprint; links that are no longer managed get their previous values."""
     names = {nic.name for nic in plan.nics}
     groups = {name: plan.group for name in names}
     for link in state.links:
@@ -117,26 +117,26 @@ def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
 
 
 def sysctl_overrides(plan: RoutingPlan, name: str) -> Dict[Tuple[str, str], int]:
-    """The sysctls that a managed NIC gets."""
+    """The sysctls to set on a managed NIC."""
     overrides: Dict[Tuple[str, str], int] = {}
     if plan.rp_filter is not None:
         overrides[name, "rp_filter"] = plan.rp_filter
     if plan.published_ports:
-        # Reverse path filtering then looks up with the packet's mark.
+        # Reverse path filtering then uses the packet's mark in its lookup.
         overrides[name, "src_valid_mark"] = 1
     return overrides
 
 
 def present(state: HostState, plan: Optional[RoutingPlan] = None) -> Footprint:
-    """What of ours is in the kernel now."""
+    """Our footprint in the kernel now."""
     priorities = {plan.rule_priority} if plan is not None else set()
     if state.saved_rule_priority is not None:
         priorities.add(state.saved_rule_priority)
     planned = {rule.key for rule in plan.rules} if plan is not None else set()
     tables = {nic.table for nic in plan.nics} if plan is not None else set()
     tables |= set(state.saved_tables.values())
-    # An apply may have been killed before it could save either: then a rule that
-    # nobody else would make tells the priority, and our routes tell their tables.
+    # An apply may have been killed before it saved either.  Then the rule that only we
+    # create shows the priority, and our routes show the tables.
     priorities |= {rule.priority for rule in state.rules if rule.suppress_ifgroup == OUR_GROUP}
     tables |= {route.table for route in state.routes if is_our_route(route)}
     return Footprint(
@@ -157,7 +157,7 @@ def is_our_route(route: Route) -> bool:
 
 
 def is_our_rule(rule: Rule, tables: Set[int], priorities: Iterable[int]) -> bool:
-    """By its protocol; or, where networkd has it (``proto static``), by its exact form."""
+    """Identified by protocol, or by exact form where networkd set it (``proto static``)."""
     if rule.protocol == OUR_PROTOCOL:
         return True
     if rule.protocol != PROTO_STATIC or rule.other:
@@ -170,7 +170,7 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
     """Operations that turn `have` into `want`, in the order to run them."""
     operations: List[Operation] = []
     for dev, group in sorted(want.groups.items()):
-        # Leaving the group waits until no rule depends on it.
+        # An interface leaves the group only when no rule depends on it any more.
         if have.groups.get(dev) != group == OUR_GROUP:
             operations.append(SetGroup(dev, group))
     for (dev, key), value in sorted(want.sysctls.items()):
@@ -180,8 +180,8 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
     have_keys = {rule.key for rule in have.rules}
     want_keys = {rule.key for rule in want.rules}
     new = [rule for rule in want.rules if rule.key not in have_keys]
-    # In the kernel's order, and the old ones against it: at no moment does an address
-    # look into main (stage +20) without having looked into its own table (+10) before.
+    # Add new rules in the kernel's order and delete old ones in reverse: at no moment does an
+    # address look up main (stage +20) without looking up its own table (+10) first.
     operations += [AddRule(rule) for rule in sorted(new, key=rule_order)]
     old = _surplus_rules(want_keys, have.rules)
     operations += [DeleteRule(rule) for rule in sorted(old, key=rule_order, reverse=True)]
@@ -195,19 +195,19 @@ def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
 
 
 def route_key(route: Route) -> RouteKey:
-    """What the kernel's route replacement is keyed on."""
+    """The key by which the kernel replaces a route."""
     return (route.table, route.dst, route.metric)
 
 
 def _route_additions(want: Footprint, have: Footprint) -> List[Operation]:
-    # A kernel route that may do more is as good: networkd's file says onlink for a
-    # gateway, since a route that it cannot set would fail the whole link.
+    # A present route with onlink satisfies one without: networkd's file sets onlink for a
+    # gateway, since a route that networkd cannot set would fail the whole link.
     missing = {
         route
         for route in want.routes - have.routes
         if route._replace(onlink=True) not in have.routes
     }
-    # On-link routes first: a gateway must be reachable when its route comes.
+    # On-link routes first: a gateway must be reachable when its route is added.
     order = sorted(missing, key=lambda r: (r.gateway is not None, _route_order(r)))
     return [ReplaceRoute(route) for route in order]
 
@@ -220,7 +220,7 @@ def _route_deletions(want: Footprint, have: Footprint) -> List[Operation]:
 
 
 def _surplus_rules(want_keys: set[Rule], have: FrozenSet[Rule]) -> List[Rule]:
-    """Rules that are not wanted, and second copies of those that are."""
+    """Rules that are not wanted, and duplicates of those that are."""
     surplus = []
     kept = set()
     for rule in sorted(have, key=lambda rule: (rule_order(rule), rule.protocol != OUR_PROTOCOL)):

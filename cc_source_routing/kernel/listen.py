@@ -1,6 +1,6 @@
-"""The kernel's own announcements: a netlink socket that is only listened to.
+"""Receive the kernel's rtnetlink notifications, in the process's network namespace.
 
-Needs no root.  Always the network namespace that the process runs in.
+The socket sends nothing and needs no root privileges.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ GROUPS = sum(1 << (number - 1) for number in GROUP_NUMBERS)
 
 SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 4 << 20
-# A host whose routes change faster than they are decoded must not keep a read going.
+# Limits one read on a host whose routes change faster than they are decoded.
 CHANGES_AT_ONCE = 10_000
 
 
 class Heard(NamedTuple):
-    """What has been announced since the last time."""
+    """The notifications since the last read."""
 
     changes: List[Change]
-    overrun: bool = False  # some of it was lost: the whole must be read again
+    overrun: bool = False  # some were lost: the caller must read the whole state again
 
 
 class Listener:
-    """Joins the groups of links, addresses, routes and rules, as a context manager."""
+    """A context manager that joins the groups of links, addresses, routes and rules."""
 
     def __init__(self) -> None:
         try:
             self._socket = rtnl.open_socket(GROUPS)
         except OSError as error:
             raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
-        # A burst (a routing daemon's thousand routes) shall fit; without the right to a
-        # larger buffer there are more overruns.
+        # Make room for a burst (a routing daemon's thousand routes); without the privilege
+        # for a larger buffer there are more overruns.
         for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
@@ -60,11 +60,11 @@ class Listener:
         return int(self._socket.fileno())
 
     def know(self, links: List[Link]) -> None:
-        """The names of interfaces, by which addresses and routes are told."""
+        """Set the interface names used for addresses and routes."""
         self._names = {link.ifindex: link.name for link in links}
 
     def read(self) -> Heard:
-        """What is there to read, about `CHANGES_AT_ONCE` at most; never waits."""
+        """The pending notifications, about `CHANGES_AT_ONCE` at most; does not block."""
         changes: List[Change] = []
         overrun = False
         while len(changes) < CHANGES_AT_ONCE:
@@ -73,8 +73,8 @@ class Listener:
             except BlockingIOError:
                 break
             except OSError as error:
-                # netlink(7): the buffer was full and messages were dropped; the
-                # socket itself goes on.  What cannot be decoded is lost, too.
+                # netlink(7): the buffer was full and messages were dropped; the socket
+                # remains usable.  A datagram that cannot be decoded is lost, too.
                 if error.errno not in (errno.ENOBUFS, errno.EBADMSG):
                     raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
                 overrun = True
@@ -86,11 +86,11 @@ class Listener:
     def _changes(self, message: Message) -> List[Change]:
         header = message["header"]
         if header["error"] is not None:
-            return []  # of a kind or form that pyroute2 cannot decode
+            return []  # pyroute2 cannot decode this type or form
         changes = changes_of(header["type"], message, self._name)
         for change in changes:
-            # Routes may be announced after their link has gone: its name stays until
-            # the number is another link's.
+            # A route notification may follow the deletion of its link: keep the name until
+            # another link gets the index.
             if isinstance(change.thing, Link) and header["type"] != RTM_DELLINK:
                 self._names[change.thing.ifindex] = change.thing.name
         return changes

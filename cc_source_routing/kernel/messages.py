@@ -1,9 +1,9 @@
-"""rtnetlink messages as model values, and model values as the contents of messages.  Pure.
+"""Convert rtnetlink messages to model values, and model values to message fields.  Pure.
 
-A message is what pyroute2 makes of it: a mapping with the fields of the header
+A message has pyroute2's form: a mapping with the fields of the header
 (``message["table"]``) and, under ``attrs``, pairs of an attribute's name and
-value.  Reading decodes an attribute when its value is asked for, so only what
-the model has a place for is asked for: a host may have many thousand routes.
+value.  Pyroute2 decodes an attribute when its value is read.  Since a host may
+have many thousand routes, this module reads only what the model has a field for.
 Formats: rtnetlink(7), linux/rtnetlink.h, linux/fib_rules.h.
 """
 
@@ -28,7 +28,7 @@ RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 GONE = frozenset((RTM_DELLINK, RTM_DELADDR, RTM_DELROUTE, RTM_DELRULE))
 RTNH_F_ONLINK = 0x04
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
-RT_TABLE_COMPAT = 252  # in the one-byte field when the table needs more
+RT_TABLE_COMPAT = 252  # in the one-byte field when the table number does not fit
 ROUTE_TYPES = {
     1: "unicast",
     2: "local",
@@ -81,7 +81,7 @@ AttributeKey = Union[str, int]
 
 
 class Change(NamedTuple):
-    """One thing that came, changed, or went."""
+    """One object that was added, changed or removed."""
 
     gone: bool
     thing: Union[Link, Address, Route, Rule]
@@ -146,7 +146,7 @@ def address_of(message: Message, name: NameOf) -> Optional[Address]:
     length = message["prefixlen"]
     peer: Optional[IPNetwork] = None
     if far_end not in (None, text):
-        # Point to point: the prefix is the far end's, not ours.
+        # Point to point: the prefix is the peer's, not the local one.
         peer = ip_network(f"{far_end}/{length}", strict=False)
         length = peer.max_prefixlen
     return Address(
@@ -164,10 +164,10 @@ def address_of(message: Message, name: NameOf) -> Optional[Address]:
 
 
 def routes_of(message: Message, name: NameOf) -> List[Route]:
-    """The paths of an rtmsg, one `Route` a hop.
+    """The paths of an rtmsg, one `Route` for each next hop.
 
-    None for cached clones, other families, and routes for one type of service:
-    no rule of ours selects by that.
+    Empty for cached clones, other families, and routes for one type of service,
+    by which none of our rules selects.
     """
     family = FAMILY.get(message["family"])
     if family is None or message["tos"] or message["flags"] & RTM_F_CLONED:
@@ -302,7 +302,7 @@ def group_request(index: int, group: int) -> Dict[str, Any]:
 
 
 def use_request(ip: IPAddress, index: int) -> Dict[str, Any]:
-    """The ndmsg by which the kernel itself asks for a neighbour (``ip neigh replace ... use``)."""
+    """The ndmsg that makes the kernel resolve a neighbour (``ip neigh replace ... use``)."""
     return {
         "family": AF[ip.version],
         "ifindex": index,
@@ -312,7 +312,7 @@ def use_request(ip: IPAddress, index: int) -> Dict[str, Any]:
 
 
 def lookup_request(destination: IPAddress, source: Optional[IPAddress], oif: int) -> Dict[str, Any]:
-    """The rtmsg that asks for one route, answered with the matched entry (fibmatch)."""
+    """The rtmsg of a route lookup that returns the matched entry (fibmatch)."""
     bits = destination.max_prefixlen
     attrs: List[Tuple[str, Any]] = [("RTA_DST", str(destination))]
     if source is not None:
@@ -323,7 +323,7 @@ def lookup_request(destination: IPAddress, source: Optional[IPAddress], oif: int
         "family": AF[destination.version],
         "dst_len": bits,
         "src_len": bits if source is not None else 0,
-        # IPv4 tells the table only when asked, IPv6 always and refuses the question.
+        # IPv4 reports the table only on request; IPv6 always does, and refuses the flag.
         "flags": RTM_F_FIB_MATCH | (RTM_F_LOOKUP_TABLE if destination.version == 4 else 0),
         "attrs": attrs,
     }
@@ -342,9 +342,9 @@ def route_filter(family: int, kind: str = "", protocol: int = 0) -> Dict[str, An
 
 
 class _Attributes:
-    """A message's attributes by name, each decoded when it is asked for.
+    """A message's attributes by name, each decoded when it is read.
 
-    One that pyroute2 has no name for goes by its number.
+    An attribute that pyroute2 has no name for has its number as key.
     """
 
     def __init__(self, message: Message):
@@ -364,7 +364,7 @@ class _Attributes:
         return default if slot is None else slot[1]
 
     def raw(self, key: AttributeKey) -> bytes:
-        """The bytes of an attribute as they came; b"" when it is not there."""
+        """The undecoded bytes of an attribute; b"" when it is absent."""
         slot = self._slots.get(key)
         if slot is None:
             return b""
@@ -384,7 +384,7 @@ def _hop(base: Route, found: _Attributes, index: int, onlink: int, name: NameOf)
 
 
 def _other(message: Message, found: _Attributes) -> Tuple[Tuple[str, str], ...]:
-    """What a rule selects by or does that `Rule` has no field for."""
+    """A rule's selectors and actions that `Rule` has no field for."""
     other = [
         (name, str(found.get(name)))
         if isinstance(name, str)
@@ -406,7 +406,7 @@ def _short(table: int) -> int:
 
 
 def _table(message: Message, found: _Attributes, attribute: str) -> int:
-    """The table, from its attribute only where it may not fit the header's byte."""
+    """The table, read from its attribute only where the header's byte may be too small."""
     short = int(message["table"])
     return found.get(attribute, short) if short in (0, RT_TABLE_COMPAT) else short
 
@@ -414,14 +414,14 @@ def _table(message: Message, found: _Attributes, attribute: str) -> int:
 def _network(family: int, text: Optional[str], length: int) -> IPNetwork:
     if length == 0:
         return ANYWHERE[family]
-    # The class itself: ip_network() tries IPv4 first, which takes longer than all else.
+    # Use the class directly: ip_network() tries IPv4 first, which dominates the run time.
     kind = IPv4Network if family == 4 else IPv6Network
     return kind((text or ANYWHERE[family].network_address, length), strict=False)
 
 
 @lru_cache(maxsize=1024)
 def _address(text: str) -> IPAddress:
-    """Many routes have the same few gateways."""
+    """Parse an address; cached, since many routes share a few gateways."""
     return ip_address(text)
 
 
@@ -430,11 +430,11 @@ def _suppression(value: Optional[int]) -> Optional[int]:
 
 
 def _text(value: Union[str, bytes]) -> str:
-    """A name; the kernel takes any bytes, and pyroute2 hands on what is not UTF-8."""
+    """A name; the kernel allows any bytes, and pyroute2 returns non-UTF-8 names as bytes."""
     return value if isinstance(value, str) else value.decode("ascii", "backslashreplace")
 
 
 def _mac(found: _Attributes, key: AttributeKey) -> str:
-    """An Ethernet address; tunnels and InfiniBand have shorter and longer ones."""
+    """An Ethernet address; "" for the other lengths of tunnels and InfiniBand."""
     raw = found.raw(key)
     return ":".join(f"{byte:02x}" for byte in raw) if len(raw) == 6 else ""

@@ -1,7 +1,7 @@
-"""The kernel edge: dumps become model values, operations become requests.
+"""Read the kernel's state as model values, and run operations as requests.
 
-All of it is rtnetlink over one socket of `rtnl`, in the network namespace that
-the process runs in; the sysctls are files, and nftables has a command.
+Everything is rtnetlink over one socket of `rtnl`, in the process's network
+namespace, except sysctls (files) and nftables (the nft command).
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ from .diff import (
 from .messages import AF, Message
 from .rtnl import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Fields, RefusedError, RtnlSocket
 
-# All route types that can end a lookup, those of table local left out.
+# All route types that can end a lookup, except those of table local.
 LOOKUP_TYPES = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
 # The four that end a lookup: unreachable, its host form, prohibit, blackhole.
 NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 
 T = TypeVar("T")
 
-# What the kernel says of an operation whose outcome is there: that is no refusal.
+# The kernel's error when an operation's result already exists, which is not a refusal.
 DONE_ALREADY: Dict[type, int] = {
     AddRule: errno.EEXIST,
     DeleteRule: errno.ENOENT,
@@ -99,7 +99,7 @@ class Kernel:
 
     def links(self) -> Tuple[Link, ...]:
         found = self._dump(messages.RTM_GETLINK, {}, lambda message: message)
-        # A link may have a master that comes after it.
+        # A link's master may come after it in the dump.
         self._names = {message["index"]: messages.link_name(message) for message in found}
         self._indices = {name: index for index, name in self._names.items()}
         links = (messages.link_of(message, self._master_name) for message in found)
@@ -112,7 +112,7 @@ class Kernel:
         return tuple(self._dump(messages.RTM_GETADDR, {}, read))
 
     def routes(self) -> Tuple[Route, ...]:
-        """All routes but those of table local: unicast ones and the types that end a lookup."""
+        """All routes except table local's: unicast and the types that end a lookup."""
         return tuple(
             route
             for family in AF
@@ -144,10 +144,10 @@ class Kernel:
     def lookup(
         self, destination: IPAddress, source: Optional[IPAddress] = None, oif: str = ""
     ) -> Optional[Lookup]:
-        """The kernel's route for a packet from `source`; None when it has none.
+        """The kernel's route for a packet from `source`; None if there is none.
 
-        ``RTM_F_FIB_MATCH`` makes it answer with the matched entry, table and
-        prefix included (``ip route get fibmatch``).
+        With ``RTM_F_FIB_MATCH`` the kernel returns the matched entry with table and
+        prefix (``ip route get fibmatch``).
         """
         request = messages.lookup_request(destination, source, self._index(oif) if oif else 0)
         try:
@@ -168,10 +168,10 @@ class Kernel:
     ) -> Dict[Tuple[str, IPAddress], bool]:
         """Which addresses answer ARP or neighbour discovery on their link within `wait` seconds.
 
-        Of IPv6 only routers count, unless `hosts` are as good.
+        For IPv6 only routers count, unless `hosts` is set.
 
-        The kernel itself asks (``NTF_USE``, ``ip neigh replace ... use``); no
-        socket, no ping, and nothing stays but an ordinary cache entry.
+        The kernel itself sends the requests (``NTF_USE``, ``ip neigh replace ... use``):
+        this needs no socket and no ping, and leaves only an ordinary cache entry.
         """
         pending = dict.fromkeys(candidates, False)
         for dev, ip in pending:
@@ -179,12 +179,12 @@ class Kernel:
             try:
                 self._socket.change(messages.RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, request)
             except RefusedError:
-                continue  # link without neighbours: no answer is the right answer
+                continue  # a link without neighbours: correct to report no answer
             except OSError as error:
                 raise DiscoveryError(f"cannot ask for {ip} on {dev}: {error}") from error
         deadline = time.monotonic() + wait
         while pending and not all(pending.values()):
-            # Any IPv6 host answers; a router says in its answer that it is one.
+            # Any IPv6 host answers; a router sets the router flag in its answer.
             known = {
                 (n.dev, n.ip)
                 for n in self.neighbours()
@@ -202,8 +202,8 @@ class Kernel:
     def execute(self, operations: Sequence[Operation]) -> None:
         """Run operations in order.
 
-        Raises `ApplyError` with the first operation that the kernel refused; those
-        after it have not been done.
+        Raises `ApplyError` with the first operation that the kernel refused; the later
+        ones have not been run.
         """
         for operation in operations:
             if isinstance(operation, SetSysctl):
@@ -219,7 +219,7 @@ class Kernel:
             self._socket.change(kind, flags, request)
         except RefusedError as error:
             code = error.errno or 0
-            # Somebody beside us (a hook's replay) did it first: the outcome is there.
+            # Another program (a hook's replay) was first: the result already exists.
             if code != DONE_ALREADY.get(type(operation)):
                 what = operation.describe()
                 raise ApplyError(
@@ -255,7 +255,7 @@ class Kernel:
         return chain.from_iterable(self._dump(messages.RTM_GETROUTE, request, read))
 
     def _dump(self, kind: int, request: Fields, read: Callable[[Message], Optional[T]]) -> List[T]:
-        """What `read` makes of each answer, where it makes something."""
+        """The results of `read` for each answer, without the Nones."""
         try:
             return self._socket.dump(kind, request, read)
         except OSError as error:
@@ -277,7 +277,7 @@ class Kernel:
 
 
 def write_sysctl(dev: str, key: str, value: int) -> None:
-    """Set ``net.ipv4.conf.DEV.KEY``; both names come from the kernel's and our own lists."""
+    """Set ``net.ipv4.conf.DEV.KEY``; `dev` comes from the kernel, `key` from our list."""
     try:
         _sysctl_path(dev, key).write_text(f"{value}\n")
     except OSError as error:
@@ -287,7 +287,7 @@ def write_sysctl(dev: str, key: str, value: int) -> None:
 
 
 def read_sysctls(devs: Iterable[str]) -> Dict[Tuple[str, str], int]:
-    """``net.ipv4.conf.*`` of the interfaces and of ``all``, those of `SYSCTLS`."""
+    """The `SYSCTLS` of ``net.ipv4.conf``, of the interfaces and of ``all``."""
     values = {}
     for dev in (*devs, "all"):
         for key in SYSCTLS:

@@ -1,4 +1,4 @@
-"""The nftables edge of published_ports: load our table, read its checksum back."""
+"""nftables for published_ports: load our table and read its checksum back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 def loaded_checksum() -> str:
-    """The checksum of our table in this network namespace; "" without nft or table."""
+    """The checksum of our table in this network namespace; "" without nft or the table."""
     nft = shutil.which("nft")
     if nft is None:
         return ""

@@ -1,4 +1,4 @@
-"""What the kernel has now."""
+"""Read the kernel's current state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def observe_kernel(kernel: Kernel, with_nftables: bool) -> HostState:
 
 
 def observe_ours(kernel: Kernel, before: HostState) -> HostState:
-    """`before` with what of ours may have changed read again, and only that."""
+    """`before` with only those parts read again that an apply may have changed."""
     from .netlink import read_sysctls
 
     links = kernel.links()

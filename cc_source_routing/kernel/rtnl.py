@@ -1,14 +1,14 @@
-"""One rtnetlink socket of pyroute2: a request goes out, all of its answers come back.
+"""One rtnetlink socket of pyroute2: send a request, return all of its answers.
 
 The only module that imports pyroute2 (0.5.14 and later).  The import costs a
 tenth of a second or more, so this module is only imported when it is used.
 
 `IPRSocket` is the socket below pyroute2's `IPRoute`.  Its ``put``, ``recv`` and
-``marshal`` are the same in all releases.  `IPRoute` is not, and asks for more:
-0.5 sends deletions with NLM_F_EXCL, which Linux since 5.19 reads as NLM_F_BULK
-and refuses; 0.9 runs an asyncio loop, in which an answer that is lost is
-waited for without end; and no release shows the flags and the error of the
-message that ends a dump.
+``marshal`` are the same in all releases.  `IPRoute` differs between releases and
+has faults: 0.5 sends deletions with NLM_F_EXCL, which Linux since 5.19 reads as
+NLM_F_BULK and refuses; 0.9 runs an asyncio loop that waits forever for a lost
+answer; and no release exposes the flags and the error of the message that ends
+a dump.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ T = TypeVar("T")
 
 
 class RefusedError(OSError):
-    """The kernel's own answer to a request, an errno; any other OSError is of the socket."""
+    """The kernel refused a request, with an errno; any other OSError is the socket's."""
 
 
 def open_socket(groups: int = 0) -> Any:
     """A socket of the current network namespace that has joined the multicast `groups`.
 
-    Options are set after this: in 0.5 to 0.8 ``bind`` may open the socket again.
+    Set socket options afterwards: in 0.5 to 0.8 ``bind`` may reopen the socket.
     """
     opened = IPRSocket()
     try:
         opened.bind(groups)
     except BaseException as error:
         opened.close()
-        if isinstance(error, KeyError):  # how pyroute2 says that it found no free port
+        if isinstance(error, KeyError):  # pyroute2 found no free port
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from error
         raise
     return opened
 
 
 def receive(opened: Any, flags: int = 0) -> List[Any]:
-    """The messages of one datagram, decoded; OSError (EBADMSG) when it is cut off."""
+    """The decoded messages of one datagram; OSError (EBADMSG) when it is truncated."""
     datagram = opened.recv(RECEIVE_BYTES, flags)
     try:
         return list(opened.marshal.parse(datagram))
@@ -69,7 +69,7 @@ def receive(opened: Any, flags: int = 0) -> List[Any]:
 
 
 class RtnlSocket:
-    """Requests, one after the other; raises OSError when the socket fails."""
+    """Sends one request at a time; raises OSError when the socket fails."""
 
     def __init__(self) -> None:
         self._sequence = 0
@@ -77,12 +77,12 @@ class RtnlSocket:
 
     def _open(self) -> None:
         self._socket = open_socket()
-        # The kernel answers at once; what is lost must not be waited for without end.
+        # The kernel answers at once; a limit, so that a lost answer does not block forever.
         limit = struct.pack("@ll", ANSWER_SECONDS, 0)  # struct timeval
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         try:
-            # The kernel honours a dump's filter (Linux 4.20); older ones answer with
-            # everything, which costs time and no more.
+            # Makes the kernel honour a dump's filter (Linux 4.20); older kernels return
+            # everything, which only costs time.
             self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         except OSError:
             pass
@@ -103,10 +103,10 @@ class RtnlSocket:
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
 
     def dump(self, kind: int, fields: Fields, read: Callable[[Message], Optional[T]]) -> List[T]:
-        """What `read` makes of each answer to a dump request, without the Nones.
+        """The results of `read` for each answer to a dump request, without the Nones.
 
-        A dump during which the kernel's lists changed is marked as such; it is
-        read again, since half a picture would look like something gone.
+        The kernel marks a dump during which its lists changed.  Such a dump is read
+        again, since an incomplete one would look as if entries were gone.
         """
         for attempt in range(DUMP_ATTEMPTS):
             found: List[T] = []
@@ -122,7 +122,7 @@ class RtnlSocket:
                     return []  # a kernel without this family
                 if error.errno != errno.ENOBUFS or attempt == DUMP_ATTEMPTS - 1:
                     raise
-                # The kernel goes on with a dump that it has begun on this socket.
+                # The kernel continues a dump that it has begun on this socket.
                 self.close()
                 self._open()
                 continue
@@ -131,7 +131,7 @@ class RtnlSocket:
         raise OSError(errno.EINTR, "the kernel's lists change too fast")
 
     def _answers(self, kind: int, flags: int, fields: Fields) -> Iterator[Any]:
-        """Send a request; its answers, up to the one that ends them."""
+        """Send a request and yield its answers, up to the final one."""
         self._sequence += 1
         request = self._socket.marshal.msg_map[kind]()
         request.update(fields)
@@ -140,9 +140,9 @@ class RtnlSocket:
             for answer in self._receive():
                 header = answer["header"]
                 if header["sequence_number"] != self._sequence:
-                    continue  # of a request that was given up
+                    continue  # an answer to an abandoned request
                 if header["type"] in (NLMSG_DONE, NLMSG_ERROR):
-                    # Also where a dump ends: what made the kernel stop before its time.
+                    # The end of a dump also carries an error if the kernel stopped early.
                     code = _error_number(answer)
                     if code:
                         raise RefusedError(code, os.strerror(code))

@@ -1,8 +1,8 @@
-"""Whether a host is as planned, asked of the kernel's own route lookup.
+"""Check by the kernel's own route lookup whether a host matches its plan.
 
 The invariant: a packet leaves by the interface that owns its source address.
-Where main has a specific route that the plan leaves to main (a container
-bridge, a routing daemon's network), main's own word is right too.
+Where table main has a specific route and the plan leaves that destination to main
+(a container bridge, a routing daemon's network), main's route is right too.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from .diff import AddRule, DeleteRoute, DeleteRule, Operation, ReplaceRoute, Set
 if TYPE_CHECKING:
     from .netlink import Kernel, Lookup
 
-# RFC 5737 and RFC 3849: addresses that nobody has, as "some remote host".
+# Documentation addresses (RFC 5737, RFC 3849) stand in for a remote host.
 SOMEWHERE: Dict[int, Tuple[IPAddress, ...]] = {
     4: tuple(ip_address(text) for text in ("192.0.2.1", "198.51.100.1", "203.0.113.1")),
     6: tuple(ip_address(text) for text in ("2001:db8:ffff:ffff::1", "2001:db8:fffe:ffff::1")),
 }
-# What the kernel's own rules look up, and where, unless somebody has moved them: Cilium has
-# local at 100, VRF set-ups at 32765 (vrf.rst), Shorewall main at 999.
+# The table and priority of the kernel's default rules.  Other software may move them: Cilium
+# has local at 100, VRF set-ups at 32765 (vrf.rst), Shorewall main at 999.
 KERNEL_RULES = {
     4: {TABLE_LOCAL: 0, TABLE_MAIN: 32766, TABLE_DEFAULT: 32767},
     6: {TABLE_LOCAL: 0, TABLE_MAIN: 32766},
 }
-SAMPLES = 16  # specific destinations asked per address
+SAMPLES = 16  # specific destinations looked up per address
 
 
 class Reply(NamedTuple):
@@ -61,24 +61,24 @@ class Reply(NamedTuple):
     destination: IPAddress
     owner: str
     lookup: Optional[Lookup]
-    # Main's own specific route, where the plan leaves the destination to main.
-    main_says: Optional[Route]
-    # By which devices main goes there: several, where it spreads flows over equal routes.
+    # Main's specific route, where the plan leaves the destination to main.
+    main_route: Optional[Route]
+    # The devices of main's routes there: several, where it spreads flows over equal routes.
     main_devs: FrozenSet[str] = frozenset()
-    # Whether that leaves by no managed NIC: then it is the only right one.
+    # Whether main's route leaves by an unmanaged device: then only that device is right.
     elsewhere: bool = False
-    # The rule that decided, where that can be known, and whether it is not ours.
+    # The rule that decided, if known, and whether it is a foreign one.
     rule: Optional[Rule] = None
     foreign: bool = False
-    # Whether a rule of ours has asked a table of somebody else's.
+    # Whether one of our rules looked up a foreign table.
     by_others: bool = False
-    # Whether the next hop answers ARP or neighbour discovery; None: not asked, or there is none.
+    # Whether the next hop answers ARP or neighbour discovery; None: not probed, or no next hop.
     next_hop_answers: Optional[bool] = None
 
     @property
     def right(self) -> bool:
         if self.lookup is None:
-            return self.main_says is not None and self.main_says.type != "unicast"
+            return self.main_route is not None and self.main_route.type != "unicast"
         if self.by_others:
             return True
         if self.elsewhere:
@@ -88,28 +88,30 @@ class Reply(NamedTuple):
 
 def deviations(operations: Iterable[Operation]) -> List[str]:
     """Differences between kernel and plan, as sentences for `check`."""
-    told = []
+    lines = []
     for operation in operations:
         text = operation.describe()
         if isinstance(operation, (ReplaceRoute, AddRule)):
-            told.append(f"missing or different: {text.replace(' replace', '').replace(' add', '')}")
+            lines.append(
+                f"missing or different: {text.replace(' replace', '').replace(' add', '')}"
+            )
         elif isinstance(operation, (DeleteRule, DeleteRoute)):
-            told.append(f"unexpected: {text.replace(' del', '')}")
+            lines.append(f"unexpected: {text.replace(' del', '')}")
         elif isinstance(operation, SetGroup):
-            told.append(f"interface group of {operation.dev} is not {operation.group}")
+            lines.append(f"interface group of {operation.dev} is not {operation.group}")
         else:
-            told.append(f"different: {text}")
-    return told
+            lines.append(f"different: {text}")
+    return lines
 
 
 def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> List[str]:
-    """Whether the rules for local, main and default are the kernel's own.
+    """Sentences where the rules for local, main and default are not the kernel's own.
 
-    One that was re-created without ``protocol kernel`` is deleted by networkd
-    at its next reconfigure, and the host then has table local only.  One at another
-    priority is somebody's choice (`KERNEL_RULES`).
+    networkd deletes a rule that was re-created without ``protocol kernel`` at its next
+    reconfigure, and the host then has table local only.  A rule at another priority is
+    deliberate (`KERNEL_RULES`).
     """
-    told = []
+    found = []
     for family in families:
         unselective = [
             rule
@@ -123,17 +125,17 @@ def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> List[st
             rules = [rule for rule in unselective if rule.table == table]
             if not rules:
                 what = "; the host may not know its own addresses" if table == TABLE_LOCAL else ""
-                told.append(f"IPv{family} rule {priority} (lookup table {table}) is missing{what}")
+                found.append(f"IPv{family} rule {priority} (lookup table {table}) is missing{what}")
             elif all(r.priority == priority and r.protocol != PROTO_KERNEL for r in rules):
-                told.append(
+                found.append(
                     f"IPv{family} rule {priority} is not the kernel's own "
                     f"(proto {rules[0].protocol}); systemd-networkd would delete it"
                 )
-    return told
+    return found
 
 
 def replies(kernel: Kernel, plan: RoutingPlan, state: HostState) -> List[Reply]:
-    """Ask the kernel where replies from each managed address go."""
+    """Look up in the kernel where replies from each managed address go."""
     answers = []
     for nic in plan.nics:
         for interface in nic.addresses:
@@ -150,27 +152,27 @@ def reply(
     source: IPAddress,
     destination: IPAddress,
 ) -> Reply:
-    """Ask the kernel for one way, and say what main's own word is worth there."""
+    """Look up one route in the kernel, and judge whether main's route applies there."""
     answer = kernel.lookup(destination, source)
-    main_says = main_specific(state, destination)
+    main_route = main_specific(state, destination)
     nic = plan.nic(owner)
-    if main_says is not None and nic is not None and plan.nic(main_says.dev) is not None:
-        # By a sibling NIC only where the own table leaves it to main.
+    if main_route is not None and nic is not None and plan.nic(main_route.dev) is not None:
+        # Main's route by a sibling NIC counts only where the owner's table leaves it to main.
         planned = longest(nic.routes, destination)
         if planned is not None and planned.type == "unicast":
-            main_says = None
+            main_route = None
     elsewhere = (
-        main_says is not None
-        and main_says.type == "unicast"
+        main_route is not None
+        and main_route.type == "unicast"
         and plan.nic(owner) is not None
-        and plan.nic(main_says.dev) is None
+        and plan.nic(main_route.dev) is None
     )
     main_devs = frozenset(
         route.dev
-        for route in (state.routes if main_says is not None else ())
+        for route in (state.routes if main_route is not None else ())
         if route.table == TABLE_MAIN
-        and main_says is not None
-        and (route.dst, route.metric) == (main_says.dst, main_says.metric)
+        and main_route is not None
+        and (route.dst, route.metric) == (main_route.dst, main_route.metric)
     )
     rule = matched_rule(answer, source, destination, state)
     ours = {own.key for own in plan.rules}
@@ -183,7 +185,7 @@ def reply(
         destination,
         owner,
         answer,
-        main_says,
+        main_route,
         main_devs,
         elsewhere,
         rule,
@@ -199,10 +201,10 @@ def _is_the_kernels(rule: Rule) -> bool:
 def matched_rule(
     lookup: Optional[Lookup], source: IPAddress, destination: IPAddress, state: HostState
 ) -> Optional[Rule]:
-    """The rule by which the kernel's lookup ended: the first that could give that table.
+    """The rule at which the kernel's lookup ended: the first that can select that table.
 
-    The kernel tells table and prefix of a lookup, not the rule; a rule whose
-    suppressor rejects the prefix cannot have been it (net/core/fib_rules.c).
+    The kernel reports table and prefix of a lookup, but not the rule.  A rule whose
+    suppressor rejects the prefix is excluded (net/core/fib_rules.c).
     """
     if lookup is None:
         return None
@@ -223,16 +225,16 @@ def matched_rule(
 
 
 def _selects(rule: Rule, source: IPAddress, destination: IPAddress) -> bool:
-    """Whether a rule means an unmarked packet of this host that is bound to no device."""
+    """Whether a rule matches an unmarked local packet that is bound to no device."""
     inverted = rule.other == (("invert", "1"),)
     if rule.other and not inverted:
         return False
-    means = (
+    matches = (
         (rule.src is None or source in rule.src)
         and (rule.dst is None or destination in rule.dst)
         and not (rule.oif or rule.fwmark)
     )
-    return means != inverted
+    return matches != inverted
 
 
 def somewhere(state: HostState, family: int) -> IPAddress:
@@ -246,7 +248,7 @@ def somewhere(state: HostState, family: int) -> IPAddress:
 def destinations(
     plan: RoutingPlan, state: HostState, nic: PlannedNic, source: IPAddress
 ) -> List[IPAddress]:
-    """Somewhere remote, and a host in each specific prefix of main, as many as `SAMPLES`."""
+    """A remote host, and a host in each specific prefix of main, up to `SAMPLES`."""
     own = {address.ip for address in state.addresses}
     found = [somewhere(state, source.version)]
     for route in state.routes:
@@ -265,12 +267,12 @@ def destinations(
 
 
 def main_specific(state: HostState, destination: IPAddress) -> Optional[Route]:
-    """Table main's longest match for a destination, defaults left out."""
+    """Table main's longest match for a destination, without default routes."""
     return longest((r for r in state.routes if r.table == TABLE_MAIN), destination)
 
 
 def longest(routes: Iterable[Route], destination: IPAddress) -> Optional[Route]:
-    """The longest match of one table's routes for a destination, defaults left out."""
+    """The longest match of one table's routes for a destination, without default routes."""
     best: Optional[Route] = None
     for route in routes:
         if route.family != destination.version:
@@ -289,7 +291,7 @@ def longest(routes: Iterable[Route], destination: IPAddress) -> Optional[Route]:
 
 
 def rp_filter(state: HostState, dev: str) -> int:
-    """How the kernel filters what comes in by an interface: 0 off, 1 strict, 2 loose.
+    """The effective rp_filter of an interface: 0 off, 1 strict, 2 loose.
 
     The larger of its own value and that of "all" (ip-sysctl.rst).
     """
@@ -297,11 +299,11 @@ def rp_filter(state: HostState, dev: str) -> int:
 
 
 def dropped_by_rp_filter(answer: Reply, plan: RoutingPlan, state: HostState) -> bool:
-    """Whether what the destination sends to the source is dropped as it comes in.
+    """Whether packets from the destination to the source are dropped on arrival.
 
-    Strict reverse path filtering (RFC 3704): a packet is taken only on the interface by
-    which its reply would leave, loose: where there is any.  IPv6 has none of its own.
-    What goes out by a device that is no port of the cloud comes in by that, too.
+    Strict reverse path filtering (RFC 3704) accepts a packet only on the interface by which
+    its reply would leave; loose filtering accepts it if there is any route back.  IPv6 has
+    no such sysctl.  What leaves by a device that is not a cloud port also returns by it.
     """
     if answer.source.version != 4:
         return False
@@ -314,30 +316,31 @@ def dropped_by_rp_filter(answer: Reply, plan: RoutingPlan, state: HostState) -> 
 
 
 def reply_deviations(answers: Iterable[Reply], plan: RoutingPlan, state: HostState) -> List[str]:
-    """The replies that would leave by a wrong interface, as sentences."""
-    told = []
+    """Sentences for the replies that would leave by a wrong interface."""
+    found = []
     for answer in answers:
         if answer.right:
             continue
         way = f"by {answer.lookup.dev}" if answer.lookup else "nowhere (no route)"
         due = answer.owner
-        if answer.elsewhere and answer.main_says is not None:
-            due = answer.main_says.dev
+        if answer.elsewhere and answer.main_route is not None:
+            due = answer.main_route.dev
         why = ""
         if answer.foreign and answer.rule is not None:
             why = f", since a rule that is not ours decides: {describe_rule(answer.rule)}"
         if dropped_by_rp_filter(answer, plan, state):
             why += f"; rp_filter on {answer.owner} drops what comes in from there"
-        told.append(
+        found.append(
             f"a packet from {answer.source} to {answer.destination} leaves {way}, not by {due}{why}"
         )
-    return told
+    return found
 
 
 def main_by_sibling(answers: Iterable[Reply], plan: RoutingPlan, state: HostState) -> List[str]:
-    """A sentence where replies are left to main and leave by a sibling NIC; [] where none are.
+    """A sentence if replies that are left to main leave by a sibling NIC; else [].
 
-    To networks behind a host of a sibling's subnet: the own gateway does not know them.
+    They go to networks behind a host in a sibling's subnet, which the owner's gateway does
+    not know.
     """
     found = [
         answer
@@ -367,7 +370,7 @@ def main_by_sibling(answers: Iterable[Reply], plan: RoutingPlan, state: HostStat
 
 
 def gateways_to_ask(plan: RoutingPlan, state: HostState) -> List[Tuple[str, IPAddress]]:
-    """The gateways of the plan and of main's defaults, by interface."""
+    """The gateways of the plan and of main's defaults, each with its interface."""
     asked = {(nic.name, gateway.ip): None for nic in plan.nics for gateway in nic.gateways.values()}
     versions = {ip.version for _dev, ip in asked}
     for route in _main_gateways(state):
@@ -380,10 +383,10 @@ def gateways_to_ask(plan: RoutingPlan, state: HostState) -> List[Tuple[str, IPAd
 def answering(
     kernel: Kernel, state: HostState, hops: Iterable[Tuple[str, IPAddress]]
 ) -> Dict[Tuple[str, IPAddress], bool]:
-    """Which of some next hops answer on their interface.
+    """Which of the next hops answer on their interface.
 
-    Routers that the kernel has found silent are not asked again: they would count as not
-    yet tried, for the kernel's choice among routers and for ours.
+    Routers whose neighbour entry has failed are not probed again: a probe would make them
+    untried again, both for the kernel's choice among routers and for ours.
     """
     failed = {(neighbour.dev, neighbour.ip) for neighbour in state.neighbours if neighbour.failed}
     answered = dict.fromkeys(hops, False)
@@ -394,9 +397,9 @@ def answering(
 def silent_gateways(
     plan: RoutingPlan, state: HostState, answered: Mapping[Tuple[str, IPAddress], bool]
 ) -> Tuple[List[str], List[str]]:
-    """Gateways of the plan that do not answer: where main's does, and where that is silent, too.
+    """Gateways of the plan that do not answer: those where main's does, and the others.
 
-    `answered` as `answering` tells of `gateways_to_ask`.
+    `answered` is the result of `answering` for `gateways_to_ask`.
     """
     beaten, alone = [], []
     for nic in plan.nics:
