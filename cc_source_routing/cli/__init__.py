@@ -1,1 +1,1 @@
-"""The command: arguments in, text, JSON and exit codes out."""
+"""The command line: arguments, text and JSON output, exit codes."""

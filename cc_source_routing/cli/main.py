@@ -1,7 +1,7 @@
-"""The command `source-routing`: arguments in, exit code out.
+"""The command `source-routing`: parse the arguments, run one command, return its exit code.
 
-0 well, 1 a deviation or failure, 2 wrong use or an invalid stanza.  Errors
-are sentences on standard error; a traceback is a bug.
+Exit codes: 0 success, 1 a deviation or failure, 2 wrong use or an invalid stanza.
+Errors are sentences on standard error; a traceback is a bug.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class _Misuse(Exception):
     """A file named on the command line cannot be read, or its options exclude each other."""
 
 
-class _NothingAsked(Exception):
-    """The cloud-config named on the command line has no stanza, or there is no last time."""
+class _NothingToDo(Exception):
+    """The given cloud-config has no stanza, or --again finds no earlier apply."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -42,7 +42,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         for line in error.lines:
             print(f"source-routing: {line}", file=sys.stderr)
         return MISUSE
-    except _NothingAsked as error:
+    except _NothingToDo as error:
         print(f"source-routing: {error}", file=sys.stderr)
         return OK
     except _Misuse as error:
@@ -58,7 +58,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"source-routing: {missing_module(error)}", file=sys.stderr)
         return FAILURE
     except BrokenPipeError:
-        # The reader (head, less) has seen enough.
+        # The reader (head, less) has closed the pipe.
         sys.stderr.close()
         return OK
     except KeyboardInterrupt:
@@ -94,7 +94,7 @@ def _apply(arguments: argparse.Namespace) -> int:
         if stanza is None:
             again = engine.apply_again(arguments.root)
             if again is None:
-                raise _NothingAsked("nothing has been applied here, nothing to do")
+                raise _NothingToDo("nothing has been applied here, nothing to do")
             outcome = again
         else:
             outcome = engine.apply(stanza, arguments.root, exact=_exact(arguments))
@@ -156,7 +156,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _asked(arguments: argparse.Namespace) -> Optional[bool]:
-    """Whether the saved stanza is still asked for; None: there is none that is on, or who knows."""
+    """Whether the saved stanza is still configured; None if none is enabled, or if unknown."""
     from ..host.asked import still_asked
     from ..host.saved_stanza import saved_stanza
 
@@ -255,7 +255,7 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _verdict(loaded: LoadedStanza) -> str:
-    """What `validate` says of a file without faults; no more than cloud-init makes of it."""
+    """The result of `validate` for a file without faults, as far as cloud-init uses the file."""
     reasons = "; ".join(loaded.unknown)
     if loaded.stanza is None and reasons:
         return f"whether it has a source_routing: key cannot be known from the file: {reasons}"
@@ -279,9 +279,9 @@ def _stanza(arguments: argparse.Namespace) -> Stanza:
     if arguments.config is not None:
         loaded = _load(arguments.config)
         if loaded.stanza is None:
-            # As in cloud-init: no stanza is no order, not an order to remove.
-            told = _verdict(loaded) if loaded.unknown else "no source_routing: key"
-            raise _NothingAsked(f"{loaded.path}: {told}, nothing to do")
+            # As in cloud-init: a missing stanza means no change, not removal.
+            reason = _verdict(loaded) if loaded.unknown else "no source_routing: key"
+            raise _NothingToDo(f"{loaded.path}: {reason}, nothing to do")
         if loaded.unknown:
             _warn([_verdict(loaded)])
         return loaded.stanza
@@ -296,12 +296,12 @@ def _stanza(arguments: argparse.Namespace) -> Stanza:
 
 
 def _exact(arguments: argparse.Namespace) -> bool:
-    """Whether a stanza that contradicts the host is refused: one that was named just now."""
+    """Whether to refuse a stanza that contradicts the host: only one given by --config."""
     return arguments.config is not None
 
 
 def _load(path: Path) -> LoadedStanza:
-    """A file that the user named; one that cannot be read is wrong use, not a failure."""
+    """Load the file that the user gave; an unreadable one is wrong use, not a failure."""
     from ..stanza.user_data import load_stanza_file
 
     try:
@@ -369,7 +369,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _common(parser: argparse.ArgumentParser, top: bool) -> None:
-    """Options taken before and after the command; the later one wins."""
+    """Add the options allowed both before and after the command; the later one wins."""
     suppressed: Any = argparse.SUPPRESS
     parser.add_argument(
         "--root",
@@ -418,10 +418,10 @@ def _address(text: str) -> IPAddress:
 
 
 def _demand_templates(renderer: str) -> None:
-    """Raise `ModuleNotFoundError` where the files of a renderer lack for want of jinja2.
+    """Raise `ModuleNotFoundError` if a renderer's files are missing because jinja2 is.
 
-    A run goes on without them, since routes until the next flap are better than none; but
-    then it has not done all that it was to do.
+    A run continues without them, since routes until the next link flap are better than none,
+    but it must not exit with success.
     """
     if renderer != "none":
         import jinja2  # noqa: F401

@@ -1,4 +1,4 @@
-"""Views and outcomes for people (tables, sentences) and for programs (JSON values).  Pure."""
+"""Format views and outcomes as text (tables, sentences) and as JSON values.  Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..plan.host_index import HostIndex
 from ..text.ip_words import describe_route, describe_rule
 
 JsonDict = Dict[str, Any]
-NICS_IN_A_STORY = 4
+MAX_NICS_IN_SUMMARY = 4
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need to be, two spaces apart."""
+    """A table whose columns fit their content, two spaces apart."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines)
@@ -24,7 +24,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def status_text(view: View) -> str:
-    """NIC, addresses, table, gateway and where it came from, rules."""
+    """NICs, addresses, tables, gateways with their origin, rules."""
     lines: List[str] = []
     rows = []
     for nic in view.plan.nics:
@@ -62,7 +62,7 @@ def status_text(view: View) -> str:
 
 
 def plan_text(view: View, pending_files: Sequence[str]) -> str:
-    """What would be, and what would change."""
+    """The plan, and what an apply would change."""
     lines = [status_text(view), ""]
     rules = view.plan.rules
     if rules:
@@ -95,14 +95,14 @@ def outcome_text(outcome: Outcome) -> str:
         return (
             f"Nothing to change: {reason}." if reason else "Nothing to change: all is as planned."
         )
-    lines.append(f"{'; '.join([_count(len(lines), 'change'), *_story(outcome)])}.")
+    lines.append(f"{'; '.join([_count(len(lines), 'change'), *_summary(outcome)])}.")
     return "\n".join(lines)
 
 
-def _story(outcome: Outcome) -> List[str]:
-    """Which NICs have come or go another way now, and why; which are served no more.
+def _summary(outcome: Outcome) -> List[str]:
+    """The NICs that are new or use another gateway, with the reason, and those no longer served.
 
-    The line of the journal: hooks log the last one.
+    Hooks write this, the last line of output, to the journal.
     """
     plan = outcome.view.plan
     added: Set[int] = set()
@@ -113,7 +113,7 @@ def _story(outcome: Outcome) -> List[str]:
             changed.add(operation.rule.table)
         elif isinstance(operation, ReplaceRoute) and operation.route.dst.prefixlen == 0:
             added.add(operation.route.table)
-    told = [
+    changes = [
         f"{nic.name} by "
         + " and ".join(f"{gateway.ip} ({gateway.reason})" for gateway in nic.gateways.values())
         for nic in plan.nics
@@ -122,10 +122,11 @@ def _story(outcome: Outcome) -> List[str]:
     served = {nic.table for nic in plan.nics}
     for name, table in outcome.view.state.saved_tables.items():
         if table in deleted - served:
-            told.append(f"{name} no more ({plan.unserved.get(name, plan.reason or 'it is gone')})")
-    if len(told) > NICS_IN_A_STORY:
-        told[NICS_IN_A_STORY:] = [f"{len(told) - NICS_IN_A_STORY} more"]
-    return told
+            reason = plan.unserved.get(name, plan.reason or "it is gone")
+            changes.append(f"{name} no more ({reason})")
+    if len(changes) > MAX_NICS_IN_SUMMARY:
+        changes[MAX_NICS_IN_SUMMARY:] = [f"{len(changes) - MAX_NICS_IN_SUMMARY} more"]
+    return changes
 
 
 def outcome_json(outcome: Outcome) -> JsonDict:
@@ -142,7 +143,7 @@ def outcome_json(outcome: Outcome) -> JsonDict:
 
 
 def view_json(view: View) -> JsonDict:
-    """Everything that `status` and `plan` tell."""
+    """Everything that `status` and `plan` show."""
     return {
         "enabled": view.stanza.enabled,
         "reason": view.plan.reason,
@@ -188,7 +189,7 @@ def explain_facts(reply: Reply, view: View) -> JsonDict:
     lookup = reply.lookup
     here = lookup is not None and lookup.type in ("local", "broadcast")
     leaves_right = here or (lookup is not None and lookup.dev == reply.owner)
-    # What goes out by a device that is no port of the cloud meets no anti-spoofing.
+    # Anti-spoofing applies only to packets that leave by a port of the cloud.
     ported = lookup is None or not view.plan.nics or view.plan.nic(lookup.dev) is not None
     error = HostIndex(state).error_default(reply.source.version)
     return {

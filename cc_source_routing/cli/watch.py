@@ -1,6 +1,6 @@
-"""Follow the kernel's announcements, tell what they mean, and check when they settle.
+"""Follow the kernel's notifications, report what they mean, and check once they settle.
 
-Changes nothing, and needs no root to listen.
+Changes nothing, and needs no root privileges to listen.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Callable, List, NamedTuple, Optional
 from .. import engine
 from ..errors import SourceRoutingError
 from ..model import Stanza
-from .narrate import Known, Told
+from .narrate import Event, Narrator
 
-# A check comes when nothing was heard for so long, or at the latest so long after
-# the first event: a routing daemon never is quiet.
+# A check runs once no event has come for QUIET_SECONDS, or at the latest PATIENCE_SECONDS
+# after the first event, since a routing daemon is never quiet.
 QUIET_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0
 
 
 class Line(NamedTuple):
-    """What is said, and when."""
+    """One line of output and its time."""
 
     moment: float  # seconds since the epoch
     about: str  # link, address, route, rule; check; watch
@@ -37,11 +37,10 @@ def watch(
     seconds: Optional[float] = None,
     exact: bool = True,
 ) -> List[str]:
-    """Say what happens, for ever or for `seconds`; the deviations at the end.
+    """Report events without end or for `seconds`; returns the deviations at the end.
 
-    `stanza` is asked before each check: an apply may have changed it; `exact` as in
-    `engine.view`.
-    Raises `DiscoveryError` when the kernel cannot be read.
+    `stanza` is called before each check, since an apply may have changed it; `exact` as in
+    `engine.view`.  Raises `DiscoveryError` when the kernel cannot be read.
     """
     from ..kernel.listen import Listener
 
@@ -49,10 +48,10 @@ def watch(
     with Listener() as listener:
         view, found = engine.check(stanza(), root, exact)
         listener.know(list(view.state.links))
-        known = Known(view.state, view.plan)
+        narrator = Narrator(view.state, view.plan)
         for line in _verdict(view, found, None):
             say(line)
-        heard_first = heard_last = 0.0  # of what is not checked yet
+        heard_first = heard_last = 0.0  # events not checked yet
         while True:
             now = time.monotonic()
             if end is not None and now >= end:
@@ -67,7 +66,7 @@ def watch(
                     except SourceRoutingError as error:
                         say(Line(time.time(), "check", str(error)))
                         continue
-                    known.plan(view.plan)
+                    narrator.set_plan(view.plan)
                     for line in _verdict(view, now_found, found):
                         say(line)
                     found = now_found
@@ -75,25 +74,25 @@ def watch(
             waits = [moment - now for moment in (due, end) if moment is not None]
             select.select([listener], [], [], min(waits) if waits else None)
             heard = listener.read()
-            told = list(filter(None, map(known.hear, heard.changes)))
-            for one in told:
-                say(_line(one))
+            events = list(filter(None, map(narrator.describe, heard.changes)))
+            for event in events:
+                say(_line(event))
             if heard.overrun:
                 say(Line(time.time(), "watch", "more came than could be read; some of it is lost"))
                 view = engine.view(stanza(), root, exact=exact)
                 listener.know(list(view.state.links))
-                known.learn(view.state, view.plan)
-            if told or heard.overrun:
+                narrator.reset(view.state, view.plan)
+            if events or heard.overrun:
                 heard_last = time.monotonic()
                 heard_first = heard_first or heard_last
 
 
-def _line(told: Told) -> Line:
-    return Line(time.time(), told.about, told.what, told.meaning)
+def _line(event: Event) -> Line:
+    return Line(time.time(), event.about, event.what, event.meaning)
 
 
 def _verdict(view: engine.View, found: List[str], before: Optional[List[str]]) -> List[Line]:
-    """What is wrong now that was not before, and whether all is well."""
+    """The deviations that are new since `before`, or a line that all is well."""
     moment = time.time()
     if not found:
         count = sum(len(nic.addresses) for nic in view.plan.nics)
@@ -105,6 +104,6 @@ def _verdict(view: engine.View, found: List[str], before: Optional[List[str]]) -
     lines = [Line(moment, "check", text) for text in found if text not in (before or ())]
     old = len(found) - len(lines)
     if old:
-        what = "what was told before" if lines else "it is as it was told before"
+        what = "reported before" if lines else "unchanged"
         lines.append(Line(moment, "check", f"{what}: {old} deviations"))
     return lines

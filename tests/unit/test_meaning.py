@@ -7,7 +7,7 @@ from ipaddress import ip_interface
 
 import pytest
 
-from cc_source_routing.cli.narrate import Known
+from cc_source_routing.cli.narrate import Narrator
 from cc_source_routing.kernel.diff import wanted
 from cc_source_routing.kernel.messages import Change
 from cc_source_routing.model import Address, Rule, Stanza
@@ -23,9 +23,9 @@ DEFAULT = next(one for one in ENS4.routes if one.dst.prefixlen == 0)
 
 
 @pytest.fixture()
-def known():
+def narrator():
     state = replace(SEED, routes=(*SEED.routes, *PLAN.routes), rules=(*SEED.rules, *PLAN.rules))
-    return Known(state, PLAN)
+    return Narrator(state, PLAN)
 
 
 def gone(thing):
@@ -36,55 +36,63 @@ def there(thing):
     return Change(False, thing)
 
 
-def test_what_is_known_is_not_told_again(known):
+def test_what_is_known_is_not_told_again(narrator):
     for thing in (*PLAN.rules, *PLAN.routes, *SEED.addresses):
-        assert known.hear(there(thing)) is None
+        assert narrator.describe(there(thing)) is None
 
 
-def test_each_loss_is_told_once_with_what_it_means(known):
-    told = known.hear(gone(REPLIES))
+def test_each_loss_is_told_once_with_what_it_means(narrator):
+    told = narrator.describe(gone(REPLIES))
     assert told.meaning == "replies of 10.13.96.161 may leave by another NIC than ens4"
-    assert known.hear(gone(REPLIES)) is None
-    assert known.hear(there(REPLIES)).meaning == ""
-    assert known.hear(gone(DEFAULT)).meaning == "10.13.96.161 cannot go by it"
-    assert known.hear(gone(BOUND)).meaning == "ens4 needs it"
+    assert narrator.describe(gone(REPLIES)) is None
+    assert narrator.describe(there(REPLIES)).meaning == ""
+    assert narrator.describe(gone(DEFAULT)).meaning == "10.13.96.161 cannot go by it"
+    assert narrator.describe(gone(BOUND)).meaning == "ens4 needs it"
 
 
-def test_who_has_set_a_rule_does_not_make_it_another(known):
+def test_who_has_set_a_rule_does_not_make_it_another(narrator):
     """systemd-networkd takes equal rules over and says that they are its own."""
-    assert known.hear(there(REPLIES._replace(protocol=4))) is None
+    assert narrator.describe(there(REPLIES._replace(protocol=4))) is None
 
 
 @pytest.mark.parametrize(
     ("priority", "meaning"),
     [(100, "it is asked before ours"), (5010, "among ours, and not planned"), (30000, "")],
 )
-def test_a_rule_of_somebody_else_is_told_by_its_place(known, priority, meaning):
+def test_a_rule_of_somebody_else_is_told_by_its_place(narrator, priority, meaning):
     rule = Rule(4, priority, 77, src=REPLIES.src)
-    assert known.hear(there(rule)).meaning == meaning
+    assert narrator.describe(there(rule)).meaning == meaning
 
 
-def test_a_tentative_address_is_told_again_when_it_may_be_used(known):
+def test_a_tentative_address_is_told_again_when_it_may_be_used(narrator):
     address = Address("ens4", ip_interface("2001:db8::4/64"), tentative=True)
-    assert known.hear(there(address)).meaning == "to be served when it may be used"
-    assert known.hear(there(address._replace(tentative=False))).meaning == "not in the plan yet"
+    assert narrator.describe(there(address)).meaning == "to be served when it may be used"
+    assert (
+        narrator.describe(there(address._replace(tentative=False))).meaning == "not in the plan yet"
+    )
     failed = address._replace(failed=True)
-    assert known.hear(there(failed)).meaning == "somebody else on the link has it"
+    assert narrator.describe(there(failed)).meaning == "somebody else on the link has it"
 
 
-def test_a_link_that_goes_down_takes_its_ipv4_routes_along_without_a_word(known):
+def test_a_link_that_goes_down_takes_its_ipv4_routes_along_without_a_word(narrator):
     (link,) = (link for link in SEED.links if link.name == "ens4")
-    assert "down" in known.hear(there(link._replace(up=False))).what
-    assert known.hear(gone(DEFAULT)) is None
-    assert known.hear(there(DEFAULT)).what == "default via 10.13.96.1 dev ens4 table 501 is there"
+    assert "down" in narrator.describe(there(link._replace(up=False))).what
+    assert narrator.describe(gone(DEFAULT)) is None
+    assert (
+        narrator.describe(there(DEFAULT)).what
+        == "default via 10.13.96.1 dev ens4 table 501 is there"
+    )
 
 
-def test_routes_of_tables_that_are_not_ours_are_no_business_of_ours(known):
-    assert known.hear(there(route("10.9.0.0/16 via 10.13.96.9", "ens4")._replace(table=77))) is None
-    assert known.hear(there(route("10.9.0.0/16 via 10.13.96.9", "ens4"))) is not None
+def test_routes_of_tables_that_are_not_ours_are_no_business_of_ours(narrator):
+    assert (
+        narrator.describe(there(route("10.9.0.0/16 via 10.13.96.9", "ens4")._replace(table=77)))
+        is None
+    )
+    assert narrator.describe(there(route("10.9.0.0/16 via 10.13.96.9", "ens4"))) is not None
 
 
-def test_nothing_of_the_plan_is_told_as_not_planned(known):
-    bare = Known(SEED, PLAN)
+def test_nothing_of_the_plan_is_told_as_not_planned(narrator):
+    bare = Narrator(SEED, PLAN)
     for thing in (*wanted(PLAN, SEED).routes, *wanted(PLAN, SEED).rules):
-        assert bare.hear(there(thing)).meaning == ""
+        assert bare.describe(there(thing)).meaning == ""
