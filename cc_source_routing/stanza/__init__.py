@@ -1,4 +1,4 @@
-"""What the user asks for: the stanza, alone or in a file of user-data, read and judged."""
+"""Read and validate the user's stanza, alone or in a user-data file."""
 
 KEY = "source_routing"
 """The key of a cloud-config whose value is the stanza."""

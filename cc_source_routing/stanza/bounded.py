@@ -1,7 +1,7 @@
-"""A copy of a stanza that is safe to look at, whatever has been handed over.
+"""Copy an untrusted stanza within safe limits.
 
-User-data may be as large, as deep and as odd as YAML allows; what is behind this copy
-is neither, and may be changed.  Pure; knows nothing of what the keys mean.
+User-data may be as large, as deep and as odd as YAML allows; the copy is bounded, and its
+user may change it.  Pure; independent of the meaning of the keys.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ Path = Tuple[Union[str, int], ...]
 """The keys and list positions that lead to a value."""
 
 MAX_VALUES = 100_000
-"""More values than this are no configuration: a thousand NICs with 30 routes each fit."""
+"""No real configuration has more values: a thousand NICs with 30 routes each fit."""
 MAX_LIST = 1001
-"""Lists are cut here; every list of the schema has a smaller maxItems, which then reports it."""
+"""Longer lists are cut; every list of the schema has a smaller maxItems, which reports them."""
 MAX_DEPTH = 7
-"""Deeper than the schema: containers at this depth are wrong by their type alone."""
+"""Deeper than the schema: a container at this depth is wrong by its type alone."""
 MAX_NUMBER = 10**21
-"""Numbers are clamped here: str() of one with thousands of digits is an error in Python."""
+"""Larger numbers are clamped: str() of one with thousands of digits is an error in Python."""
 
 
 class Oversize(Exception):
@@ -29,8 +29,8 @@ class Oversize(Exception):
 
 class Bounded(NamedTuple):
     value: Any
-    order: Dict[Path, int]  # where each path comes in the document
-    odd_keys: Tuple[Tuple[Path, Any], ...]  # keys that are no strings, left out: path, key
+    order: Dict[Path, int]  # the position of each path in the document
+    odd_keys: Tuple[Tuple[Path, Any], ...]  # omitted keys that are not strings: path, key
 
 
 def bounded(value: Any) -> Bounded:
@@ -56,7 +56,7 @@ def bounded(value: Any) -> Bounded:
             wanted = [] if deep else item[:MAX_LIST]
             return [copy(inner, (*path, number)) for number, inner in enumerate(wanted)]
         if isinstance(item, (tuple, set, frozenset)):
-            return type(item)()  # YAML has these; the schema has not, whatever is in them
+            return type(item)()  # YAML has these types, the schema does not: drop the content
         if isinstance(item, int) and not isinstance(item, bool):
             return max(-MAX_NUMBER, min(MAX_NUMBER, item))
         return item

@@ -1,8 +1,9 @@
-"""What cloud-init gathers from the parts of one user-data, as far as our key goes.
+"""Combine the parts of one user-data as cloud-init does, for our key.
 
-Each part is taken as cloud-init takes it: merged into what is there, dropped with
-all it has, or put in its place.  Where that depends on what is not in the file (a
-URL, what a template is filled with) it is said so, never guessed.  Judges no stanza.
+Each part is handled as in cloud-init: merged into the earlier ones, dropped as a
+whole, or put in their place.  Where that depends on something outside the file (a
+URL, the values of a template), the result says so and guesses nothing.  The stanza
+itself is not validated here.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from .yaml_document import Document, Unbounded, Yaml
 ABSENT = object()
 
 _PATCH_HEADER = "#cloud-config-jsonp"
-# Each can double what there is.
+# Each copy operation of a JSON patch can double the size of the value.
 _MAX_COPIES = 8
 _STATEMENT = re.compile(r"{%-?\s*(if|for|macro|block|set|include|extends)")
 _EXPRESSION = re.compile(r"{[{%#]")
 
 
 class Gathering:
-    """What there is after some parts; `value` is the stanza, or `ABSENT`.
+    """The combination of the parts so far; `value` is the stanza, or `ABSENT`.
 
-    `take` raises `StanzaError` for a part that cloud-init drops because of a mistake.
+    `take` raises `StanzaError` for a part that cloud-init drops because of an error.
     """
 
     def __init__(self) -> None:
         self.all: Any = {}
         self.documents = 0
-        self.sources: List[Document] = []  # that the stanza is of, where they have lines
-        self.faults: List[Fault] = []  # of the notation
+        self.sources: List[Document] = []  # documents with line numbers that form the stanza
+        self.faults: List[Fault] = []  # faults of the YAML notation
         self.unread: Set[str] = set()
         self.warnings: List[str] = []
         self.unknown: List[str] = []
@@ -46,12 +47,12 @@ class Gathering:
         return self.all.get(KEY, ABSENT) if isinstance(self.all, dict) else ABSENT
 
     def line_of(self, path: str) -> Optional[int]:
-        """The line of a dotted path; of what several parts have, where the last one has it."""
+        """The line of a dotted path, in the last part that has it."""
         lines = (source.line_of(path) for source in reversed(self.sources))
         return next((line for line in lines if line), None)
 
     def take(self, part: Part, within_archive: bool = False) -> None:
-        """Do with one part what cloud-init does; what is in an archive it looks at less closely."""
+        """Handle one part as cloud-init does, which handles fewer kinds within an archive."""
         kind, subject = part.kind, part.title or "it"
         if kind == parts.CONFIG:
             self.take_config(Yaml(part.text, part.offset), part)
@@ -77,7 +78,7 @@ class Gathering:
         self.all, self.sources = {KEY: document.value}, [document]
 
     def take_config(self, config: Yaml, part: Part, is_template: bool = False) -> None:
-        """Merge a cloud-config into what there is; of a template only our key is known."""
+        """Merge a cloud-config into the earlier parts; of a template only our key is known."""
         subject = part.title or "it"
         if config.is_empty:
             return
@@ -111,7 +112,7 @@ class Gathering:
         return document
 
     def _compare(self, before: Any, wanted: Any, subject: str, document: List[Document]) -> None:
-        """Say what has become of a part's stanza where another one has one too."""
+        """Warn about the effect of a part's stanza where an earlier part has one too."""
         now = self.value
         if before is ABSENT and now is ABSENT:
             raise stanza_error(f"cloud-init takes nothing of {subject}: it asks for no dict()")
@@ -165,7 +166,7 @@ class Gathering:
             return
         self.documents += 1
         if self.value != before:
-            self.sources = []  # no text of the file has it as it stands
+            self.sources = []  # the patched value does not occur literally in the file
 
     def _take_archive(self, part: Part) -> None:
         try:
@@ -180,7 +181,7 @@ class Gathering:
 
 
 def _whole(config: Yaml) -> Any:
-    """All that cloud-init reads there; it drops a document that has anything unreadable."""
+    """The whole document; cloud-init drops one in which anything is unreadable."""
     try:
         return config.whole()
     except StanzaError as error:
@@ -190,7 +191,7 @@ def _whole(config: Yaml) -> Any:
 
 
 def _plain(part: Part) -> Optional[Yaml]:
-    """What a template has after its first line; None where our key depends on the server."""
+    """A template's text after its first line; None where our key depends on the server."""
     rest = part.text.lstrip().partition("\n")[2]
     if parts.kind_of(rest) != parts.CONFIG or _STATEMENT.search(rest):
         return None
@@ -201,7 +202,7 @@ def _plain(part: Part) -> Optional[Yaml]:
         return None
     if KEY in config.keys:
         document = config.take(KEY)
-        # {{ x }} without quotes is a mapping in a mapping to YAML.
+        # YAML reads an unquoted {{ x }} as a mapping within a mapping.
         if document.unread or _EXPRESSION.search(repr(document.value)):
             return None
     return config
@@ -213,7 +214,7 @@ def refuse_other_than_mapping(document: Yaml) -> None:
 
 
 def refuse_misspelt(document: Yaml) -> None:
-    """Raise for a key on top that was meant to be ours."""
+    """Raise for a top-level key that is a misspelt form of ours."""
     own = schema_defaults()
     for key, pairs in document.keys.items() if KEY not in document.keys else ():
         if key not in own and nearest_key(key, {KEY: None}, 0.8) == KEY:

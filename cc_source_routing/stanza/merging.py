@@ -1,8 +1,9 @@
-"""How cloud-init merges one cloud-config into those before it, by the document's own wish.
+"""Merge one cloud-config into the earlier ones as cloud-init does, by the document's merge type.
 
 The rules are those of cloud-init's ``mergers`` (``merge_how``, the header
 Merge-Type, "Merging user-data sections" in its documentation), which are the
-same from 22.4 to 26.2; a test asks those releases.  Pure, and knows no stanza.
+same from 22.4 to 26.2; a test compares with those releases.  Pure, and
+independent of the stanza.
 """
 
 from __future__ import annotations
@@ -10,34 +11,34 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, List, Sequence, Tuple
 
-Wish = Tuple[Any, Any]
+MergerSpec = Tuple[Any, Any]
 """A merger's name and its options, both as the document has them."""
 
 DEFAULT = "dict(replace)+list()+str()"
-"""What holds between the parts of one user-data: a key's last value, whole."""
+"""The merge type between the parts of one user-data: a key's last value replaces the others."""
 
-# What odd wishes make cloud-init's own code fail with; it drops the document then.
+# The exceptions of cloud-init's own code on odd merge types; it then drops the document.
 FAILURES = (TypeError, ValueError, LookupError, AttributeError)
 
 
 class MergeError(Exception):
-    """cloud-init cannot follow the document's wish, and drops it; a sentence's second half."""
+    """cloud-init cannot merge the document and drops it; the text is a sentence's second half."""
 
 
 def merger(how: Any, header: str = "") -> Callable[[Any, Any], Any]:
     """``merge(old, new)`` by `how`, a document's ``merge_how``, and its part's Merge-Type.
 
-    Raises `MergeError` for what cloud-init does not take.
+    Raises `MergeError` for a merge type that cloud-init does not accept.
     """
     try:
-        wishes = [*_of_document(how), *_of_text(header)] or _of_text(DEFAULT)
-        return _Mergers(wishes).merge
+        specs = [*_of_document(how), *_of_text(header)] or _of_text(DEFAULT)
+        return _Mergers(specs).merge
     except FAILURES as error:
         raise MergeError(one_line(error)) from error
 
 
 def merged(merge: Callable[[Any, Any], Any], old: Any, new: Any) -> Any:
-    """``merge(old, new)``; raises `MergeError` where cloud-init fails at these two."""
+    """``merge(old, new)``; raises `MergeError` where cloud-init fails with these values."""
     try:
         return merge(old, new)
     except (*FAILURES, RecursionError) as error:
@@ -49,12 +50,12 @@ def one_line(error: Exception) -> str:
     return text.encode("ascii", "backslashreplace").decode("ascii")[:200] or type(error).__name__
 
 
-def _of_document(how: Any) -> List[Wish]:
+def _of_document(how: Any) -> List[MergerSpec]:
     if how is None:
         return []
     if isinstance(how, str):
         return _of_text(how)
-    wishes: List[Wish] = []
+    specs: List[MergerSpec] = []
     for entry in how:
         if isinstance(entry, dict):
             name, options = entry["name"], entry["settings"]
@@ -62,12 +63,12 @@ def _of_document(how: Any) -> List[Wish]:
         else:
             name, options = entry[0], entry[1:] if len(entry) >= 2 else []
         if name:
-            wishes.append((name, options))
-    return wishes
+            specs.append((name, options))
+    return specs
 
 
-def _of_text(text: str) -> List[Wish]:
-    wishes: List[Wish] = []
+def _of_text(text: str) -> List[MergerSpec]:
+    specs: List[MergerSpec] = []
     for piece in text.split("+"):
         name = piece.lower().strip().replace("-", "_")
         if not name:
@@ -76,17 +77,17 @@ def _of_text(text: str) -> List[Wish]:
         if not match:
             raise ValueError(f"{name!r} is no merger")
         options = [option.strip() for option in match[2].strip().split(",") if option.strip()]
-        wishes.append((match[1], options))
-    return wishes
+        specs.append((match[1], options))
+    return specs
 
 
 class _Mergers:
-    """The first merger that is asked for and knows the old value's type has it."""
+    """Applies the first listed merger that handles the old value's type."""
 
-    def __init__(self, wishes: Sequence[Wish]):
+    def __init__(self, specs: Sequence[MergerSpec]):
         kinds = {"m_dict": _Dicts, "m_list": _Lists, "m_str": _Strings}
         self.mergers: List[Any] = []
-        for name, options in wishes:
+        for name, options in specs:
             name = name if name.startswith("m_") else f"m_{name}"
             if name not in kinds:
                 raise ValueError(f"there is no merger {name[2:]!r}")
@@ -100,7 +101,7 @@ class _Mergers:
 
 
 class _Recursive:
-    """What dicts and lists have in common: which kinds of values they merge within."""
+    """The options that dicts and lists share: which kinds of inner values to merge."""
 
     def __init__(self, merge: Callable[[Any, Any], Any], options: Any):
         self.within = merge

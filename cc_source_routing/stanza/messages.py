@@ -1,9 +1,9 @@
-"""jsonschema's errors as sentences about a stanza.
+"""Turn jsonschema's errors into sentences about a stanza.
 
-One fault a path, the most telling one, and the nearest right key for a wrong one.
-jsonschema says of a wrong value that it "is not valid under" or "does not match"
-something; its errors' attributes (python-jsonschema's documentation, "Handling
-Validation Errors"), the same from 3.2 to 4, are what is used here.  Pure.
+Each path gets one fault, the most informative one; an unknown key gets the nearest
+known one.  jsonschema's own messages ("is not valid under", "does not match") are
+not used, only the attributes of its errors (python-jsonschema's documentation,
+"Handling Validation Errors"), which are the same from 3.2 to 4.  Pure.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _TYPE_WORDS = {
     "string": "a string",
 }
 
-# What people write -> the key they mean, where likeness alone does not find it.
+# What users write -> the key they mean, where similarity alone does not find it.
 _ALIASES = {
     "active": "enabled",
     "address": "macaddress",
@@ -92,7 +92,7 @@ _ALIASES = {
 
 
 def path_text(path: Path) -> str:
-    """A path as users read it: ``interfaces.ens4.routes.0.via``; hostile keys are quoted."""
+    """A path for users: ``interfaces.ens4.routes.0.via``; hostile keys are quoted."""
     return ".".join(
         part if isinstance(part, str) and _PLAIN_PART.match(part) else shown(part) for part in path
     )
@@ -118,14 +118,14 @@ def violations(errors: Iterable[ValidationError]) -> Dict[Path, Violation]:
 
 
 def sentence(violation: Violation, schema: Schema) -> str:
-    """What is wrong there; `schema` is the whole one."""
+    """The message for a violation; `schema` is the complete schema."""
     if violation.keyword == "additionalProperties":
         return _unknown_key(violation, schema)
     return _SENTENCES[violation.keyword](violation)
 
 
 def odd_key_sentence(key: Any) -> str:
-    """For a key that YAML did not read as a string."""
+    """The message for a key that YAML does not read as a string."""
     if key is None:
         return "is an empty key, not a name"
     kind = "a number" if isinstance(key, (int, float)) else f"a {type(key).__name__}"
@@ -135,8 +135,8 @@ def odd_key_sentence(key: Any) -> str:
 
 
 def _violations(error: ValidationError) -> Iterator[Violation]:
-    """What an error is about, key by key."""
-    # jsonschema's types leave each of these open; an error of validation has them all.
+    """The violations of one error, one for each key."""
+    # jsonschema's type hints make these optional; a validation error has them all.
     around: Any = error.schema
     keyword: Any = error.validator
     found: Any = error.instance
@@ -208,7 +208,7 @@ def _enum(violation: Violation) -> str:
     words = [choice for choice in choices if isinstance(choice, str)]
     near = _near(violation.found, words) if isinstance(violation.found, str) else None
     hint = f"; did you mean {near}?" if near else ""
-    # Of numbers there are only masks.
+    # The only numeric choices are masks.
     listed = (f"{choice:#x}" if isinstance(choice, int) else choice for choice in choices)
     return f"is {shown(violation.found)}, not one of {', '.join(listed)}{hint}"
 
@@ -252,7 +252,7 @@ _JUDGES: Dict[str, Callable[[str], str]] = {
 
 
 def _repeated(items: List[Any]) -> List[str]:
-    """Strings that a list has more than once; what is no string is wrong by its own type."""
+    """Strings that occur in a list more than once; other types have their own fault."""
     counts = Counter(item for item in items if isinstance(item, str))
     return [item for item, count in counts.items() if count > 1]
 
@@ -284,7 +284,7 @@ _SENTENCES: Dict[str, Callable[[Violation], str]] = {
 
 
 def nearest_key(key: str, known: Mapping[str, Any], likeness: float = 0.6) -> Optional[str]:
-    """The known key that was probably meant; 1 is the most alike."""
+    """The known key that was probably meant; likeness 1 means equal."""
     plain = _plain(key)
     if plain in known:
         return plain
@@ -294,7 +294,7 @@ def nearest_key(key: str, known: Mapping[str, Any], likeness: float = 0.6) -> Op
 
 
 def _plain(key: str) -> str:
-    """camelCase and dashes to this project's lower case with underscores."""
+    """Convert camelCase and dashes to lower case with underscores."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key[:64]).replace("-", "_").lower()
 
 
@@ -326,7 +326,7 @@ def _unknown_key(violation: Violation, schema: Schema) -> str:
 
 
 def _place_of(key: str, path: Path, schema: Schema) -> str:
-    """Where a key of another level belongs, with the name of this path's own interface."""
+    """The path where a key of another level belongs, with this path's interface name."""
     nic = path_text(path[:2]) if len(path) >= 2 else "interfaces.NIC"
     entry = next(iter(schema["properties"]["interfaces"]["patternProperties"].values()))
     levels = [

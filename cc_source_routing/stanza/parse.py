@@ -1,9 +1,9 @@
-"""The ``source_routing:`` stanza: from a hostile value to a validated `Stanza`.
+"""Parse an untrusted ``source_routing:`` value into a validated `Stanza`.
 
-Keys, types and defaults are in ``stanza.schema.json`` alone, by which jsonschema
-validates; here is what a schema cannot say: families that do not fit, prefixes with
-host bits, two entries for one NIC.  What only the host can tell (is the gateway in a
-subnet of the NIC?) is the planner's.  Pure but for reading the schema.
+Only ``stanza.schema.json`` defines keys, types and defaults; jsonschema validates by it.
+This module checks what a schema cannot express: families that do not match, prefixes with
+host bits, two entries for one NIC.  The planner checks what depends on the host (is the
+gateway in a subnet of the NIC?).  Pure except for reading the schema.
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ Found = Dict[Path, Union[str, Violation]]
 
 
 class _Bad:
-    """Stands for a value that is there but known to be wrong."""
+    """Placeholder for a value that is present but known to be wrong."""
 
 
 _BAD = _Bad()
 
 
 class Checked(NamedTuple):
-    """A stanza and what is wrong with it; where there is anything, the stanza means nothing."""
+    """A stanza and its faults; with any fault the stanza is meaningless."""
 
     stanza: Stanza
-    faults: List[Fault]  # the first `MAX_FAULTS` in the order of the document
-    more: int = 0  # how many there are beside these
+    faults: List[Fault]  # the first `MAX_FAULTS` in document order
+    more: int = 0  # the number of further faults
 
 
 def parse_stanza(value: Any) -> Stanza:
-    """The stanza that `value` (parsed YAML or JSON) is, every default filled in.
+    """Parse `value` (parsed YAML or JSON) into a stanza with every default filled in.
 
-    ``true`` and an empty mapping are all defaults; ``false`` and ``enabled:
-    false`` are a `Stanza` that is off, after the rest was checked all the same.
-    Raises `StanzaError` with every fault in the order of the document.
+    ``true`` and an empty mapping mean all defaults.  ``false`` and ``enabled: false`` give a
+    disabled `Stanza`; the other keys are checked all the same.
+    Raises `StanzaError` with every fault in document order.
     """
     stanza, faults, more = check_stanza(value)
     if faults:
@@ -80,8 +80,8 @@ def parse_stanza(value: Any) -> Stanza:
 
 
 def check_stanza(value: Any, known: Collection[str] = ()) -> Checked:
-    """As `parse_stanza`, but returns the faults, less those at the dotted paths `known`."""
-    # The common two need no schema, and so no import of jsonschema.
+    """As `parse_stanza`, but returns the faults, except those at the dotted paths `known`."""
+    # The two common values need no schema, and so no import of jsonschema.
     if value is True or value is False:
         return Checked(Stanza(enabled=value), [])
     try:
@@ -103,7 +103,7 @@ def check_stanza(value: Any, known: Collection[str] = ()) -> Checked:
 
 
 def more_faults(count: int) -> List[Fault]:
-    """What stands for those that are not reported one by one."""
+    """One fault that sums up those not reported individually; [] for none."""
     return [Fault("", f"and {count} more faults")] if count else []
 
 
@@ -114,7 +114,7 @@ def schema_defaults() -> Dict[str, Any]:
 
 
 def schema_keys() -> Dict[str, Schema]:
-    """Every key's dotted path and its part of the schema; ``*`` is an interface or a number."""
+    """Each key's dotted path and subschema; ``*`` is an interface name or a list position."""
     return dict(_keys(_schema(), ""))
 
 
@@ -138,7 +138,7 @@ def _schema() -> Schema:
 
 
 def _blotted(value: Any, found: Collection[Path], path: Path = ()) -> Any:
-    """A copy with `_BAD` where something is wrong, so that nothing is reported twice."""
+    """A copy with `_BAD` at each faulty place, so that nothing is reported twice."""
     if path in found:
         return _BAD
     if isinstance(value, dict):
@@ -151,11 +151,11 @@ def _blotted(value: Any, found: Collection[Path], path: Path = ()) -> Any:
 def _faults(
     found: Found, order: Mapping[Path, int], known: Collection[str]
 ) -> Tuple[List[Fault], int]:
-    """The first faults, and how many more there are."""
+    """The first faults, and the number of further ones."""
 
     def place(path: Path) -> Tuple[int, str]:
         nearest = path
-        while nearest not in order:  # a missing key: where its mapping is
+        while nearest not in order:  # a missing key: use its mapping
             nearest = nearest[:-1]
         return order[nearest], path_text(path)
 
@@ -169,15 +169,15 @@ def _faults(
 
 
 class _Reader:
-    """Builds the stanza from a value of the right shape and finds what else is wrong."""
+    """Builds the stanza from a value that fits the schema, and finds the remaining faults."""
 
     def __init__(self, found: Found):
         self.found = found
         self.versions: Set[int] = set(FAMILY_VERSIONS.values())
         self.claims: Dict[Tuple[str, str], Path] = {}  # (name or MAC) -> entry
         self.tables: Dict[int, str] = {}
-        self.taken: Dict[IPNetwork, Path] = {}  # sources, none of which overlap -> where
-        self.sorted: Dict[int, List[IPNetwork]] = {4: [], 6: []}  # the same by family
+        self.taken: Dict[IPNetwork, Path] = {}  # non-overlapping sources -> path
+        self.sorted: Dict[int, List[IPNetwork]] = {4: [], 6: []}  # these sources by family
 
     def say(self, path: Path, fault: str) -> None:
         if fault:
@@ -190,7 +190,7 @@ class _Reader:
             self.versions = {FAMILY_VERSIONS[family] for family in families}
         interfaces = []
         for key, raw in entries.items() if entries is not _BAD else ():
-            # Left out when its shape is wrong or, as an unknown key, its name.
+            # Omit an entry whose shape is wrong or whose name is an unknown key.
             if raw is not _BAD:
                 interfaces.append(self.interface(key, raw))
         return Stanza(
@@ -203,7 +203,7 @@ class _Reader:
             published_ports_mark=got["published_ports_mark"],
             table_base=got["table_base"],
             rule_priority=got["rule_priority"],
-            # Only MAC addresses have colons, and those are lower case here.
+            # Only MAC addresses have colons; they are compared in lower case.
             exclude=()
             if exclude is _BAD
             else tuple(
@@ -297,7 +297,7 @@ class _Reader:
                 self.say(at, f"is {network}, but families has no ipv{network.version}")
             others = self.sorted[network.version]
             place = bisect(others, network)
-            # None of the others overlap: so it does with one beside it, or with none.
+            # The others do not overlap each other, so it can overlap only its neighbours.
             for other in others[max(0, place - 1) : place + 1]:
                 if other.overlaps(network):
                     where = path_text(self.taken[other])

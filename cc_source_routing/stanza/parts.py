@@ -1,8 +1,8 @@
-"""What cloud-init takes user-data for: a script, a cloud-config, several of both.
+"""Split user-data into parts and determine their types as cloud-init does.
 
 The rules are those of cloud-init's ``user_data.py`` and ``handlers``: the first
-line decides, and in MIME the declared type, where that is not text/plain.
-What an archive has inside is not looked at a second time.  Judges no content.
+line decides, and in MIME the declared type, unless it is text/plain.  Archives
+are not unpacked recursively.  The content is not validated here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INCLUDES = (INCLUDE, INCLUDE_ONCE)
 PART_HANDLER = "text/part-handler"
 UNKNOWN = "text/x-not-multipart"
 
-# Longest first where one begins like another.
+# Where one is a prefix of another, the longer one comes first.
 _BEGINNINGS = (
     ("#cloud-config-archive", ARCHIVE),
     ("#cloud-config-jsonp", PATCH),
@@ -34,7 +34,7 @@ _BEGINNINGS = (
     ("#include", INCLUDE),
     ("#!", "text/x-shellscript"),
 )
-# Declared types that say nothing: the first line decides.
+# For these declared types the first line decides.
 _UNDECIDED = ("text/plain", UNKNOWN, "text/x-shellscript")
 _COMPRESSED = tuple(
     f"application/{name}"
@@ -42,22 +42,22 @@ _COMPRESSED = tuple(
         "gzip gzip-compressed gzipped x-compress x-compressed x-gunzip x-gzip x-gzip-compressed"
     ).split()
 )
-# Keys of an archive's entry that are no headers of a part.
+# Keys of an archive's entry that are not headers of its part.
 _NO_HEADERS = ("content", "filename", "type", "content-disposition", "content-type")
-# How far cloud-init looks for it.
+# The number of bytes in which cloud-init looks for MIME-Version.
 _MIME_WITHIN = 4096
 MAX_PARTS = 1000
-"""Each part is merged into what is there, whose size times the number of parts is the work."""
+"""Limits the work of merging: the number of parts times the size of the merged value."""
 
 
 class Part(NamedTuple):
-    """One text that cloud-init hands to the handler of its kind."""
+    """One text that cloud-init passes to the handler of its type."""
 
     text: str
     kind: str  # a content type
-    offset: int = 0  # lines of the file before it; -1: it is not there as it stands
+    offset: int = 0  # lines of the file before it; -1: not literally in the file
     headers: Mapping[str, str] = {}
-    title: str = ""  # what messages call it; empty where it is the whole file
+    title: str = ""  # its name in messages; empty for the whole file
 
     @property
     def merge_type(self) -> str:
@@ -69,7 +69,7 @@ class Part(NamedTuple):
 
 
 def kind_of(text: str, default: str = UNKNOWN) -> str:
-    """The type that cloud-init gives a text by how it begins."""
+    """The type that cloud-init derives from the beginning of a text."""
     start = text.lstrip()[:100].lower()
     return next((kind for begins, kind in _BEGINNINGS if start.startswith(begins)), default)
 
@@ -81,7 +81,7 @@ def is_mime(text: str) -> bool:
         return False
     from email.parser import HeaderParser
 
-    # A text that only mentions it has no header before its body, and is what it begins as.
+    # A text that only mentions MIME-Version has no such header; its first line decides.
     return "MIME-Version" in HeaderParser().parsestr(text)
 
 
@@ -100,7 +100,7 @@ def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
     if len(leaves) > MAX_PARTS:
         raise stanza_error(f"has more than {MAX_PARTS} parts")
     parts: List[Part] = []
-    end, lines = 0, 0  # of the part before
+    end, lines = 0, 0  # of the previous part
     for number, part in enumerate(leaves, 1):
         title, headers = f"part {number}", dict(part.items())
         declared = part.get_content_type()
@@ -108,13 +108,13 @@ def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
         if declared in _COMPRESSED:
             payload = unpacked(payload or b"", most, f"has {title}")
             declared = "text/plain"
-            # cloud-init makes a part of its own of it, and takes no other header along.
+            # cloud-init makes a new part of it, and keeps no other header.
             headers = {name: headers[name] for name in headers if name.lower() == "launch-index"}
         elif not declared.startswith("text/"):
             continue  # binary: no handler takes it
         content = payload.decode("utf-8", "surrogateescape") if isinstance(payload, bytes) else ""
         kind = kind_of(content, declared) if declared in _UNDECIDED else declared
-        # Encoded parts are not in the file as they stand: no lines then.
+        # Encoded parts do not occur literally in the file and have no line numbers.
         at = text.find(content, end) if content.strip() else -1
         if at >= 0:
             lines += text.count("\n", end, at)
@@ -126,7 +126,7 @@ def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
 def of_archive(entries: Any) -> Iterator[Part]:
     """The parts of a cloud-config-archive's list.
 
-    Raises `StanzaError` where cloud-init would fail at this user-data as a whole.
+    Raises `StanzaError` where cloud-init would reject this user-data as a whole.
     """
     if len(entries) > MAX_PARTS:
         raise stanza_error(f"has more than {MAX_PARTS} parts")
@@ -169,9 +169,10 @@ def _failing(message: str) -> StanzaError:
 
 
 def unpacked(data: bytes, most: int, subject: str) -> bytes:
-    """The content of gzip, at most `most` bytes, since a small file may unpack to gigabytes.
+    """Unpack gzip to at most `most` bytes, since a small file may unpack to gigabytes.
 
-    Raises `StanzaError` for what is no gzip or unpacks to more; `subject` begins its message.
+    Raises `StanzaError`, with a message that begins with `subject`, if `data` is not gzip or
+    unpacks to more.
     """
     inflater = zlib.decompressobj(wbits=31)
     try:

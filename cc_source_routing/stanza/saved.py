@@ -1,8 +1,8 @@
-"""The applied stanza as JSON, which the next run reads back.
+"""Save the applied stanza as JSON, and read it back in the next run.
 
-What is read is this package's own output, complete and valid: types are looked at, so
-that a damaged file is an error and nothing worse, but there is no schema, and so no
-jsonschema, whose import alone would cost each event 40 ms.  Pure.
+The input is this package's own output, complete and valid.  Types are checked, so that a
+damaged file gives an error, but there is no schema validation: importing jsonschema alone
+would cost each event 40 ms.  Pure.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..model import InterfaceStanza, Stanza, StanzaRoute
 FAMILY_VERSIONS = {"ipv4": 4, "ipv6": 6}
 """The names of ``families`` and their IP versions."""
 
-# What reading raises where a file is damaged: whatever was expected is of another type.
+# The exceptions of reading a damaged file, where a value has an unexpected type.
 _DAMAGED = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _T = TypeVar("_T")
 
 
 def stanza_to_json(stanza: Stanza) -> str:
-    """The complete text of a stanza, the same for the same stanza.
+    """The complete text of a stanza; deterministic.
 
-    `stanza_from_json` reads it, and `parse_stanza` takes it for a stanza, too.
+    Both `stanza_from_json` and `parse_stanza` accept it.
     """
     value = {
         "enabled": stanza.enabled,
@@ -68,9 +68,9 @@ def _interface_value(entry: InterfaceStanza) -> Dict[str, Any]:
 
 
 def stanza_from_json(text: str) -> Stanza:
-    """The stanza that `stanza_to_json` has written, or an earlier release with fewer keys.
+    """Read the output of `stanza_to_json`, also of an earlier release with fewer keys.
 
-    Raises `ValueError` for what neither has written.
+    Raises `ValueError` for any other text.
     """
     try:
         return _read(
@@ -102,7 +102,7 @@ def _interface(name: str, saved: Dict[str, Any]) -> InterfaceStanza:
 
 
 def _read(kind: Callable[..., _T], saved: Dict[str, Any], **readers: Callable[[Any], Any]) -> _T:
-    """An instance of the dataclass `kind`; what no reader is for is of its default's type."""
+    """An instance of the dataclass `kind`; a field without a reader has its default's type."""
     defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
     values = {}
     for key, value in saved.items():

@@ -1,9 +1,9 @@
-"""Files that hold a stanza: user-data of all kinds, cloud.cfg.d drop-ins, the bare options.
+"""Load a stanza from a file: user-data of any type, a cloud.cfg.d drop-in, or bare options.
 
-cloud-init decides by the first line what a user-data file is (its ``user_data.py`` and
-"User-data formats" in its documentation); here the same is done for one file, and said
-when cloud-init would not look at it, or would drop it.  Only the stanza is judged, never
-the rest of a cloud-config.
+cloud-init determines the type of a user-data file by its first line (its ``user_data.py``
+and "User-data formats" in its documentation).  This module does the same for one file, and
+reports when cloud-init would ignore or drop it.  It validates only the stanza, not the rest
+of a cloud-config.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _BOMS = {
     b"\xef\xbb\xbf": "begins with a byte order mark, so cloud-init would not see its first line; "
     "save it as UTF-8 without one",
 }
-# cloud-init reads MIME by its MIME-Version alone.
+# cloud-init recognises MIME only by its MIME-Version.
 _UNVERSIONED = re.compile(r"\s*content-type: *multipart/", re.IGNORECASE)
 _NEAR_HEADER = re.compile(r"^\s*#.*cloud.?conf", re.IGNORECASE | re.MULTILINE)
-# What has no stanza in it, by the kind that cloud-init takes it for.
+# The types, as cloud-init determines them, that contain no stanza.
 _INCLUDE = "is a list of URLs to include, whose content cannot be known here"
 _OTHER_KINDS = {
     "text/x-shellscript": "is a script",
@@ -57,22 +57,22 @@ _CLOUD_CONFIG_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class LoadedStanza:
-    """What a file says; `stanza` is None when it has no ``source_routing`` key."""
+    """The content of a file; `stanza` is None if it has no ``source_routing`` key."""
 
     path: str
     stanza: Optional[Stanza]
-    kind: str  # what cloud-init takes as user-data, or only in cloud.cfg.d, or a bare stanza
+    kind: str  # user-data, a drop-in valid only in cloud.cfg.d, or a bare stanza
     warnings: Tuple[str, ...]
     handed: Any = None
-    """The key's value as cloud-init hands it to the module where this file is all it has."""
+    """The key's value as cloud-init passes it to the module, if this file is its only input."""
     unknown: Tuple[str, ...] = ()
-    """Why that cannot be known from this file; empty where it is known."""
+    """Reasons why that value is unknown from this file alone; empty if it is known."""
 
 
 def load_stanza_file(path: Union[str, Path]) -> LoadedStanza:
-    """Read a file that is user-data, a drop-in of cloud.cfg.d, or the bare options of a stanza.
+    """Read a file of user-data, a drop-in of cloud.cfg.d, or the bare options of a stanza.
 
-    Raises `FileError` when it cannot be read and `StanzaError` for whatever is wrong inside.
+    Raises `FileError` if it cannot be read and `StanzaError` for any fault in its content.
     """
     name = str(path) if str(path).isprintable() else shown(str(path))
     try:
@@ -84,7 +84,7 @@ def load_stanza_file(path: Union[str, Path]) -> LoadedStanza:
     gathering = Gathering()
     try:
         kind = _gather(gathering, _text(data))
-        stanza = _judge(gathering)
+        stanza = _validate(gathering)
     except StanzaError as error:
         raise StanzaError(error.faults, name) from None
     handed = None if stanza is None or kind == BARE else gathering.value
@@ -108,7 +108,7 @@ def _text(data: bytes) -> str:
 
 
 def _gather(gathering: Gathering, text: str) -> str:
-    """Take the stanza of all the parts that the file has; returns what kind of file it is."""
+    """Gather the stanza from all parts of the file; returns the kind of file."""
     kind = parts.kind_of(text)
     if parts.is_mime(text):
         found, is_multipart = parts.of_mime(text, MAX_BYTES)
@@ -138,7 +138,7 @@ def _gather(gathering: Gathering, text: str) -> str:
 
 
 def _gather_plain(gathering: Gathering, text: str) -> str:
-    """Take a file that is no user-data: a drop-in of cloud.cfg.d, or the options alone."""
+    """Gather from a file that is not user-data: a drop-in of cloud.cfg.d, or bare options."""
     document = Yaml(text, 0)
     if document.is_empty:
         raise stanza_error(f"is empty; it needs at least a line such as {KEY}: true")
@@ -156,8 +156,8 @@ def _gather_plain(gathering: Gathering, text: str) -> str:
     return DROP_IN
 
 
-def _judge(gathering: Gathering) -> Optional[Stanza]:
-    """The stanza that was gathered; raises for its faults and for those of its notation."""
+def _validate(gathering: Gathering) -> Optional[Stanza]:
+    """Validate the gathered stanza; raises for its faults and for those of its notation."""
     stanza, more, faults = None, 0, list(gathering.faults)
     if gathering.value is not ABSENT and "" not in gathering.unread:
         stanza, found, more = check_stanza(gathering.value, gathering.unread)

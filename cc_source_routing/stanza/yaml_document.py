@@ -1,8 +1,8 @@
-"""A YAML text (and so a JSON one) as values with line numbers, read with distrust.
+"""Read an untrusted YAML (and so also JSON) text as values with line numbers.
 
-PyYAML's nodes have the lines, its ``SafeLoader`` makes the values, as in cloud-init.  What
-``yaml.safe_load`` hides or stops at is noted here: keys that are there twice, tags and values
-that cannot be read, anchors and merges that would unfold to gigabytes.  No I/O.
+PyYAML's nodes have the lines, and its ``SafeLoader`` makes the values, as in cloud-init.
+This module records what ``yaml.safe_load`` hides or stops at: duplicate keys, unreadable
+tags and values, anchors and merges that would expand to gigabytes.  No I/O.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ MAX_UNFOLDED = 1 << 20
 
 _TAG = "tag:yaml.org,2002:"
 _NUMBERS = (_TAG + "int", _TAG + "float")
-# What SafeLoader's constructors raise, beside its own, for values that a tag does not fit.
+# What SafeLoader's constructors raise, besides its own errors, for values that do not fit a tag.
 _FAILURES = (yaml.YAMLError, ValueError, OverflowError, TypeError, LookupError, AttributeError)
 
 
 class Unbounded(Exception):
-    """The text would unfold to more than this process bears; the rest of a sentence on it."""
+    """The text would expand beyond what this process can hold; the message ends a sentence."""
 
 
 class Document(NamedTuple):
-    """The value under one key (or the whole), and what is wrong with its notation."""
+    """The value under one key (or the whole), and the faults of its notation."""
 
     value: Any
     faults: List[Fault]
-    unread: Set[str]  # paths whose values could not be read: there is no more to say of them
+    unread: Set[str]  # paths of unreadable values, about which nothing more is reported
     lines: Dict[str, Optional[int]]
 
     def line_of(self, path: str) -> Optional[int]:
@@ -47,7 +47,7 @@ class Document(NamedTuple):
 
 
 class _Loader(yaml.SafeLoader):
-    """A ``SafeLoader`` that notes what it cannot read, and goes on without."""
+    """A ``SafeLoader`` that records what it cannot read, and continues without it."""
 
     def __init__(self, text: str):
         super().__init__(text)
@@ -65,10 +65,10 @@ class _Loader(yaml.SafeLoader):
 
 
 class Yaml:
-    """One document; `offset` is how many lines of the file come before it.
+    """One document; `offset` is the number of lines of the file before it.
 
-    -1 where the text does not stand in the file as it is, and has no lines.
-    Raises `StanzaError` for what is no YAML.
+    An offset of -1 means that the text is not literally in the file and has no line numbers.
+    Raises `StanzaError` if the text is not YAML.
     """
 
     def __init__(self, text: str, offset: int):
@@ -101,7 +101,7 @@ class Yaml:
                 self.keys.setdefault(key.value, []).append((key, value))
 
     def take(self, key: Optional[str]) -> Document:
-        """The value of `key`, of the whole for None; to be called before `whole`, if at all."""
+        """The value of `key`, or of the whole for None; call it before `whole`, not after."""
         at, node = self.keys[key][-1] if key is not None else (self.root, self.root)
         document = Document(None, [], set(), {"": self.line_of(at)})
         if key is not None and len(self.keys[key]) > 1:
@@ -125,10 +125,10 @@ class Yaml:
         return document
 
     def whole(self) -> Any:
-        """All of it as ``yaml.safe_load`` has it.
+        """The complete value, as from ``yaml.safe_load``.
 
-        Raises `StanzaError` for what that would fail at and `Unbounded` for what would
-        take it too much time or memory.
+        Raises `StanzaError` where that would fail, and `Unbounded` where it would take too
+        much time or memory.
         """
         value = self._construct(self.root) if self.root is not None else None
         for node, error in self._loader.failures:
@@ -143,10 +143,10 @@ class Yaml:
             raise stanza_error("it is nested too deeply") from None
 
     def _measure(self, node: Any) -> int:
-        """How many values `node` has once its references are followed; sees each node once."""
+        """The number of values of `node` with its references expanded; visits each node once."""
         size = self._sizes.get(id(node))
         if size is None:
-            self._sizes[id(node)] = 0  # until it is known: what meets this is inside of it
+            self._sizes[id(node)] = 0  # until known; only nodes inside it can see this value
             inner = () if node.id == "scalar" else node.value
             if node.id == "mapping":
                 inner = [one for pair in node.value for one in pair]
@@ -167,7 +167,7 @@ class Yaml:
         return size
 
     def _find(self, node: Any, lines: Dict[str, Optional[int]]) -> Dict[int, str]:
-        """The dotted path of each node below `node`; the `lines` of those paths are added."""
+        """The dotted path of each node below `node`; adds the lines of those paths to `lines`."""
         paths: Dict[int, str] = {id(node): ""}
         waiting: List[Any] = [((), node)]
         while waiting and len(lines) <= MAX_VALUES:
