@@ -1,6 +1,6 @@
-"""Building golden images with the module baked in; `lab` boots and tries them.
+"""Build golden images that contain the module; `lab` boots and tests them.
 
-Standard library only: it runs on a fresh Debian host before anything else is
-installed there.  Each module does one thing; the commands beside this package
-(`build`, `install-into`, `demo`) put them together, and so do the boot tests.
+Standard library only, so that it runs on a fresh Debian host before anything else
+is installed.  Each module does one thing; the commands beside this package
+(`build`, `install-into`, `demo`) and the boot tests combine them.
 """

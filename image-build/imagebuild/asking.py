@@ -1,4 +1,4 @@
-"""Asking an image's own cloud-init, by a program that is sent into the image for it."""
+"""Query an image's own cloud-init, with a program that is copied into the image."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SENT = ("examine.py", "firstboot.py", "inside.py", "modulelist.py")
 
 
 class Findings(NamedTuple):
-    """What there is to say of an image, a sentence each."""
+    """The findings about an image, a sentence each."""
 
-    faults: List[str]  # it would not serve its servers, or not all of them alike
-    warnings: List[str]  # it may be meant so
+    faults: List[str]  # its servers would not work, or not all in the same way
+    warnings: List[str]  # possibly intended
     own_network: bool = False  # cloud-init leaves the network to the image
 
 
 @contextlib.contextmanager
 def sent(root: Path) -> Iterator[Path]:
-    """A directory in the root's /tmp with `examine` and what it imports; gone at the end."""
+    """A temporary directory in the root's /tmp with `examine` and its imports."""
     with tempfile.TemporaryDirectory(dir=root / "tmp", prefix="verify-") as name:
         for module in _SENT:
             shutil.copyfile(_HERE / module, Path(name) / module)
@@ -34,7 +34,7 @@ def sent(root: Path) -> Iterator[Path]:
 
 
 def examine(root: Path, python: str, scratch: Path, *what: str) -> Findings:
-    """What it finds, run by the interpreter `python` of the root; `BuildError` if it fails."""
+    """Run `examine` with the root's interpreter `python`; `BuildError` if it fails."""
     place = f"/{scratch.relative_to(root)}/examine.py"
     done = attempt_in(root, [python, "-B", place, *what])
     if done.returncode != 0:
@@ -43,6 +43,6 @@ def examine(root: Path, python: str, scratch: Path, *what: str) -> Findings:
 
 
 def first_boot(root: Path, python: str) -> Findings:
-    """Whether cloud-init would run and ask its cloud, with our module or without."""
+    """Whether cloud-init would run and query its cloud, with or without our module."""
     with sent(root) as scratch:
         return examine(root, python, scratch, "first-boot")

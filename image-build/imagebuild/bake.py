@@ -1,4 +1,4 @@
-"""A golden image: a root tree with the module installed, cleaned; then a disk of it."""
+"""Make a golden image: install the module into a root tree, clean it, write it to a disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def baked_root(
     default_stanza: Optional[str] = None,
     refresh: bool = False,
 ) -> Path:
-    """The finished tree, from the cache where nothing that it is made of has changed."""
+    """The finished tree, from the cache if none of its inputs has changed."""
     base = roottree.base(wanted, progress, refresh=refresh)
     flavour = ("" if module else "-plain") + ("" if default_stanza is None else "-default")
     date = clean.source_date()
@@ -49,11 +49,11 @@ def disk_image(
     compress: bool = False,
     refresh: bool = False,
 ) -> Path:
-    """The same as a bootable qcow2."""
+    """The same tree as a bootable qcow2 image."""
     tree = baked_root(
         wanted, progress, module=module, default_stanza=default_stanza, refresh=refresh
     )
-    # The tree's name tells all that went into it; the tree itself tells how it is written.
+    # The tree's name identifies all its inputs; the code of `disk` identifies how it is written.
     code = (Path(__file__).parent / "disk.py").read_text(encoding="utf-8")
     identity = cache.key(tree.name, code, str(compress))
     family = f"image-{wanted.name}" + ("-compressed" if compress else "")

@@ -1,4 +1,4 @@
-"""What was built once and can be used again, kept by a key of all that went into it."""
+"""Cache build results under a key of all their inputs."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def directory() -> Path:
 
 
 def key(*parts: str) -> str:
-    """A short name for all that `parts` say; another text gives another key."""
+    """A short hash of `parts`."""
     digest = hashlib.sha256()
     for part in parts:
-        # Lengths in between: ("ab", "c") is not ("a", "bc").
+        # With the lengths, so that ("ab", "c") differs from ("a", "bc").
         digest.update(f"{len(part)}:{part}".encode())
     return digest.hexdigest()[:12]
 
 
-# Locks of what this process uses, held until it ends.
+# Locks on the entries that this process uses, held until it ends.
 _in_use: List[IO[str]] = []
 
 
@@ -46,11 +46,11 @@ def remembered(
     refresh: bool = False,
     keep_days: float = 0,
 ) -> Path:
-    """The cached file or tree of `family` that has `identity`, built by ``make(path)`` if missing.
+    """The cached file or tree of `family` with `identity`, built by ``make(path)`` if missing.
 
-    `make` fills a path beside it that is renamed at the end, so what has the
-    name is whole.  One builder at a time: a second one waits and then finds it.
-    Others of the family that nobody uses are removed when older than `keep_days`.
+    `make` fills a path beside it, which is renamed at the end, so that the entry is
+    complete.  Only one process builds at a time; a second one waits and then finds it.
+    Unused entries of the family are removed when they are older than `keep_days`.
     """
     where = directory()
     where.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,8 @@ def remembered(
     lock = open(where / f".{name}.lock", "w", encoding="utf-8")  # noqa: SIM115
     fcntl.flock(lock, fcntl.LOCK_SH)
     if refresh or not target.exists():
-        # Who uses it holds the shared lock, and has it; so this waits for builders only.
+        # A user of the entry holds the shared lock and needs no build, so this waits only for
+        # builders.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if refresh:
             discard(target)
@@ -77,7 +78,7 @@ def remembered(
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to; it takes its place at the end, if nothing fails."""
+    """A path beside `target` to write to; it replaces `target` at the end, if nothing fails."""
     unfinished = target.with_name(f".{target.name}.unfinished")
     discard(unfinished)
     try:
@@ -88,7 +89,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def _prune(where: Path, family: str, current: str, keep_days: float) -> None:
-    # Nothing of a family whose name only begins the same.
+    # Not a family whose name only begins in the same way.
     member = re.compile(rf"{re.escape(family)}-[0-9a-f]{{12}}(\..*)?")
     for path in where.iterdir():
         if not member.fullmatch(path.name):
@@ -104,7 +105,7 @@ def _prune(where: Path, family: str, current: str, keep_days: float) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file or a whole tree; one that is not there is fine."""
+    """Remove a file or a whole tree, if it exists."""
     if path.is_dir() and not path.is_symlink():
         if any(line.split()[4].startswith(f"{path}/") for line in _mounts()):
             raise BuildError(f"{path}: something is mounted inside, so it is not removed")

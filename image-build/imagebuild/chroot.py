@@ -1,4 +1,4 @@
-"""Running an image's own programs in it, without letting them see the host."""
+"""Run an image's own programs in the image, isolated from the host."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Mapping, Optional, Sequence
 from .command import Argument, Completed, attempt, failure
 from .errors import BuildError
 
-# What a program in an image or in a guest finds, whatever the caller's own environment.
+# The environment of programs in an image or a guest, independent of the caller's.
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
     "HOME": "/root",
 }
-# Mounts and processes of its own, of which nothing is left when it ends, however it ends.
+# Separate mounts and processes, which are gone when the program ends, however it ends.
 UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 
-# $1 is the root.  A mount namespace, so that nothing stays mounted whatever
-# happens; no /proc and /sys of the host's beyond what programs insist on.
+# $1 is the root.  The mount namespace ensures that nothing stays mounted, whatever
+# happens.  Of /proc, /sys and /dev it has only what programs need.
 _ENTER = """
 set -eu
 root=$1
@@ -38,7 +38,7 @@ exec chroot "$root" "$@"
 def attempt_in(
     root: Path, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
 ) -> Completed:
-    """Run `argv` in `root`; in ``/`` itself directly.  A failing exit code is an answer."""
+    """Run `argv` in `root`, or directly if that is ``/``.  A failing exit code is a result."""
     if root != Path("/"):
         argv = [*UNSHARE, "--net", "--", "sh", "-c", _ENTER, "enter", root, *argv]
     return attempt(argv, timeout=timeout, stdin=stdin, env=ENVIRONMENT)
@@ -47,7 +47,7 @@ def attempt_in(
 def run_in(
     root: Path, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
 ) -> str:
-    """Run `argv` in `root`, where it has to succeed; its standard output."""
+    """Run `argv` in `root`; returns its standard output, and raises if it fails."""
     done = attempt_in(root, argv, timeout=timeout, stdin=stdin)
     if done.returncode != 0:
         raise BuildError(f"in {root}: {failure(argv, done)}")

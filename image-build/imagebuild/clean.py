@@ -1,4 +1,4 @@
-"""Making a root that many servers are copies of: nothing of one machine stays in it."""
+"""Clean a root tree of everything that belongs to one machine, so that it can be copied."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Optional, Tuple
 from . import asking, home, traces
 from .chroot import run_in
 
-# More files of one machine or of the build, which nobody misses or blames.  Globs
-# below the root.
+# Globs below the root of further files of one machine or of the build, which nobody needs and
+# which are no fault if present.
 _FILES: Tuple[str, ...] = (
     "etc/machine-info",
     "var/lib/systemd/credential.secret",
@@ -26,7 +26,7 @@ _FILES: Tuple[str, ...] = (
     "root/.ssh/authorized_keys",
 )
 
-# Directories that stay, empty.
+# Directories that are emptied, but kept.
 _EMPTIED: Tuple[str, ...] = (
     "var/lib/apt/lists",
     "var/cache/apt/archives",
@@ -38,12 +38,12 @@ _EMPTIED: Tuple[str, ...] = (
 
 def source_date() -> Optional[int]:
     """SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), or None."""
-    told = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return int(told) if told.isdigit() else None
+    value = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(value) if value.isdigit() else None
 
 
 def clamp_times(root: Path, date: int) -> None:
-    """Nothing is younger than `date` (seconds since the epoch): no time of the build is left."""
+    """Set newer modification times to `date` (seconds since the epoch), to hide the build time."""
     for directory, subdirectories, files in os.walk(root, topdown=False):
         for name in (*files, *subdirectories, "."):
             path = os.path.join(directory, name)
@@ -51,10 +51,10 @@ def clamp_times(root: Path, date: int) -> None:
                 os.utime(path, (date, date), follow_symlinks=False)
 
 
-# By the root's own shell, so that a link in an image never leads to the host's files.
-# Emptied, not absent: without a machine-id systemd thinks of a factory reset and
-# mounts /etc read-only in early boot on some setups; and a copy of it would give
-# every server the same DHCP client identity.
+# The root's own shell runs this, so that a link in an image never leads to the host's files.
+# machine-id is emptied, not removed: if it is missing, systemd assumes a factory reset and
+# mounts /etc read-only in early boot on some setups; and a copied one would give every
+# server the same DHCP client identity.
 _SCRIPT = f"""
 rm -f -- {" ".join(f"/{pattern}" for pattern in _FILES)}
 {traces.removal(traces.FILES)}
@@ -72,17 +72,17 @@ fi
 
 
 def clean(root: Path) -> None:
-    """Leave what operators expect of a golden image."""
+    """Clean the root as operators expect it of a golden image."""
     where = home.find(root)
-    # Where cloud-init would not write its files of the network again, they are the image's own.
+    # Where cloud-init would not write the network's files again, they are the image's own.
     own_network = asking.first_boot(root, where.python).own_network
-    # cloud-init's own part first: its state, logs and seed, and what packages
-    # have put into /etc/cloud/clean.d.
+    # cloud-init's own part first: its state, logs and seed, and the scripts that packages
+    # install in /etc/cloud/clean.d.
     run_in(root, [where.program, "clean", "--logs", "--seed"])
     run_in(root, ["sh", "-euc", _SCRIPT])
     if not own_network:
         run_in(root, ["sh", "-euc", traces.removal(traces.NETWORK)])
-    # Covered by a file system of its own while programs run in the root.
+    # While programs run in the root, a separate file system covers /run; so clean it here.
     run = root / "run"
     if run.is_dir() and not run.is_symlink():
         for entry in run.iterdir():

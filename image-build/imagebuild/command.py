@@ -1,4 +1,4 @@
-"""The one place that runs other programs: argument vectors, a time limit on each."""
+"""Run other programs: the only place that does so, with a time limit on each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Argument = Union[str, "os.PathLike[str]"]
 
 
 class Completed(NamedTuple):
-    """What a program left behind, here or in a guest."""
+    """The result of a program, on this machine or in a guest."""
 
     returncode: int
     stdout: str
@@ -35,12 +35,12 @@ def attempt(
     env: Optional[Mapping[str, str]] = None,
     cwd: Optional[Path] = None,
 ) -> Completed:
-    """Run a program; a failing exit code is an answer, not an error.
+    """Run a program; a failing exit code is a result, not an error.
 
-    Raises `BuildError` when it is not there or takes longer than `timeout` seconds.
+    Raises `BuildError` if it does not exist or takes longer than `timeout` seconds.
     """
     words = [os.fspath(word) for word in argv]
-    # Without a stdin of their own, programs would eat that of the caller.
+    # Without their own stdin, programs would read the caller's.
     source = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
         done = subprocess.run(
@@ -69,7 +69,7 @@ def run(
     env: Optional[Mapping[str, str]] = None,
     cwd: Optional[Path] = None,
 ) -> str:
-    """Run a program that has to succeed; its standard output."""
+    """Run a program; returns its standard output, and raises `BuildError` if it fails."""
     done = attempt(argv, timeout=timeout, stdin=stdin, env=env, cwd=cwd)
     if done.returncode != 0:
         raise BuildError(failure(argv, done))
@@ -77,21 +77,21 @@ def run(
 
 
 def failure(argv: Sequence[Argument], done: Completed) -> str:
-    """One readable text on a program that failed: what, how, and its last words."""
+    """A text about a failed program: the command, its exit code, and its last output lines."""
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-15:]
     text = f"{' '.join(os.fspath(word) for word in argv)}: exit code {done.returncode}"
     return text + "".join(f"\n    {line}" for line in said)
 
 
 def missing(programs: Mapping[str, str]) -> Mapping[str, str]:
-    """Those of `programs` (name -> Debian package) that are not on this machine."""
+    """Those of `programs` (name -> Debian package) that this machine lacks."""
     # Administrators' tools live in sbin, which a plain user's PATH may lack.
     path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     return {name: deb for name, deb in programs.items() if not shutil.which(name, path=path)}
 
 
 def demand(programs: Mapping[str, str]) -> None:
-    """Raise `BuildError` with the packages to install where some of `programs` are missing."""
+    """Raise `BuildError` with the packages to install if any of `programs` is missing."""
     packages = sorted(set(missing(programs).values()))
     if packages:
         raise BuildError(f"missing on this machine: apt-get install {' '.join(packages)}")

@@ -1,10 +1,10 @@
-"""From a root tree to a disk that boots by itself: GPT, GRUB (BIOS), ext4, qcow2.
+"""Write a root tree to a bootable disk: GPT, GRUB (BIOS), ext4, qcow2.
 
-No loop device, no device mapper and no kernel support for the guest's file
-system is needed: mke2fs fills the file system from the tree, and the boot
-loader's two pieces go to the places that the GRUB manual names ("BIOS
-installation"): boot.img into the first sector, core.img into a partition of
-its own.  Root is the last partition, so that growpart can grow it.
+This needs no loop device, no device mapper and no kernel support for the guest's
+file system: mke2fs fills the file system from the tree, and the two parts of the
+boot loader go where the GRUB manual ("BIOS installation") puts them: boot.img into
+the first sector, core.img into a separate partition.  Root is the last partition,
+so that growpart can grow it.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _LAST_MIB = 1  # the backup GPT
 
 _CORE = "boot/grub/i386-pc/core.img"
 
-# grub-core/boot/i386/pc/boot.S: where core.img is, and the jump that a BIOS
-# which passes a wrong drive number needs; diskboot.S: the first of the block
-# lists, which tells where the rest of core.img is.
+# grub-core/boot/i386/pc/boot.S: the location of core.img, and the jump needed with a
+# BIOS that passes a wrong drive number; diskboot.S: the first block list, which locates
+# the rest of core.img.
 _BOOT_KERNEL_SECTOR = 0x5C
 _BOOT_DRIVE_CHECK = 0x66
 _CORE_BLOCKLIST = _SECTOR - 12
 
-# All that is needed to reach grub.cfg and a kernel; the rest is loaded from /boot/grub.
+# The modules needed to reach grub.cfg and a kernel; GRUB loads the others from /boot/grub.
 _MODULES = (
     "biosdisk part_gpt ext2 normal configfile linux echo test serial terminal search "
     "search_label search_fs_uuid gzio zstd minicmd reboot halt"
@@ -67,7 +67,7 @@ menuentry 'Debian GNU/Linux' {{
 
 
 def build(root: Path, target: Path, progress: Progress, *, compress: bool = True) -> None:
-    """Write `root`, which has its boot files, to `target` as a bootable qcow2."""
+    """Write `root`, which must have its boot files, to `target` as a bootable qcow2."""
     core = root / _CORE
     if not core.is_file():
         raise BuildError(f"{root} has no boot files: it was built without a kernel")
@@ -102,13 +102,13 @@ def add_boot_files(root: Path) -> None:
 
 def _partition(root: Path, raw: Path) -> None:
     used = int(run(["du", "-s", "-B1", "-x", root], timeout=300).split()[0])
-    # File system structures, and room to boot in.
+    # Add space for file system structures and for booting.
     root_mib = (used * 11 // 10) // _MIB + _FREE_MIB
     start = _ROOT_LBA * _SECTOR
     with open(raw, "wb") as disk:
         disk.truncate(start + (root_mib + _LAST_MIB) * _MIB)
     options = f"offset={start},root_owner=0:0,lazy_itable_init=1"
-    # grub 2.06 cannot read file systems with the first of these.
+    # grub 2.06 cannot read file systems with the first of these features.
     features = "^metadata_csum_seed,^orphan_file"
     run(
         ["mke2fs", "-q", "-F", "-t", "ext4", "-L", ROOT_LABEL, "-U", str(uuid.uuid4())]
@@ -127,7 +127,7 @@ def _partition(root: Path, raw: Path) -> None:
 
 
 def _embed(root: Path, raw: Path, core: bytes) -> None:
-    """What grub-install would do with a real disk."""
+    """Install the boot loader as grub-install would on a real disk."""
     room = (_ROOT_LBA - _CORE_LBA) * _SECTOR
     if len(core) > room:
         raise BuildError(f"GRUB's core image has {len(core)} bytes, its partition {room}")
@@ -138,7 +138,7 @@ def _embed(root: Path, raw: Path, core: bytes) -> None:
     struct.pack_into("<Q", patched, _CORE_BLOCKLIST, _CORE_LBA + 1)
     descriptor = os.open(raw, os.O_WRONLY)
     try:
-        # Only the code: the partition table's part of the sector is sfdisk's.
+        # Only the code; sfdisk has written the sector's partition table.
         os.pwrite(descriptor, bytes(boot[:440]), 0)
         os.pwrite(descriptor, bytes(patched), _CORE_LBA * _SECTOR)
     finally:

@@ -1,8 +1,8 @@
-"""The root of a disk image, mounted: only in this process's own mount namespace.
+"""Mount the root of a disk image in this process's own mount namespace.
 
-Loop devices with an offset, since device-mapper and partition nodes are not
-everywhere.  What the image has on partitions of its own is mounted as its fstab
-says (`partitions`).  Whatever is mounted goes when the process ends, however it ends.
+It uses loop devices with an offset, since device-mapper and partition nodes are not
+available everywhere.  Other partitions of the image are mounted as its fstab says
+(`partitions`).  All mounts end with the process, however it ends.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PROGRAMS: Mapping[str, str] = {
     "mount": "mount",
 }
 
-_HEAD = 104  # of a qcow2 header
+_HEAD = 104  # bytes of a qcow2 header
 _QCOW = b"QFI\xfb"
 _EXTERNAL_DATA = 1 << 2  # of qcow2's incompatible features
-# Where in a file which bytes tell of which format.
+# The offset and bytes by which a file shows its format.
 _OTHER_FORMATS = (
     (0, b"KDMV", "a VMDK"),
     (0, b"COWD", "a VMDK"),
@@ -43,12 +43,12 @@ _OTHER_FORMATS = (
     (0, b"WithouFreSpacExt", "a Parallels image"),
 )
 _CLONE_NEWNS = 0x00020000
-# What a root has; all but the first also where /usr is on a partition of its own.
+# Files of a root; all but the first exist even if /usr is a separate partition.
 _OF_A_ROOT = ("usr/lib/os-release", "etc/os-release", "etc/fstab")
 
 
 def private_mounts() -> None:
-    """Let this process go on in a mount namespace of its own."""
+    """Move this process into its own mount namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS) != 0:
         number = ctypes.get_errno()
@@ -57,21 +57,21 @@ def private_mounts() -> None:
 
 
 class DiskImage(NamedTuple):
-    """A disk image that is one file and nothing else."""
+    """A disk image that consists of a single file."""
 
     format: str  # "raw" or "qcow2"
     size: int  # of the disk, in bytes
 
 
 def inspect(image: Path) -> DiskImage:
-    """What a file is; `BuildError` for all but raw and self-contained qcow2.
+    """The format of a file; `BuildError` for all but raw and self-contained qcow2.
 
     Other formats, and qcow2 with a backing or data file, name files of this machine, which
     qemu-img would read as root and copy into the output (CVE-2022-47951, CVE-2024-32498).
-    So what a file is is judged here from its first bytes, and qemu-img, which would open
-    what an image names while it finds out, is always told the format.
+    So the format is determined here from the first bytes and always passed to qemu-img,
+    whose own detection would open the files that an image names.
     """
-    with open(image, "rb") as content:  # the kernel's word on what is not there or not allowed
+    with open(image, "rb") as content:  # raises OSError if it is missing or not permitted
         head = content.read(_HEAD)
     kind = "qcow2" if head.startswith(_QCOW) else "raw"
     if kind == "qcow2":
@@ -81,18 +81,18 @@ def inspect(image: Path) -> DiskImage:
     done = attempt(["qemu-img", "info", "-f", kind, "--output=json", _plain(image)])
     if done.returncode != 0:
         raise BuildError(f"{image}: {done.reason}")
-    told = json.loads(done.stdout)
-    specific = told.get("format-specific", {}).get("data", {})
-    for other in (told.get("backing-filename"), specific.get("data-file")):
+    info = json.loads(done.stdout)
+    specific = info.get("format-specific", {}).get("data", {})
+    for other in (info.get("backing-filename"), specific.get("data-file")):
         if other:
             raise BuildError(f"{image} needs another file, {other}: flatten it")
-    if told["virtual-size"] < 1 << 20:
-        raise BuildError(f"{image} is no disk image: it has {told['virtual-size']} bytes")
-    return DiskImage(kind, int(told["virtual-size"]))
+    if info["virtual-size"] < 1 << 20:
+        raise BuildError(f"{image} is no disk image: it has {info['virtual-size']} bytes")
+    return DiskImage(kind, int(info["virtual-size"]))
 
 
 def _check_qcow2(image: Path, head: bytes) -> None:
-    """Refuse what qemu-img must not even look at (docs/interop/qcow2.txt in QEMU)."""
+    """Refuse what qemu-img must not even open (docs/interop/qcow2.txt in QEMU)."""
     if len(head) < _HEAD:
         raise BuildError(f"{image} is cut off: it has not even a qcow2 header")
     version, backing_offset, backing_length = struct.unpack_from(">IQI", head, 4)
@@ -112,7 +112,7 @@ def _check_qcow2(image: Path, head: bytes) -> None:
 
 
 def _check_raw(image: Path, head: bytes) -> None:
-    """Name the format of what is neither qcow2 nor a raw disk; as such it would be no use."""
+    """Raise for a file of another known format, which would be useless as a raw disk."""
     for place, magic, name in _OTHER_FORMATS:
         if head[place:].startswith(magic):
             raise BuildError(
@@ -122,12 +122,12 @@ def _check_raw(image: Path, head: bytes) -> None:
 
 
 def _plain(image: Path) -> Path:
-    """A path that qemu-img takes for nothing but one (`a:b` is a protocol to it)."""
+    """A path that qemu-img takes only for a path (it reads `a:b` as a protocol)."""
     return image.absolute()
 
 
 def to_raw(image: Path, raw: Path) -> None:
-    """A raw copy to work on, with holes where nothing is."""
+    """Write a sparse raw copy to work on."""
     argv: List[Argument] = ["qemu-img", "convert", "-f", inspect(image).format, "-O", "raw"]
     done = attempt([*argv, _plain(image), raw], timeout=1800)
     if done.returncode != 0:
@@ -135,10 +135,10 @@ def to_raw(image: Path, raw: Path) -> None:
 
 
 def mount_root(raw: Path, where: Path, *, read_only: bool) -> None:
-    """Mount the root file system of `raw` at `where`, and what its fstab has below it.
+    """Mount the root file system of `raw` at `where`, and below it what its fstab lists.
 
-    Raises `BuildError` where there is none, or where a part of it that a baked image
-    must have cannot be mounted.
+    Raises `BuildError` if there is none, or if a part that a baked image needs cannot be
+    mounted.
     """
     there = partitions.of(raw)
     candidates = [part for part in there if part.type in partitions.LINUX]
@@ -163,11 +163,11 @@ def _mount(
     how = f"loop,nosuid,nodev,offset={part.start},sizelimit={part.size}"
     how += f",subvol={subvolume}" if subvolume else ""
     if read_only:
-        # A dirty journal is no reason to write.
+        # Do not write even to replay a dirty journal.
         how += {"xfs": ",ro,norecovery", "btrfs": ",ro", "vfat": ",ro"}.get(part.type, ",ro,noload")
     done = attempt(["mount", "-t", part.type, "-o", how, raw, where])
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()[:1]  # the next is advice
+        said = done.stderr.strip().splitlines()[:1]  # the next line is advice
         raise BuildError(f"{part.type} at byte {part.start}: {' '.join(said)}")
 
 

@@ -1,7 +1,7 @@
-"""The one error of image building: a sentence for the person at the terminal."""
+"""The only error of image building: a sentence for the operator."""
 
 from __future__ import annotations
 
 
 class BuildError(Exception):
-    """Something an operator can act on; commands print it and exit 1."""
+    """A failure that the operator can act on; commands print it and exit 1."""

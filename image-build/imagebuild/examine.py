@@ -1,7 +1,7 @@
-"""Runs inside an image, by the interpreter behind its cloud-init: faults and warnings, as JSON.
+"""Find faults and warnings from inside an image, with its cloud-init's interpreter; prints JSON.
 
-Sent there beside `inside` and others; imports nothing else that is not in the image.
-Lets cloud-init's own code read the list, find the module and call it.
+It is copied there with `inside` and others, and otherwise imports only what the image
+has.  cloud-init's own code reads the list, finds the module and calls it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
-# In the image they lie beside this file, without a package.
+# In the image these modules are beside this file, without a package.
 if TYPE_CHECKING:
     from . import firstboot, inside, modulelist
 else:
@@ -31,17 +31,17 @@ PACKAGE = "cc_source_routing"
 
 
 def main(only_first_boot: bool = False) -> Dict[str, Any]:
-    """`only_first_boot`: what does not ask for our module."""
-    told = first_boot()
+    """All findings; with `only_first_boot` those that do not concern our module."""
+    findings = first_boot()
     if not only_first_boot:
-        told["faults"] += listing()
+        findings["faults"] += listing()
         found = module_faults()
-        told["faults"] += found or files_faults() + call_faults()
-    return told
+        findings["faults"] += found or files_faults() + call_faults()
+    return findings
 
 
 def first_boot() -> Dict[str, Any]:
-    """Whether cloud-init will run at all, and what it will then go by."""
+    """Findings on whether cloud-init will run at all, and on what its configuration says."""
     from cloudinit import util
 
     paths = ["/etc/cloud/cloud.cfg"]
@@ -56,9 +56,9 @@ def first_boot() -> Dict[str, Any]:
 
 
 def is_module(name: str) -> bool:
-    """Whether cloud-init has a module of that name, of its own or of somebody else's."""
+    """Whether cloud-init finds a module of that name, its own or a third party's."""
     for place in ("cloudinit.config.", ""):
-        # A dot in the name would be a package to look into.
+        # A dot in the name would mean a package to import.
         with contextlib.suppress(ImportError):
             if importlib.util.find_spec(f"{place}cc_{name}") is not None:
                 return True
@@ -66,7 +66,7 @@ def is_module(name: str) -> bool:
 
 
 def listing() -> List[str]:
-    """Faults of the network stage's list of modules as cloud-init reads it."""
+    """Faults in the network stage's module list as cloud-init reads it."""
     from cloudinit import util
 
     merged = util.read_conf_with_confd("/etc/cloud/cloud.cfg").get("cloud_init_modules")
@@ -84,20 +84,20 @@ def listing() -> List[str]:
 
 
 def module_faults() -> List[str]:
-    """Faults that keep cloud-init from taking the module at all."""
+    """Faults that keep cloud-init from loading the module at all."""
     missing = [name for name in inside.NEEDED if not inside.importable(name)]
     faults = [f"cloud-init's Python has no {name}" for name in missing]
     try:
         if not inside.finds(MODULE):
             faults.append(f"cloud-init does not find the module {MODULE}")
     except Exception as error:
-        # It would end the whole stage: users, SSH keys and all.
+        # It would abort the whole stage, with users and SSH keys.
         faults.append(f"importing {PACKAGE} fails: {type(error).__name__}: {error}")
     return faults
 
 
 def files_faults() -> List[str]:
-    """Faults of what the module needs once it has something to do."""
+    """Faults in the files that the module needs when it has a stanza."""
     package = importlib.import_module(PACKAGE)
     faults = []
     for found in pkgutil.walk_packages(package.__path__, f"{PACKAGE}."):
@@ -120,7 +120,7 @@ def files_faults() -> List[str]:
 
 
 def call_faults() -> List[str]:
-    """What goes wrong when this release of cloud-init calls the module by its own code."""
+    """Faults when this release's own code of cloud-init calls the module."""
     from cloudinit.config import modules
 
     class Cloud:
@@ -139,20 +139,20 @@ def call_faults() -> List[str]:
 
     reader = modules.Modules.__new__(modules.Modules)
     reader.init, reader.reporter = Init(), None
-    # Switched off: nothing of the machine that this runs on is to be looked at.
+    # Disabled, so that the module does not look at the machine on which this runs.
     reader._cached_cfg = {MODULE: False}
-    told = Collector(logging.WARNING)
-    logging.getLogger().addHandler(told)
+    collector = Collector(logging.WARNING)
+    logging.getLogger().addHandler(collector)
     try:
         _ran, failures = reader._run_modules(reader._fixup_modules([{"mod": MODULE}]))
     finally:
-        logging.getLogger().removeHandler(told)
+        logging.getLogger().removeHandler(collector)
     faults = [f"cloud-init's call of {MODULE} fails: {error}" for _name, error in failures]
-    return faults or [f"cloud-init's call of {MODULE} logs: {text}" for text in told.texts]
+    return faults or [f"cloud-init's call of {MODULE} logs: {text}" for text in collector.texts]
 
 
 class Collector(logging.Handler):
-    """Keeps what is logged as a warning or worse."""
+    """Collects the messages that are logged at `level` or above."""
 
     def __init__(self, level: int):
         super().__init__(level)

@@ -1,8 +1,8 @@
-"""Baking the module into a disk image that is there: a copy is changed, and renamed at the end.
+"""Bake the module into an existing disk image: change a copy, and rename it at the end.
 
-By a loop mount and chroot, or by virt-customize, which also opens images with
-LVM or btrfs subvolumes.  Either way the one installer does it, and the result
-is verified before it gets its name.
+There are two ways: a loop mount with chroot, and virt-customize, which also opens
+images with LVM or btrfs subvolumes.  Both use the same installer, and verify the
+result before it gets its final name.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from .provenance import Contents
 
 LOOP, VIRT_CUSTOMIZE = "loop", "virt-customize"
 
-# Packages, bytecode, and some for what apt downloads.
+# Space for packages, bytecode and apt's downloads.
 _ROOM = 64 << 20
 
-# What libguestfs says when its own machine does not start (guestfs-faq(1)).
+# libguestfs' messages when its appliance does not start (guestfs-faq(1)).
 _NOT_STARTED = ("guestfs_launch failed", "supermin exited with error", "supermin: ")
 
-# What an image may lack, as its package manager calls it.
+# The packages that an image may lack, as its package manager names them.
 _NEEDS = ("python3-pyroute2", "python3-jinja2", "python3-jsonschema", "python3-yaml")
 _INSTALLERS: Mapping[str, str] = {
     "usr/bin/apt-get": "apt-get -q update && DEBIAN_FRONTEND=noninteractive "
@@ -50,8 +50,8 @@ _INSTALLERS: Mapping[str, str] = {
     "usr/bin/zypper": "zypper -q -n install --no-recommends {}",
 }
 
-# With this machine's network and its apt's proxy, of which nothing stays: /run
-# is a tmpfs, and the resolver's file is covered.
+# Uses this machine's network and apt proxy, and leaves nothing of them behind: /run is
+# a tmpfs, and a bind mount covers resolv.conf.
 _ENTER_WITH_NETWORK = """
 set -eu
 root=$1
@@ -71,16 +71,16 @@ export APT_CONFIG=/run/source-routing-apt.conf
 exec chroot "$root" sh -euc "$3"
 """
 
-# ELF: the machine that a program is for, as os.uname() calls it.
+# ELF machine numbers and their names in os.uname().
 _MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 21: "ppc64le", 22: "s390x"}
 _MACHINES[243] = "riscv64"
 
 
 class Baked(NamedTuple):
-    """How it went."""
+    """The result of baking."""
 
-    changed: bool  # False: it was so already
-    contents: Optional[Contents]  # None: it cannot be looked into on this machine
+    changed: bool  # False: the image already had the module
+    contents: Optional[Contents]  # None: this machine cannot open the image
 
 
 def bake(
@@ -92,10 +92,10 @@ def bake(
     way: Optional[str] = None,
     compress: bool = True,
 ) -> Baked:
-    """Write `image` with the module to `output`, which may be the same.
+    """Write `image` with the module to `output`, which may be the same file.
 
-    Without a `way` by virt-customize where that works, else by a loop mount, which is
-    told.  Call `diskfile.private_mounts` before.  Whatever fails, `image` is as it was.
+    Without a `way`, virt-customize is used if it works, else a loop mount, with a message.
+    Call `diskfile.private_mounts` before.  On any failure `image` stays unchanged.
     """
     kind = diskfile.inspect(image).format
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".bake-") as name:
@@ -110,7 +110,7 @@ def bake(
         try:
             held = _by(way, raw, scratch / "root", default_stanza, progress)
         except (BuildError, OSError) as error:
-            # Where it was mounted tells nobody anything.
+            # Name the image in the message instead of the temporary mount point.
             text = str(error).replace(f"{scratch}/root", str(image))
             raise BuildError(text if str(image) in text else f"{image}: {text}") from error
         with progress.step("writing the new image"):
@@ -126,7 +126,7 @@ def bake(
 
 
 def _is_still(finished: Path, kind: str) -> bool:
-    """Whether what ran in a raw image has not given it the head of another format."""
+    """Whether the image still has its format: programs in a raw image may change its header."""
     try:
         return diskfile.inspect(finished).format == kind
     except BuildError:
@@ -134,7 +134,7 @@ def _is_still(finished: Path, kind: str) -> bool:
 
 
 def _already(raw: Path, stanza: Optional[str]) -> Optional[Contents]:
-    """What is in it, if baking would change nothing: it is done where it has no effect."""
+    """The image's contents if baking would change nothing; tried where writes have no effect."""
     with contextlib.suppress(BuildError), verify.look_into(raw) as root:
         if install.present(root) and not verify.findings(root).faults:
             if not install.install(root, stanza).changed:
@@ -163,7 +163,7 @@ def _by(
 
 
 class _NoAppliance(BuildError):
-    """libguestfs could not start its small machine; the image has not been touched."""
+    """libguestfs could not start its appliance; the image is unchanged."""
 
 
 def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -> Contents:
@@ -212,14 +212,14 @@ def _check_kind(root: Path) -> None:
     if not (root / "etc/cloud/cloud.cfg").is_file():
         raise BuildError(f"{root} has no /etc/cloud/cloud.cfg: it is no image with cloud-init")
     _check_machine(root)
-    # Better said before packages are installed than of the finished image.
+    # Report faults before packages are installed, not only in the finished image.
     found = asking.first_boot(root, home.find(root).python)
     if found.faults:
         raise BuildError(f"{root} would not serve: {'; '.join(found.faults)}")
 
 
 def _check_machine(root: Path) -> None:
-    """What runs in the chroot runs on this machine; better said than met as ENOEXEC."""
+    """Raise a clear error if this machine cannot run the image's programs (ENOEXEC)."""
     program = (root / "usr/bin/env").resolve()
     try:
         head = program.read_bytes()[:20]
@@ -233,7 +233,7 @@ def _check_machine(root: Path) -> None:
 
 
 def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> Optional[Contents]:
-    """The same, in libguestfs' own small machine; the checkout is carried into it."""
+    """Bake in libguestfs' appliance, into which the checkout is copied."""
     lacking = _looked_at(raw)
     place = "/var/lib/source-routing-bake"
     with tempfile.TemporaryDirectory(dir=raw.parent, prefix="carried-") as name:
@@ -255,17 +255,17 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
         )
         argv: List[str] = ["virt-customize", "--quiet", "--format", "raw", "--add", str(raw)]
         argv += ["--copy-in", f"{carried}:{Path(place).parent}"]
-        # Installing asks the network for lists, also where nothing is missing.
+        # --install downloads package lists even if nothing is missing.
         argv += ["--install", ",".join(lacking)] if lacking else []
         argv += ["--run-command", installer]
         argv += ["--run-command", f'python3 -B -c "{cleaning}"', "--delete", place]
-        # Later releases do it by themselves, and none does where there are no labels.
+        # Later releases relabel by default; without labels in the image it has no effect.
         argv += ["--truncate", "/etc/machine-id", "--selinux-relabel"]
         with progress.step("baking the module into it with virt-customize"):
             done = attempt(argv, timeout=3600)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        # After its error it tells how to report a bug.
+        # The error is followed by advice on reporting bugs.
         errors = [line for line in said if line.startswith("virt-customize: error: ")]
         text = errors[0] if errors else done.reason
         started = not any(word in line for line in said for word in _NOT_STARTED)
@@ -288,7 +288,7 @@ def _warn(warnings: List[str], progress: Progress) -> None:
 
 
 def _looked_at(raw: Path) -> List[str]:
-    """What the image lacks; an image that cannot be looked into here is taken for one that may."""
+    """The packages that the image lacks; all of them if this machine cannot open the image."""
     with contextlib.ExitStack() as stack:
         try:
             root = stack.enter_context(verify.look_into(raw))
@@ -302,6 +302,6 @@ def _looked_at(raw: Path) -> List[str]:
 
 
 def programs(way: Optional[str]) -> Mapping[str, str]:
-    """What `way` needs of this machine: program -> Debian package."""
+    """The programs that `way` needs on this machine: program -> Debian package."""
     more = {"virt-customize": "guestfs-tools"} if way == VIRT_CUSTOMIZE else {}
     return {**diskfile.PROGRAMS, **more}

@@ -1,9 +1,9 @@
-"""Runs inside an image: what keeps cloud-init from its work at the first boot of a server.
+"""Find, inside an image, what keeps cloud-init from working at a server's first boot.
 
-Sent there beside `examine`; the standard library alone.  Reads files and decides by
-what systemd, ds-identify and cloud-init's own reading would make of them: a fault
-where cloud-init does not run or gets nothing of its cloud, a warning where it runs
-otherwise than most who build an image expect.
+It is copied there with `examine`; standard library only.  It interprets files as
+systemd, ds-identify and cloud-init do.  A fault: cloud-init does not run, or gets
+nothing from its cloud.  A warning: it runs in another way than most image builders
+expect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
-# In the image they lie beside this file, without a package.
+# In the image these modules are beside this file, without a package.
 if TYPE_CHECKING:
     from . import modulelist
 else:
@@ -27,14 +27,14 @@ DISABLED = "/etc/cloud/cloud-init.disabled"
 IDENTIFY = "/etc/cloud/ds-identify.cfg"
 GENERATOR = "cloud-init-generator"
 
-# Searched in this order (systemd.unit(5)); the last two are the packages' own.
+# Searched in this order (systemd.unit(5)); the last two belong to packages.
 UNIT_PLACES = (
     "/etc/systemd/system",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-# What brings the stage of our module about, in all releases.  Hotplug is not among it.
+# The units that run our module's stage, in all releases; those of hotplug do not.
 UNITS = (
     "cloud-init.target",
     "cloud-init-main.service",  # 24.3 and later
@@ -43,7 +43,7 @@ UNITS = (
     "cloud-init-network.service",
 )
 
-# What boots take, and which lines of it are kernel command lines.
+# Boot loader configuration, and its lines with kernel command lines.
 MENUS = (
     ("/boot/grub*/grub.cfg", re.compile(r"\s*linux(?:16|efi)?\s")),
     ("/boot/efi/EFI/*/grub.cfg", re.compile(r"\s*linux(?:16|efi)?\s")),
@@ -52,7 +52,7 @@ MENUS = (
     ("/efi/loader/entries/*.conf", re.compile(r"options\s")),
     ("/boot/extlinux/extlinux.conf", re.compile(r"\s*append\s", re.IGNORECASE)),
 )
-# What the next kernel or `update-grub` makes it of.
+# The sources from which the next kernel or `update-grub` generates it.
 SOURCES = (
     ("/etc/default/grub", re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_LINUX\w*\+?=")),
     ("/etc/default/grub.d/*.cfg", re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_LINUX\w*\+?=")),
@@ -62,9 +62,9 @@ VARIABLE = (
     ("/boot/grub*/grubenv", re.compile("kernelopts=")),
     ("/boot/grub*/grub.cfg", re.compile(r"\s*set kernelopts=")),
 )
-ENTRIES = "/loader/entries/"  # of the boot loader specification: a file each
+ENTRIES = "/loader/entries/"  # boot loader specification: one file for each entry
 
-# As systemd's conditions and ds-identify look for it, and cloud-init's net/cmdline.py.
+# Matched as in systemd's conditions, in ds-identify and in cloud-init's net/cmdline.py.
 NEVER_RUNS = re.compile(r"(?<![\w.-])(?:cloud-init|ci\.di\.policy)=disabled(?![\w-])")
 NO_NETWORK = re.compile(r"(?<![\w.-])network-config=disabled(?![\w-])")
 
@@ -79,7 +79,7 @@ LIMIT = 1 << 20
 
 
 class Root:
-    """Files below a directory; ``/`` within an image, else a test's."""
+    """Files below a directory: ``/`` within an image, another one in tests."""
 
     def __init__(self, place: str = "/"):
         self.place = place.rstrip("/")
@@ -91,7 +91,7 @@ class Root:
         return sorted(path[len(self.place) :] for path in glob.glob(self.at(pattern)))
 
     def text(self, path: str) -> str:
-        """A regular file's text; "" where there is none that can be read."""
+        """A regular file's text; "" if it cannot be read."""
         try:
             if os.path.isfile(self.at(path)):  # a pipe would block for ever
                 with open(self.at(path), encoding="utf-8", errors="replace") as handle:
@@ -101,7 +101,7 @@ class Root:
         return ""
 
     def off(self, path: str) -> bool:
-        """Whether there is something that switches a unit off: empty, or a link to /dev/null."""
+        """Whether the file masks a unit: it is empty, or a link to /dev/null."""
         place = self.at(path)
         if os.path.islink(place):
             return os.readlink(place) == "/dev/null"
@@ -116,9 +116,9 @@ def findings(
 ) -> Tuple[List[str], List[str]]:
     """(faults, warnings), a sentence each.
 
-    `configs` are cloud.cfg and its drop-ins in the order of their reading, as (path,
-    content); `merged` is what cloud-init makes of them; `known` says whether it has a
-    module of that name.
+    `configs` are cloud.cfg and its drop-ins in reading order, as (path, content);
+    `merged` is the configuration that cloud-init merges from them; `known` returns
+    whether it has a module of that name.
     """
     faults, warnings = command_line(root)
     faults = switched_off(root) + units(root) + faults + data_sources(root, merged)
@@ -133,11 +133,11 @@ def switched_off(root: Root) -> List[str]:
 
 
 def units(root: Root) -> List[str]:
-    """Units of cloud-init that systemd would not start."""
+    """Faults for units of cloud-init that systemd would not start."""
     faults = []
     for name in UNITS:
         if not any(_is_file(root.at(f"{place}/{name}")) for place in UNIT_PLACES[2:]):
-            continue  # not of this release, or another name of one that is
+            continue  # not in this release, or an alias of another unit
         masks = [f"{place}/{name}" for place in UNIT_PLACES[:2] if root.off(f"{place}/{name}")]
         if masks:
             faults.append(f"cloud-init is disabled: {name} is masked ({masks[0]})")
@@ -156,7 +156,7 @@ def _is_file(path: str) -> bool:
 def _wanted(root: Root, name: str) -> bool:
     identity = root.text("/etc/machine-id").strip()
     if not os.path.exists(root.at("/etc/machine-id")) or identity == "uninitialized":
-        return True  # the first boot enables what presets say (machine-id(5))
+        return True  # the first boot applies the presets (machine-id(5))
     return any(
         os.path.lexists(directory + "/" + name)
         for place in UNIT_PLACES
@@ -166,32 +166,32 @@ def _wanted(root: Root, name: str) -> bool:
 
 
 def command_line(root: Root) -> Tuple[List[str], List[str]]:
-    """(faults, warnings) of what the boot loader tells the kernel, and so cloud-init."""
+    """(faults, warnings) about the kernel command line, which cloud-init reads."""
     menu, later = kernel_lines(root)
     faults, warnings = [], []
-    told = "on the kernel command line"
+    where = "on the kernel command line"
     hits = [path for path, line in menu if NEVER_RUNS.search(line)]
     sources = [path for path, line in later if NEVER_RUNS.search(line)]
     taken = list(_taken(menu))
     if hits and all(NEVER_RUNS.search(line) for line in taken):
-        faults.append(f"cloud-init is disabled {told} ({_paths(hits + sources)})")
+        faults.append(f"cloud-init is disabled {where} ({_paths(hits + sources)})")
     elif hits:
-        warnings.append(f"some boot entries disable cloud-init {told} ({_paths(hits)})")
+        warnings.append(f"some boot entries disable cloud-init {where} ({_paths(hits)})")
     elif sources and menu:
         warnings.append(
-            f"the next update of the boot loader disables cloud-init {told} ({_paths(sources)})"
+            f"the next update of the boot loader disables cloud-init {where} ({_paths(sources)})"
         )
     elif sources:
-        faults.append(f"cloud-init is disabled {told} ({_paths(sources)})")
+        faults.append(f"cloud-init is disabled {where} ({_paths(sources)})")
     hits = [path for path, line in menu + later if NO_NETWORK.search(line)]
     if hits:
-        warnings.append(f"{ALONE} (network-config=disabled {told}, {_paths(hits)}): {NOBODY}")
+        warnings.append(f"{ALONE} (network-config=disabled {where}, {_paths(hits)}): {NOBODY}")
     return faults, warnings
 
 
 def kernel_lines(root: Root) -> Tuple[List[Line], List[Line]]:
-    """(what boots can take, what later ones are made of): (path, line) each."""
-    # Entries of Red Hat's 8 name a variable; grub.cfg has its value where grubenv has none.
+    """(lines of the boot menu, lines from which later menus are made), each as (path, line)."""
+    # Boot entries of RHEL 8 use a variable; grub.cfg has its value if grubenv does not.
     values = [line.split("=", 1)[1] for _path, line in _lines(root, VARIABLE)]
     options = values[0] if values else ""
     menu = [(path, line.replace("$kernelopts", options)) for path, line in _lines(root, MENUS)]
@@ -199,7 +199,7 @@ def kernel_lines(root: Root) -> Tuple[List[Line], List[Line]]:
 
 
 def _taken(menu: List[Line]) -> Iterator[str]:
-    """The lines that boots take by themselves: of a menu the first, of entries all but rescue."""
+    """The lines that boot by default: a menu's first, and all entry files except rescue."""
     seen = set()
     for path, line in menu:
         skipped = "rescue" in path if ENTRIES in path else path in seen
@@ -223,7 +223,7 @@ def _paths(paths: Iterable[str]) -> str:
 
 
 def data_sources(root: Root, merged: Mapping[str, Any]) -> List[str]:
-    """Faults of where cloud-init looks for what its cloud says."""
+    """Faults in the choice of data sources."""
     faults = []
     names = merged.get("datasource_list")
     if isinstance(names, list) and names and {_plain(name) for name in names} == {"none"}:
@@ -244,26 +244,26 @@ def _plain(name: object) -> str:
 
 
 def leaves_network(root: Root, merged: Mapping[str, Any]) -> bool:
-    """Whether cloud-init writes no network: what is there is the image's own."""
+    """Whether cloud-init writes no network configuration, so that the image has its own."""
     menu, _later = kernel_lines(root)
     disabled = _network_of(merged).get("config") == "disabled"
     return disabled or any(NO_NETWORK.search(line) for _path, line in menu)
 
 
 def _network_of(merged: Mapping[str, Any]) -> Mapping[str, Any]:
-    told = merged.get("network")
-    if isinstance(told, dict) and isinstance(told.get("network"), dict):
-        told = told["network"]
-    return told if isinstance(told, dict) else {}
+    config = merged.get("network")
+    if isinstance(config, dict) and isinstance(config.get("network"), dict):
+        config = config["network"]
+    return config if isinstance(config, dict) else {}
 
 
 def network(configs: Sequence[Config], merged: Mapping[str, Any]) -> List[str]:
-    """Warnings of a network that is told to every server, whatever its cloud says."""
-    told = _network_of(merged)
-    if not told:
+    """Warnings about a network configuration in the image, which overrides that of the cloud."""
+    config = _network_of(merged)
+    if not config:
         return []
     where = [path for path, content in configs if "network" in content][-1:]
-    if told.get("config") == "disabled":
+    if config.get("config") == "disabled":
         return [f"{ALONE} (network: {{config: disabled}}, {_paths(where)}): {NOBODY}"]
     return [
         f"{_paths(where)} has the network of every server of this image, "
@@ -272,7 +272,7 @@ def network(configs: Sequence[Config], merged: Mapping[str, Any]) -> List[str]:
 
 
 def frozen_lists(configs: Sequence[Config], known: Callable[[str], bool]) -> List[str]:
-    """Warnings of lists of modules that a drop-in replaced, for another cloud-init than this."""
+    """Warnings about a drop-in that replaces a module list with one for another cloud-init."""
     warnings = []
     for key in LISTS:
         written = [

@@ -1,8 +1,8 @@
-"""Where an image's cloud-init lives: the program that its boot runs, and the Python behind it.
+"""Find an image's cloud-init: the program that its boot runs, and its Python interpreter.
 
 A distribution has it in /usr; others have it in /usr/local, in a virtual environment,
-or behind a link or a short script that leads there.  Everybody who asks or runs the
-image's cloud-init, or looks for what was installed beside it, begins here.
+or behind a link or a short script that leads there.  All code that queries or runs the
+image's cloud-init, or looks for what is installed beside it, starts here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from . import payload
 from .chroot import attempt_in, run_in
 from .errors import BuildError
 
-# What the boot runs: the last ExecStart of the first of these units that has one (24.3
-# and later begin with the first), drop-ins of it included; else what is in PATH.
+# The boot runs the last ExecStart, drop-ins included, of the first of these units that has
+# one (24.3 and later have the first unit); else the program in PATH.
 _PROGRAMS = """
 of_unit() {
     for directory in /etc/systemd/system /usr/local/lib/systemd/system \\
@@ -41,8 +41,8 @@ done
 command -v cloud-init || :
 """
 
-# A program's beginning; what a pip that met a long path writes has the interpreter in
-# its second line, and a wrapper names what it stands for.
+# The beginning of a program.  pip writes a long interpreter path into the second line, and
+# a wrapper script names the program that it runs.
 _BEGINNING = 'head -c 2000 -- "$1"'
 _LONG = re.compile(r"""^'''exec' "?(/[^"\n]+?)"? "\$0" "\$@"$""", re.MULTILINE)
 _WRAPPED = re.compile(r"""^\s*exec "?(/[^"\s]+)"? "\$@"\s*$""", re.MULTILINE)
@@ -59,11 +59,11 @@ class Home(NamedTuple):
 
 
 def find(root: Path) -> Home:
-    """The image's cloud-init; raises `BuildError` where it has none that can be told."""
-    told = run_in(root, ["sh", "-euc", _PROGRAMS]).split()
-    program = next((path for path in dict.fromkeys(told) if _is_there(root, path)), None)
+    """The image's cloud-init; raises `BuildError` if none can be determined."""
+    named = run_in(root, ["sh", "-euc", _PROGRAMS]).split()
+    program = next((path for path in dict.fromkeys(named) if _exists(root, path)), None)
     if program is None:
-        missing = f"{told[0]} of its units is not there" if told else "no unit or PATH has one"
+        missing = f"{named[0]} of its units is not there" if named else "no unit or PATH has one"
         raise BuildError(f"{root} has no program cloud-init: {missing}")
     behind = program
     for _hop in range(_MOST_WRAPPERS):
@@ -80,7 +80,7 @@ def find(root: Path) -> Home:
 
 
 def interpreter(text: str) -> Optional[str]:
-    """The Python that a script's first lines name, by path or by name."""
+    """The Python interpreter in a script's first lines, as a path or a name."""
     words = text.splitlines()[0][2:].split() if text.startswith("#!") else []
     if words and words[0].endswith("/env"):
         words = _of_env(words[1:])
@@ -91,7 +91,7 @@ def interpreter(text: str) -> Optional[str]:
 
 
 def _of_env(words: List[str]) -> List[str]:
-    """What env(1) would run: behind its options (-S splits the line) and variables."""
+    """The command that env(1) would run, after its options (-S splits the line) and variables."""
     while words and (words[0].startswith("-") or "=" in words[0]):
         split = re.fullmatch(r"(?:-[iv0]*S|--split-string=)(.+)", words[0])
         words = [*split.groups(), *words[1:]] if split else words[1:]
@@ -102,15 +102,15 @@ def _absolute(root: Path, python: str) -> str:
     return python if python.startswith("/") else run_in(root, ["which", python]).strip()
 
 
-def _is_there(root: Path, path: str) -> bool:
+def _exists(root: Path, path: str) -> bool:
     return attempt_in(root, ["test", "-e", path]).returncode == 0
 
 
 def sites(root: Path) -> List[Path]:
-    """The directories of `root` that may hold the package: the known ones, and the one it says.
+    """The directories of `root` that may hold the package: the usual ones, and `register`'s.
 
-    What we have installed names its Python in its first line, so it is found again
-    also where cloud-init has gone meanwhile.
+    `register`, when installed, names its Python in its first line.  So the package is found
+    even if cloud-init has been removed since.
     """
     root = root.resolve()
     patterns = list(_SITES)
@@ -120,7 +120,7 @@ def sites(root: Path) -> List[Path]:
         if not register.is_symlink():
             python = interpreter(register.read_text(encoding="utf-8")[:2000])
     if python is not None and python.startswith("/"):
-        # Where the link of a versioned directory leads, the image's own programs know.
+        # The image's own readlink resolves a link to a versioned directory.
         prefix = str(Path(python).parent.parent)
         real = attempt_in(root, ["readlink", "-f", prefix]).stdout.strip() or prefix
         patterns.append(f"{glob.escape(real.strip('/'))}/lib*/python3*/*-packages")

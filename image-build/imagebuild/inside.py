@@ -1,8 +1,8 @@
-"""Runs inside an image, by the interpreter behind its cloud-init; JSON in, JSON out.
+"""Query cloud-init from inside an image, with its interpreter; JSON in, JSON out.
 
-Sent over standard input, so it imports nothing of this package; the request is its
-one argument.  It asks cloud-init's own code, whose ways differ between releases: how
-drop-ins are merged, how module names are read, where modules are found.
+The program is sent over standard input, so it imports nothing of this package; the
+request is its only argument.  It calls cloud-init's own code, since releases differ in
+how they merge drop-ins, read module names and find modules.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 NEEDED = ("pyroute2", "jinja2", "jsonschema", "yaml")
-"""Modules that ours imports once it has something to do."""
+"""Modules that our module imports when it has a stanza."""
 
 
 def main(request: Mapping[str, Any]) -> Dict[str, Any]:
@@ -29,9 +29,9 @@ def main(request: Mapping[str, Any]) -> Dict[str, Any]:
         sys.path.insert(0, staging)
     merged, overridden_by = effective(request.get("text"), request["drop_in"], request["ours"])
     return {
-        # By its real path: an image's links may be absolute, and mean the image.
+        # The real path: an image's links may be absolute, relative to the image.
         "site": os.path.dirname(os.path.dirname(os.path.realpath(cloudinit.__file__))),
-        # Whether the distribution's packages are of no use to this Python.
+        # Whether this Python does not use the distribution's packages.
         "alone": os.path.realpath(sys.base_prefix) not in ("/usr", "/")
         or sys.base_prefix not in site.PREFIXES,
         "cloud_init": version.version_string(),
@@ -46,10 +46,10 @@ def main(request: Mapping[str, Any]) -> Dict[str, Any]:
 def effective(
     text: Optional[str], drop_in: str, ours: List[str]
 ) -> Tuple[Optional[List[Any]], List[str]]:
-    """cloud_init_modules as cloud-init merges cloud.cfg and its drop-ins.
+    """cloud_init_modules as cloud-init merges it, and the drop-ins that set it after ours.
 
-    Without our own drop-ins when `text` is None, else with `text` as ours.  Then the
-    names of those drop-ins that set it after ours.
+    The merge of cloud.cfg and its drop-ins leaves our own ones out if `text` is None, and
+    takes `text` as ours otherwise.
     """
     from cloudinit import util
 
@@ -77,7 +77,7 @@ def effective(
 
 
 def importable(name: str) -> bool:
-    """Whether `name` imports, in this interpreter, with all that it needs."""
+    """Whether this interpreter can import `name` with all its dependencies."""
     try:
         __import__(name)
     except ImportError:
@@ -86,7 +86,7 @@ def importable(name: str) -> bool:
 
 
 def finds(name: str) -> Optional[str]:
-    """Where cloud-init's own reader of module lists finds `name`; None: nowhere."""
+    """The file in which cloud-init's own code finds the module `name`, or None."""
     from cloudinit.config import modules
 
     reader = modules.Modules.__new__(modules.Modules)
@@ -94,7 +94,7 @@ def finds(name: str) -> Optional[str]:
     if not found:
         return None
     first = found[0]
-    # A list in 22.1 and before, a named tuple since.
+    # A list up to 22.1, a named tuple since.
     module = getattr(first, "module", None) or first[0]
     return os.path.realpath(str(module.__file__))
 

@@ -1,7 +1,7 @@
-"""The one installer: package and registration into a root directory, and out of it again.
+"""The only installer: put the package and its registration into a root directory, or remove them.
 
-Everything is tried before anything is written, a rerun changes nothing, and
-the module list comes last: what is half installed is not registered.
+It tries everything before it writes anything, and a second run changes nothing.  It
+writes the module list last, so that an incomplete installation is not registered.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _MISSING_BY_PIP = {
     "yaml": "PyYAML",
 }
 
-# `cloud-init clean` removes only its own files; what was rendered for one
-# server's NICs must not go into a golden image.  The kernel and the network manager
-# stay as they are: the operator's session may depend on them.
+# `cloud-init clean` removes only its own files, but the files rendered for one server's
+# NICs must not end up in a golden image.  The script leaves the kernel and the network
+# manager alone, since the operator's session may depend on them.
 _CLEAN_D = "etc/cloud/clean.d"
 CLEAN_SCRIPT = b"""\
 #!/bin/sh
 [ ! -x /usr/bin/source-routing ] || exec /usr/bin/source-routing remove --files-only
 """
 
-# What comes without a package has no dpkg trigger; this is the next best.  Not
-# after unpacking: cloud-init may be half there.
+# An installation without a package has no dpkg trigger; this hook replaces it.  It does not
+# run after unpacking, when cloud-init may be incomplete.
 _DPKG_HOOK_D = "etc/dpkg/dpkg.cfg.d"
 _DPKG_HOOK = (
     f'post-invoke=[ "$DPKG_HOOK_ACTION" = unpack ] || [ ! -x {payload.REGISTER} ] '
@@ -57,7 +57,7 @@ _DPKG_HOOK = (
 
 
 class Outcome(NamedTuple):
-    """What an installation did; nothing at all on a rerun."""
+    """The changes of an installation; none on a second run."""
 
     written: List[str]
     removed: List[str]
@@ -72,10 +72,10 @@ class Outcome(NamedTuple):
 def install(
     root: Path, default_stanza: Optional[str] = None, checkout: Path = payload.CHECKOUT
 ) -> Outcome:
-    """Put the package into `root` and register its module with the cloud-init there.
+    """Install the package into `root` and register its module with the cloud-init there.
 
-    `default_stanza` is cloud-config text for all servers of this image; None
-    leaves one that is there.  Raises `BuildError` before anything is changed.
+    `default_stanza` is cloud-config text for all servers of this image; None keeps an
+    existing one.  Raises `BuildError` before anything is changed.
     """
     root = _real_root(root)
     python = home.find(root).python
@@ -108,11 +108,11 @@ def install(
     removed = _remove(root, [path for path in _recorded(root) if path not in wanted])
     written = [path for path, file in wanted.items() if _put(root, path, file)]
     if written or removed:
-        # By content, not by time: the same bytes in each build, and no stale ones.
+        # Hash-based bytecode: the same bytes in each build, and never stale.
         compiling = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
         run_in(root, [python, *compiling, f"{site}/{PACKAGE}"])
-    written += _told("wrote", run_in(root, [payload.REGISTER]))
-    _tell_systemd(root, [*written, *removed])
+    written += _reported("wrote", run_in(root, [payload.REGISTER]))
+    _reload_systemd(root, [*written, *removed])
     final = _ask(root, python, text=text, find=True)
     where = final["finds"]
     if not where or not where.startswith(f"{site}/{PACKAGE}/"):
@@ -121,12 +121,12 @@ def install(
 
 
 def present(root: Path) -> bool:
-    """Whether an earlier run has installed something there."""
+    """Whether an earlier run has installed the package there."""
     return bool(_recorded(root.resolve()))
 
 
 def lacking(root: Path) -> List[str]:
-    """Debian's names of the packages that `install` would miss there."""
+    """The Debian names of the packages that `install` needs and `root` lacks."""
     root = _real_root(root)
     python = home.find(root).python
     facts = _ask(root, python)
@@ -137,7 +137,7 @@ def lacking(root: Path) -> List[str]:
 
 def _lacks(root: Path, python: str, facts: Dict[str, Any]) -> str:
     if facts["alone"]:
-        # A virtual environment or a Python of its own sees no packages of the distribution.
+        # A virtual environment or a separate Python does not use the distribution's packages.
         wanted = " ".join(_MISSING_BY_PIP[name] for name in facts["missing"])
         return f"{root} lacks modules of {python}: run `{python} -m pip install {wanted}` there"
     wanted = " ".join(_MISSING[name] for name in facts["missing"])
@@ -145,41 +145,41 @@ def _lacks(root: Path, python: str, facts: Dict[str, Any]) -> str:
 
 
 def uninstall(root: Path) -> Outcome:
-    """Take everything out again that `install` has put in."""
+    """Remove everything that `install` has installed."""
     root = _real_root(root)
     recorded = _recorded(root)
     warnings = []
     if recorded:
-        # What it has rendered there and, on the running system, its rules and routes.
-        # A root that is not running gets an empty network namespace for it.
+        # Removes the rendered files and, on the running system, the rules and routes.
+        # In another root it runs in an empty network namespace.
         argv = [f"{COMMAND_DIRECTORY}/source-routing", "remove"]
         done = attempt_in(root, argv)
         if done.returncode != 0:
             warnings.append(f"what it had rendered may still be there: {failure(argv, done)}")
     if any(path.endswith(".timer") for path in recorded):
-        # Somebody may have enabled it; without systemd there nobody has.
+        # The administrator may have enabled it; without systemd nobody has.
         attempt_in(root, ["systemctl", "--quiet", "--now", "disable", "source-routing.timer"])
     undone: List[str] = []
     if payload.REGISTER in recorded:
         argv = [payload.REGISTER, "--remove"]
         done = attempt_in(root, argv)
-        undone = _told("removed", done.stdout)
+        undone = _reported("removed", done.stdout)
         if done.returncode != 0:
             warnings.append(f"cloud-init may still know of it: {failure(argv, done)}")
     removed = _remove(root, recorded)
-    _tell_systemd(root, removed)
+    _reload_systemd(root, removed)
     return Outcome([], undone + removed, [], warnings)
 
 
-def _tell_systemd(root: Path, paths: List[str]) -> None:
-    """Have a systemd that runs there read its units again, where some of these are such."""
+def _reload_systemd(root: Path, paths: List[str]) -> None:
+    """Reload a systemd that runs there if `paths` has units."""
     units = any(path.startswith(f"{payload.UNITS}/") for path in paths)
     if units and root == Path("/") and Path("/run/systemd/system").is_dir():
         attempt_in(root, ["systemctl", "daemon-reload"])
 
 
-def _told(verb: str, text: str) -> List[str]:
-    """The paths that `register` says to have written or removed."""
+def _reported(verb: str, text: str) -> List[str]:
+    """The paths that `register` reports as written or removed."""
     lines = [line.split(" ", 1) for line in text.splitlines()]
     return [words[1] for words in lines if words[0] == verb and len(words) == 2]
 
@@ -208,7 +208,7 @@ def _ask(
         "staging": staging,
     }
     code = (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
-    # -B: a question leaves no bytecode behind.
+    # -B: a query leaves no bytecode behind.
     done = attempt_in(root, [python, "-B", "-", json.dumps(request)], stdin=code)
     if done.returncode != 0:
         raise BuildError(f"asking the cloud-init of {root}: {failure([python], done)}")
@@ -217,7 +217,7 @@ def _ask(
 
 
 def _module_list(root: Path, entries: Any) -> Optional[str]:
-    """The drop-in with our module behind the image's own list; None when it is listed already."""
+    """The drop-in with our module after the image's own list; None if it is already listed."""
     try:
         return modulelist.drop_in(entries)
     except RegistrationError as error:
@@ -254,7 +254,7 @@ def _rehearse(
             code = (
                 f"import sys; sys.path.insert(0, {inside!r}); "
                 "from cc_source_routing.cli.main import main; from cloudinit import util; "
-                # As cloud-init reads a drop-in: no MIME, archive or patch.
+                # A drop-in, as cloud-init reads it, is no MIME, archive or patch.
                 f"found = {MODULE!r} in (util.read_conf(sys.argv[2]) or {{}}); "
                 "sys.exit(main(sys.argv[1:]) or (0 if found else 'no cloud-config with it'))"
             )
@@ -277,7 +277,7 @@ def _scratch(root: Path) -> Iterator[Path]:
 
 
 def _inside(root: Path, path: str) -> Path:
-    """The file of `root` that `path` names; an image's links must not lead out of it."""
+    """The file `path` of `root`; raises if an image's link leads out of the root."""
     target = root / path.lstrip("/")
     parent = target.parent
     while not parent.exists():
@@ -288,7 +288,7 @@ def _inside(root: Path, path: str) -> Path:
 
 
 def _put(root: Path, path: str, file: File) -> bool:
-    """Write one file, at once or not at all; False when it is so already."""
+    """Write one file atomically; False if it is already as wanted."""
     target = _inside(root, path)
     with contextlib.suppress(FileNotFoundError):
         same = not target.is_symlink() and target.read_bytes() == file.content
@@ -300,7 +300,7 @@ def _put(root: Path, path: str, file: File) -> bool:
 
 
 def _recorded(root: Path) -> List[str]:
-    """Absolute paths of what earlier runs have installed, by their RECORD."""
+    """Absolute paths of what earlier runs have installed, from their RECORD."""
     paths: List[str] = []
     for directory in dist_infos(root):
         with contextlib.suppress(FileNotFoundError):
@@ -312,14 +312,14 @@ def _recorded(root: Path) -> List[str]:
 
 
 def dist_infos(root: Path) -> List[Path]:
-    """What tells of each release of it that is installed in `root`."""
+    """The .dist-info directory of each release that is installed in `root`."""
     return [
         path for site in home.sites(root) for path in sorted(site.glob(f"{PACKAGE}-*.dist-info"))
     ]
 
 
 def _remove(root: Path, paths: List[str]) -> List[str]:
-    """Remove files, and those directories of the package that are empty then."""
+    """Remove files, and the package's directories that become empty."""
     removed = []
     directories = set()
     for path in paths:

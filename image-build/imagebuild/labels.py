@@ -1,9 +1,9 @@
-"""SELinux labels for what was written into an image by a kernel that knows nothing of its policy.
+"""Set SELinux labels on files written into an image by a kernel that lacks the image's policy.
 
-Whatever writes a file there (the installer, `register`, the image's package manager)
-leaves it without a label, and an enforcing kernel then keeps cloud-init from it.  So
-what has none gets one: from the image's own setfiles(8), which needs no SELinux in the
-kernel that it runs on, else from its neighbours.
+The installer, `register` and the image's package manager write files without a label, and
+an enforcing kernel then denies cloud-init access to them.  So unlabelled files get a label:
+from the image's own setfiles(8), which needs no SELinux in the running kernel, else from
+neighbouring files.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from . import partitions
 from .chroot import attempt_in
 
 ATTRIBUTE = "security.selinux"  # selinux/flask.h's XATTR_NAME_SELINUX
-AUTORELABEL = ".autorelabel"  # selinux-autorelabel(8): all is labelled at the next boot
+AUTORELABEL = ".autorelabel"  # selinux-autorelabel(8): label all files at the next boot
 
 _CONFIG = "etc/selinux/config"
-# Other file systems while a server runs, or labelled when they are mounted.
+# On a running server these are other file systems, or labelled when mounted.
 _NOT_OF_THE_IMAGE = frozenset({"proc", "sys", "dev", "run", "tmp"})
-# What systemd and cloud-init must be able to read.
+# Directories that systemd and cloud-init must be able to read.
 _MATTERS = ("etc", "usr")
 
 
 def policy(root: Path) -> Optional[str]:
-    """The name of the policy that the image's labels are of; None where it has none."""
+    """The name of the image's SELinux policy; None if it has none or no labels."""
     config = root / _CONFIG
     if partitions.inside(root, "/etc/selinux") is None or config.is_symlink():
         return None
     if not config.is_file() or _label(root / "etc") is None:
-        return None  # installed perhaps, but never labelled
+        return None  # perhaps installed, but never labelled
     lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
-    told = dict(line.split("=", 1) for line in lines if "=" in line and line[:1] != "#")
-    on = told.get("SELINUX", "").strip().lower() in ("enforcing", "permissive")
-    return told.get("SELINUXTYPE", "targeted").strip() if on else None
+    settings = dict(line.split("=", 1) for line in lines if "=" in line and line[:1] != "#")
+    on = settings.get("SELINUX", "").strip().lower() in ("enforcing", "permissive")
+    return settings.get("SELINUXTYPE", "targeted").strip() if on else None
 
 
 def fault(root: Path) -> List[str]:
-    """A sentence where files that the boot needs have no label."""
+    """A sentence if files that the boot needs have no label."""
     if policy(root) is None or os.path.lexists(root / AUTORELABEL):
         return []
     parts = [part for part in _MATTERS if partitions.inside(root, part) is not None]
@@ -54,9 +54,9 @@ def fault(root: Path) -> List[str]:
 
 
 def restore(root: Path) -> Optional[str]:
-    """Label what has no label, and tell how; None where there was nothing to do.
+    """Label all unlabelled files; returns a sentence on how, or None if there were none.
 
-    What cannot be labelled here is labelled at the image's first boot.
+    Files that cannot be labelled here are labelled at the image's first boot.
     """
     name = policy(root)
     if name is None or os.path.lexists(root / AUTORELABEL):
@@ -66,11 +66,11 @@ def restore(root: Path) -> Optional[str]:
         return None
     _by_setfiles(root, name, bare)
     left = [path for path in bare if _label(root / path) is None]
-    for path in left:  # directories stand before what is in them
+    for path in left:  # directories come before their contents
         _as_neighbours(root / path)
     unlike = [path for path in left if _label(root / path) is None]
     if unlike:
-        open(root / AUTORELABEL, "xb").close()  # a link that was there is not followed
+        open(root / AUTORELABEL, "xb").close()  # does not follow an existing link
         return (
             f"/{unlike[0]} could not be given its SELinux label: the image labels all its files "
             f"at its first boot (/{AUTORELABEL}), which takes longer and ends in a reboot."
@@ -81,14 +81,14 @@ def restore(root: Path) -> Optional[str]:
 
 def _by_setfiles(root: Path, name: str, paths: List[str]) -> None:
     contexts = f"/etc/selinux/{name}/contexts/files/file_contexts"
-    # -m: without SELinux in the kernel, no file system is mounted with labels.
+    # -m: without SELinux in the kernel, no file system is mounted with label support.
     argv = ["setfiles", "-m", "-F", "-0", "-f", "-", contexts]
-    # It may be missing or of another kind; what then has no label is seen.
+    # setfiles may be missing or of another kind; the caller checks the labels.
     attempt_in(root, argv, stdin="".join(f"/{path}\0" for path in paths), timeout=900)
 
 
 def _as_neighbours(path: Path) -> None:
-    """The label that most of its kind beside it have, else the directory's."""
+    """Set the label that most files of its kind beside it have, else the directory's."""
     kind = _kind(path)
     beside = [other for other in path.parent.iterdir() if other != path and _kind(other) == kind]
     known = [label for label in map(_label, beside) if label is not None]
@@ -113,7 +113,7 @@ def _label(path: Path) -> Optional[bytes]:
 
 
 def _unlabelled(root: Path, part: str = "") -> Iterator[str]:
-    """Paths below the root that have no label, though their file system takes one."""
+    """Paths below the root without a label, on file systems that support labels."""
     for directory, directories, files in os.walk(root / part):
         if directory == str(root):
             directories[:] = [name for name in directories if name not in _NOT_OF_THE_IMAGE]

@@ -1,4 +1,4 @@
-"""The drop-in that adds our module to the image's own list of the network stage.
+"""Write the drop-in that adds our module to the image's own list of the network stage.
 
 Part of the installer, and shipped to images beside `register`: the standard
 library alone.
@@ -11,13 +11,12 @@ from typing import Any, Mapping, Optional
 
 MODULE = "source_routing"
 CONFD = "/etc/cloud/cloud.cfg.d"
-# The names sort behind the numbers that distributions and tools use, so that
-# nothing of theirs replaces our list unnoticed.
+# The names sort after the numbers that distributions and tools use, so that none of
+# their drop-ins replaces our list unnoticed.
 MODULES_DROP_IN = "95_source_routing.cfg"
 DEFAULT_DROP_IN = "96_source_routing_default.cfg"
 
-# Any list of the network stage has one of these; without, it is not the list
-# that we think it is.
+# Each list of the network stage has one of these; a list without them is another one.
 _ANCHORS = frozenset({"users_groups", "ssh", "set_hostname"})
 
 _HEADER = """\
@@ -31,11 +30,11 @@ cloud_init_modules:
 
 
 class RegistrationError(Exception):
-    """The cloud-init that is there cannot be told of the module; one sentence."""
+    """The module cannot be registered with the installed cloud-init; one sentence."""
 
 
 def drop_in(entries: Any) -> Optional[str]:
-    """Our module behind the image's own list; None when it is listed already."""
+    """The image's own list with our module appended; None if it is already listed."""
     if not isinstance(entries, list) or not entries:
         raise RegistrationError("the cloud-init configuration has no cloud_init_modules")
     names = [name(entry) for entry in entries]
@@ -46,13 +45,13 @@ def drop_in(entries: Any) -> Optional[str]:
             "cloud_init_modules is not the list of a network stage, it has none of "
             f"{', '.join(sorted(_ANCHORS))}: {', '.join(names)}"
         )
-    # JSON is YAML, and quotes whatever needs it.
+    # JSON is valid YAML, with the necessary quotes.
     lines = [f"  - {json.dumps(entry)}\n" for entry in [*entries, MODULE]]
     return _HEADER + "".join(lines)
 
 
 def name(entry: Any) -> str:
-    """A module's name in any of the forms that cloud-init takes: str, list or mapping."""
+    """A module's name from any form that cloud-init accepts: str, list or mapping."""
     if isinstance(entry, Mapping):
         entry = entry.get("name", entry.get("mod", ""))
     elif isinstance(entry, list):

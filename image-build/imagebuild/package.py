@@ -1,6 +1,6 @@
-"""A .deb of this checkout: the installer's payload, with dpkg's triggers to keep it registered.
+"""Build a .deb of this checkout: the installer's payload, with dpkg triggers that re-register it.
 
-dpkg-deb alone, no debhelper: it builds wherever there is dpkg, in a second.
+It needs only dpkg-deb, no debhelper, and so builds wherever dpkg exists, in a second.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def build(directory: Path, checkout: Path = payload.CHECKOUT) -> Path:
         files = contents(date, checkout)
         stage(tree, {**files, **_control(files, checkout)})
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(date), "LC_ALL": "C.UTF-8"}
-        # Not zstd, which is some dpkgs' default and others' unknown.
+        # Not zstd, which is the default of some dpkg versions and unknown to others.
         argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build"]
         run([*argv, tree, unfinished], timeout=300, env=environment)
         with cache.replacing(target) as beside:
@@ -66,10 +66,10 @@ def contents(date: int, checkout: Path = payload.CHECKOUT) -> Dict[str, File]:
 def module(
     site: str, python: str, installer: str, checkout: Path = payload.CHECKOUT
 ) -> Dict[str, File]:
-    """What any package manager's package has: absolute path -> content."""
+    """The files common to all package formats: absolute path -> content."""
     files = {f"{site}/{name}": file for name, file in payload.modules(checkout).items()}
     for name, file in payload.metadata(site, {}, checkout).items():
-        # RECORD is for installers that have no list of their own.
+        # RECORD is for installers without their own file list.
         if not name.endswith("/RECORD"):
             own = name.endswith("/INSTALLER")
             files[name] = File(f"{installer}\n".encode()) if own else file
@@ -88,7 +88,7 @@ def stage(directory: Path, files: Mapping[str, File]) -> None:
 
 
 def _control(files: Mapping[str, File], checkout: Path) -> Dict[str, File]:
-    told = (_SOURCES / "control").read_text(encoding="utf-8")
+    fields = (_SOURCES / "control").read_text(encoding="utf-8")
     size = sum(-(-len(file.content) // 1024) for file in files.values())
     replaced = {
         "@VERSION@": payload.project(checkout).version,
@@ -96,7 +96,7 @@ def _control(files: Mapping[str, File], checkout: Path) -> Dict[str, File]:
         "@SIZE@": str(size),
     }
     for mark, value in replaced.items():
-        told = told.replace(mark, value)
+        fields = fields.replace(mark, value)
     sums = "".join(
         f"{hashlib.md5(file.content).hexdigest()}  {path.lstrip('/')}\n"  # noqa: S324
         for path, file in sorted(files.items())
@@ -104,7 +104,7 @@ def _control(files: Mapping[str, File], checkout: Path) -> Dict[str, File]:
     )
     settings = "".join(f"{path}\n" for path in sorted(files) if path.startswith("/etc/"))
     control = {
-        "control": File(told.encode()),
+        "control": File(fields.encode()),
         "md5sums": File(sums.encode()),
         "conffiles": File(settings.encode()),
         "triggers": File((_SOURCES / "triggers").read_bytes()),
@@ -115,16 +115,16 @@ def _control(files: Mapping[str, File], checkout: Path) -> Dict[str, File]:
 
 
 def maintainer() -> str:
-    """Debian's own variables for it, else the project."""
+    """The maintainer from Debian's variables DEBFULLNAME and DEBEMAIL, else the project."""
     name, mail = os.environ.get("DEBFULLNAME"), os.environ.get("DEBEMAIL")
     return f"{name} <{mail}>" if name and mail else MAINTAINER
 
 
 def source_date(checkout: Path = payload.CHECKOUT) -> int:
-    """SOURCE_DATE_EPOCH, else when the checkout was committed, else now."""
-    told = clean.source_date()
-    if told is not None:
-        return told
+    """SOURCE_DATE_EPOCH, else the date of the checkout's commit, else now."""
+    date = clean.source_date()
+    if date is not None:
+        return date
     committed = payload.git("log", "-1", "--format=%ct", checkout=checkout)
     return int(committed or time.time())
 

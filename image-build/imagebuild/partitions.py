@@ -1,4 +1,4 @@
-"""What is where in a raw disk, and what of it the image mounts below its root."""
+"""Find the partitions of a raw disk, and those that the image mounts below its root."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Dict, Iterator, List, NamedTuple, Optional
 from .command import attempt
 from .errors import BuildError
 
-# What of the kernel's file systems the root of a server may be, and what else it has.
+# The file systems supported for the root of a server, and those for its other mounts.
 LINUX = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs"})
 MOUNTABLE = LINUX | {"vfat"}
 
-# Where baking writes, and where the programs are that it asks; what of it an image may have
-# on a file system of its own.
+# The directories that baking writes to or runs programs from, and that an image may have on
+# separate file systems.
 NEEDED = ("/usr", "/etc", "/var")
 _NEEDED_PLACES = re.compile(
     "/usr|/usr/(?:bin|sbin|lib|lib64|share)(?:/.*)?|/etc(?:/.*)?"
@@ -26,7 +26,7 @@ _NEEDED_PLACES = re.compile(
 _SECTOR, _LARGE_SECTOR = 512, 4096
 _GPT = b"EFI PART"  # in the second sector (UEFI specification, "GPT Header")
 
-# One disk alone is looked into: the first one, by the names that hypervisors give it.
+# Only the first disk is examined, under the names that hypervisors give it.
 _FIRST_DISK = re.compile(r"/dev/(?:(?:s|v|xv)da|nvme0n1p|mmcblk0p)(\d+)")
 _BY_LINK = re.compile(r"/dev/disk/by-(uuid|label|partuuid|partlabel)/(.+)")
 _PLACE = re.compile(r"(?:/(?!\.\.?(?:/|$))[\w.@+-]+)+")
@@ -34,17 +34,17 @@ _SUBVOLUME = re.compile(r"(?:^|,)subvol=([\w./@+-]+)")
 
 
 class Partition(NamedTuple):
-    """Where a file system is in a disk, in bytes, and the names that fstab may give it."""
+    """The position of a file system in a disk, in bytes, and the names it may have in fstab."""
 
     start: int
     size: int
     number: int  # 0: without a partition table
     type: str = ""
-    names: Dict[str, str] = {}  # of UUID, LABEL, PARTUUID, PARTLABEL
+    names: Dict[str, str] = {}  # by UUID, LABEL, PARTUUID, PARTLABEL
 
 
 class Entry(NamedTuple):
-    """A line of fstab(5) for something on a block device, below the root."""
+    """A line of fstab(5) for a block device mounted below the root."""
 
     device: str
     place: str
@@ -52,12 +52,12 @@ class Entry(NamedTuple):
 
     @property
     def needed(self) -> bool:
-        """Whether the image would not be baked whole without it."""
+        """Whether baking would be incomplete without it."""
         return _NEEDED_PLACES.fullmatch(self.place) is not None
 
 
 def of(raw: Path) -> List[Partition]:
-    """All partitions, or the one file system without a partition table."""
+    """All partitions, or the single file system of a disk without a partition table."""
     done = attempt(["sfdisk", "--json", raw])
     with open(raw, "rb") as disk:
         head = disk.read(_LARGE_SECTOR + len(_GPT))
@@ -70,13 +70,13 @@ def of(raw: Path) -> List[Partition]:
     if done.returncode == 0:
         table = json.loads(done.stdout)["partitiontable"]
         sector = table.get("sectorsize", _SECTOR)
-        for told in table.get("partitions", []):
-            number = int(re.findall(r"\d+$", told["node"])[0])
-            names = {"PARTUUID": told.get("uuid", ""), "PARTLABEL": told.get("name", "")}
+        for entry in table.get("partitions", []):
+            number = int(re.findall(r"\d+$", entry["node"])[0])
+            names = {"PARTUUID": entry.get("uuid", ""), "PARTLABEL": entry.get("name", "")}
             if table.get("label") == "dos":
                 names = {"PARTUUID": f"{table.get('id', '')[2:]}-{number:02x}"}
             found.append(
-                Partition(told["start"] * sector, told["size"] * sector, number, "", names)
+                Partition(entry["start"] * sector, entry["size"] * sector, number, "", names)
             )
     found = found or [Partition(0, raw.stat().st_size, 0)]
     return [_probed(raw, part) for part in found]
@@ -86,26 +86,26 @@ def _probed(raw: Path, part: Partition) -> Partition:
     argv = ["blkid", "--probe", "--offset", str(part.start), "--size", str(part.size)]
     said = attempt([*argv, "--output", "export", raw]).stdout.splitlines()
     tags = dict(line.split("=", 1) for line in said if "=" in line)
-    # Escaped as a shell wants it; names that need that are nobody's.
+    # Values are escaped for a shell; in practice no name needs it.
     names = {name: tags[name] for name in ("UUID", "LABEL") if name in tags}
     return part._replace(type=tags.get("TYPE", ""), names={**part.names, **names})
 
 
 def meant(device: str, there: List[Partition]) -> Optional[Partition]:
-    """The partition that fstab calls `device`; None when it is none of this disk."""
+    """The partition that fstab names `device`; None if it is not on this disk."""
     link = _BY_LINK.fullmatch(device)
     kind, name = (link[1].upper(), link[2]) if link else device.partition("=")[::2]
     first = _FIRST_DISK.fullmatch(device)
     for part in there:
-        told = part.names.get(kind, "")
-        same = told.lower() == name.lower() if kind in ("UUID", "PARTUUID") else told == name
-        if (told and same) or (first is not None and part.number == int(first[1])):
+        known = part.names.get(kind, "")
+        same = known.lower() == name.lower() if kind in ("UUID", "PARTUUID") else known == name
+        if (known and same) or (first is not None and part.number == int(first[1])):
             return part
     return None
 
 
 def fstab(root: Path) -> List[Entry]:
-    """What is mounted below the root at boot, outer places first."""
+    """The mounts below the root at boot, outer ones first."""
     path = root / "etc/fstab"
     if inside(root, "/etc") is None or path.is_symlink() or not path.is_file():
         return []
@@ -128,7 +128,7 @@ def _entries(text: str) -> Iterator[Entry]:
 
 
 def inside(root: Path, place: str) -> Optional[Path]:
-    """The directory `place` of the root; None where there is none, or a link on the way.
+    """The directory `place` of the root; None if it is missing, or if a link leads to it.
 
     A link in an image may lead to this machine's own directories.
     """
@@ -141,7 +141,7 @@ def inside(root: Path, place: str) -> Optional[Path]:
 
 
 def mounts_below(directory: Path) -> List[str]:
-    """Places below a directory where one of its own file systems is mounted, outer ones first."""
+    """Mount points below a directory, outer ones first, for its own file systems."""
     found = set()
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:

@@ -1,4 +1,4 @@
-"""The files of the package as an image gets them: from this checkout, by its setup.cfg."""
+"""The package's files for an image, from this checkout and according to its setup.cfg."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from .errors import BuildError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-# What `pip uninstall` and others see in INSTALLER (PEP 376).
+# The content of INSTALLER (PEP 376), for `pip uninstall` and other tools.
 INSTALLER = "source-routing-install-into"
 
-# What tells cloud-init of the module, again and again; and where it is in an image.
+# The program that registers the module with cloud-init, and again after each upgrade of it,
+# and its directory in an image.
 LIBRARY = "/usr/lib/source-routing"
 REGISTER = f"{LIBRARY}/register"
 
@@ -26,14 +27,14 @@ WANTS = f"{UNITS}/multi-user.target.d"
 
 
 class File(NamedTuple):
-    """What a path of the image shall hold."""
+    """The wanted content and mode of a path in the image."""
 
     content: bytes
     mode: int = 0o644
 
 
 class Project(NamedTuple):
-    """What setup.cfg and version.py say."""
+    """The project's data in setup.cfg and version.py."""
 
     name: str
     version: str
@@ -48,10 +49,10 @@ class Project(NamedTuple):
 
 
 def git(*argv: str, checkout: Path = CHECKOUT) -> str:
-    """What git says of the checkout; "" for a copy without its history, or without git."""
+    """Git's output for the checkout; "" for a copy without history, or without git."""
     if missing({"git": "git"}):
         return ""
-    # It may be another user's: sudo.
+    # Under sudo the checkout may belong to another user.
     done = attempt(["git", "-c", f"safe.directory={checkout}", "-C", checkout, *argv])
     return done.stdout.strip() if done.returncode == 0 else ""
 
@@ -86,13 +87,13 @@ def _version(checkout: Path) -> str:
 
 def modules(checkout: Path = CHECKOUT) -> Dict[str, File]:
     """The importable tree: path below site-packages -> content."""
-    told = project(checkout)
+    about = project(checkout)
     files: Dict[str, File] = {}
-    for package in told.packages:
+    for package in about.packages:
         directory = checkout / package.replace(".", "/")
         if not (directory / "__init__.py").is_file():
             raise BuildError(f"setup.cfg lists {package}, which is not in {checkout}")
-        for path in _members(directory, ["*.py", *told.package_data.get(package, [])]):
+        for path in _members(directory, ["*.py", *about.package_data.get(package, [])]):
             files[str(path.relative_to(checkout))] = File(path.read_bytes())
     return files
 
@@ -122,7 +123,7 @@ def scripts(python: str, checkout: Path = CHECKOUT) -> Dict[str, File]:
 
 
 def registration(python: str) -> Dict[str, File]:
-    """`register` for the interpreter `python`, and what it is made of: absolute path -> content."""
+    """`register` for the interpreter `python`, with its modules: absolute path -> content."""
     here = Path(__file__).parent
     program = (here / "register.py").read_bytes().split(b"\n", 1)[1]
     files = {REGISTER: File(f"#!{python}\n".encode() + program, 0o755)}
@@ -132,10 +133,10 @@ def registration(python: str) -> Dict[str, File]:
 
 
 def units(checkout: Path = CHECKOUT) -> Dict[str, File]:
-    """The units and what they run: absolute path -> content.
+    """The units and the programs they run: absolute path -> content.
 
-    The timer is off until somebody enables it; what listens for a second NIC is wanted at
-    each boot, and does nothing without a stanza that waits for one.
+    The timer is disabled until the administrator enables it.  The listener for a second NIC
+    starts at each boot, and does nothing without a stanza that waits for one.
     """
     directory = checkout / "image-build/systemd"
     found = _members(directory, ["*.service", "*.socket", "*.timer"])
@@ -147,17 +148,17 @@ def units(checkout: Path = CHECKOUT) -> Dict[str, File]:
 
 
 def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -> Dict[str, File]:
-    """The .dist-info of all that is installed (PEP 376): absolute path -> content.
+    """The .dist-info for all installed files (PEP 376): absolute path -> content.
 
-    It is what tells package tools, a rerun and an uninstall which files are ours.
+    Package tools, a second run and an uninstall learn from it which files are ours.
     """
-    told = project(checkout)
-    where = f"{site}/{told.dist_info}"
-    points = "".join(f"{name} = {target}\n" for name, target in told.scripts.items())
+    about = project(checkout)
+    where = f"{site}/{about.dist_info}"
+    points = "".join(f"{name} = {target}\n" for name, target in about.scripts.items())
     files = {
         f"{where}/METADATA": File(
-            f"Metadata-Version: 2.1\nName: {told.name}\nVersion: {told.version}\n"
-            f"Summary: {told.summary}\n".encode()
+            f"Metadata-Version: 2.1\nName: {about.name}\nVersion: {about.version}\n"
+            f"Summary: {about.summary}\n".encode()
         ),
         f"{where}/INSTALLER": File(f"{INSTALLER}\n".encode()),
         f"{where}/entry_points.txt": File(f"[console_scripts]\n{points}".encode()),
@@ -171,13 +172,13 @@ def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -
 
 
 def digest(content: bytes) -> str:
-    """A file's hash as RECORD has it (PEP 376, PEP 427)."""
+    """A file's hash in the form of RECORD (PEP 376, PEP 427)."""
     encoded = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
     return f"sha256={encoded.decode()}"
 
 
-# What decides how a tree is baked; the rest of these modules build roots, which
-# have keys of their own, write disks, look into images or boot them.
+# The modules that determine a baked tree.  The others build roots, which have their own
+# keys, write disks, examine images or boot them.
 BAKING = (
     "asking.py",
     "bake.py",
@@ -199,11 +200,11 @@ BAKING = (
 
 
 def fingerprint(checkout: Path = CHECKOUT) -> str:
-    """A hash of everything that an image gets from this checkout."""
+    """A hash of everything that goes from this checkout into an image."""
     whole = hashlib.sha256()
     here = Path(__file__).parent
     own = {name: File((here / name).read_bytes()) for name in BAKING}
-    told = {"setup.cfg": File(repr(project(checkout)).encode())}
-    for name, file in sorted({**modules(checkout), **units(checkout), **own, **told}.items()):
+    settings = {"setup.cfg": File(repr(project(checkout)).encode())}
+    for name, file in sorted({**modules(checkout), **units(checkout), **own, **settings}.items()):
         whole.update(f"{name}:{len(file.content)}:".encode() + file.content)
     return whole.hexdigest()

@@ -1,4 +1,4 @@
-"""Telling the person at the screen what is being done and for how long."""
+"""Show the user each step and its duration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Iterator, Optional, TextIO
 
-_HEARTBEAT_SECONDS = 15.0  # where there is no terminal, so that logs stay short
+_HEARTBEAT_SECONDS = 15.0  # without a terminal, to keep logs short
 
 
 class Progress:
@@ -26,12 +26,12 @@ class Progress:
             self._stream.flush()
 
     def say(self, text: str) -> None:
-        """A line of its own, with the seconds since the start."""
+        """Print a separate line, with the seconds since the start."""
         self._put(f"[{time.monotonic() - self._start:5.0f} s] {text}")
 
     @contextlib.contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Tell that `text` begins, that it goes on, and how long it took."""
+        """Show when the step `text` begins, that it continues, and how long it took."""
         begun = time.monotonic()
         done = threading.Event()
         if not self._tty:
@@ -58,7 +58,7 @@ class Progress:
 
 
 class Silent(Progress):
-    """For callers that have their own way of telling."""
+    """For callers that report progress themselves."""
 
     def _put(self, text: str, end: str = "\n") -> None:
         pass

@@ -1,7 +1,7 @@
-"""What is in an image and where it came from, in files beside it, and how it is uploaded.
+"""Write an image's contents and origin to files beside it, and give the upload command.
 
-``IMAGE.manifest.json`` for people and scripts, ``IMAGE.spdx.json`` for what reads
-SBOMs (SPDX 2.3), ``IMAGE.sha256`` for sha256sum(1).
+The files are ``IMAGE.manifest.json`` for people and scripts, ``IMAGE.spdx.json`` for
+SBOM tools (SPDX 2.3), and ``IMAGE.sha256`` for sha256sum(1).
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _QUERIES: Tuple[Tuple[str, str, List[str]], ...] = (
 _INSTALLED = "ii "
 _GIB = 1 << 30
 _SPDX_ID = re.compile(r"[^A-Za-z0-9.-]")
-# Of documents and their elements, so that the same content has the same name.
+# Namespace of documents and their elements, so that the same content gets the same name.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://spdx.org/spdxdocs/source-routing")
 
 
 class Package(NamedTuple):
-    """One installed package, as its package manager tells."""
+    """One installed package, from its package manager's list."""
 
     name: str
     version: str
@@ -52,12 +52,12 @@ class Package(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a root is made of."""
+    """The contents of a root."""
 
     os_release: Mapping[str, str]  # os-release(5)
-    kind: str  # of packages, as in package URLs: deb, rpm
+    kind: str  # package type as in package URLs: deb, rpm
     packages: Tuple[Package, ...]
-    machine: str  # as uname -m says: x86_64
+    machine: str  # as in uname -m: x86_64
 
     @property
     def distro(self) -> str:
@@ -65,7 +65,7 @@ class Contents(NamedTuple):
 
     @property
     def version(self) -> Optional[str]:
-        """None for what is never released, as Debian's sid."""
+        """None for a distribution without releases, such as Debian's sid."""
         return self.os_release.get("VERSION_ID")
 
     def has(self, name: str) -> bool:
@@ -73,7 +73,7 @@ class Contents(NamedTuple):
 
 
 def contents(root: Path) -> Contents:
-    """Ask the package manager of `root`."""
+    """Query the package manager of `root`."""
     here = [(kind, query) for program, kind, query in _QUERIES if (root / program).exists()]
     if not here:
         raise BuildError(f"{root} has neither dpkg nor rpm: nobody knows what is in it")
@@ -85,16 +85,16 @@ def contents(root: Path) -> Contents:
 
 
 def _os_release(root: Path) -> Dict[str, str]:
-    # By the root's own cat: the file is a link, which may be absolute.
+    # With the root's own cat: the file is a link, which may be absolute.
     text = run_in(root, ["cat", "/etc/os-release"])
     pairs = [line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z_0-9]+=", line)]
     return {name: "".join(shlex.split(value)) for name, value in pairs}
 
 
 def write_beside(image: Path, held: Contents, module: bool = True) -> List[Path]:
-    """Write the three files, each at once or not at all; their paths.
+    """Write the three files, each atomically; returns their paths.
 
-    Without the `module` nothing of ours is in the image but how it was made.
+    Without the `module`, the image does not contain this project's files.
     """
     digest = _sha256(image)
     texts = {
@@ -112,8 +112,8 @@ def write_beside(image: Path, held: Contents, module: bool = True) -> List[Path]
 
 
 def manifest(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
-    """What is in an image and where it came from."""
-    told = payload.project()
+    """The contents and origin of an image."""
+    project = payload.project()
     return {
         "image": {
             "name": image.name,
@@ -123,8 +123,8 @@ def manifest(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
         "created": _created(),
         "os": {"id": held.distro, "version": held.version, "architecture": held.machine},
         "source": {
-            "name": told.name,
-            "version": told.version,
+            "name": project.name,
+            "version": project.version,
             "commit": source_commit(),
             "sha256": payload.fingerprint(),
         },
@@ -133,15 +133,15 @@ def manifest(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
 
 
 def spdx(image: Path, held: Contents, digest: str, module: bool = True) -> Dict[str, Any]:
-    """An SPDX 2.3 document: the image, its packages, and what we have put into it.
+    """An SPDX 2.3 document: the image, its packages, and this project's files.
 
     https://spdx.github.io/spdx-spec/v2.3/
     """
-    told = payload.project()
+    project = payload.project()
     ours = {
         "SPDXID": "SPDXRef-source-routing",
-        "name": told.name,
-        "versionInfo": told.version,
+        "name": project.name,
+        "versionInfo": project.version,
         "downloadLocation": "NOASSERTION",
         "filesAnalyzed": False,
         "comment": f"commit {source_commit() or 'unknown'}",
@@ -171,7 +171,7 @@ def spdx(image: Path, held: Contents, digest: str, module: bool = True) -> Dict[
         f"{uuid.uuid5(_NAMESPACE, f'{image.name} {digest}')}",
         "creationInfo": {
             "created": _created(),
-            "creators": [f"Tool: {told.name}-image-build-{told.version}"],
+            "creators": [f"Tool: {project.name}-image-build-{project.version}"],
         },
         "packages": [whole, *parts],
         "relationships": [
@@ -212,7 +212,7 @@ def _spdx_package(number: int, package: Package, held: Contents) -> Dict[str, An
 
 
 def upload_command(image: Path, held: Contents) -> str:
-    """What to type to put it into Glance, with the properties that Nova goes by."""
+    """The command to upload it to Glance, with the properties that Nova uses."""
     properties = {
         "architecture": held.machine,
         "os_type": "linux",
@@ -236,7 +236,7 @@ def upload_command(image: Path, held: Contents) -> str:
 
 
 def source_commit() -> str:
-    """The commit of this checkout, with "-dirty" when files differ; "" outside of git."""
+    """The commit of this checkout, with "-dirty" if files differ; "" outside git."""
     return payload.git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
 
 

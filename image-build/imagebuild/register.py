@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Register source_routing with the cloud-init of the system that this runs on.
 
-That is its module list and its schema.  To be run again when cloud-init has
-changed; package triggers do.  It changes nothing when all is as it should be.
+It changes cloud-init's module list and schema.  Run it again after cloud-init has
+changed; package triggers do that.  It changes nothing if both are already correct.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
-# Nothing may lie about that a removal would not find.
+# Write no bytecode, which a removal would not find.
 sys.dont_write_bytecode = True
 
-# In the image they lie beside this file, without a package.
+# In the image these modules are beside this file, without a package.
 if TYPE_CHECKING:
     from . import inside, modulelist, schemafile, wholefile
 else:
@@ -40,7 +40,7 @@ def main() -> int:
     ]
     failed = False
     for make, check, remove in steps:
-        # A fault in one is no reason to leave out the other.
+        # A fault in one of them must not prevent the other.
         try:
             if arguments.check:
                 for fault in check():
@@ -54,11 +54,11 @@ def main() -> int:
             failed = True
             print(f"register: {error}", file=sys.stderr)
         except (ImportError, SyntaxError, AttributeError, ValueError) as error:
-            # Its own code and files are asked, which dpkg replaces one after the other.
+            # This runs cloud-init's own code, whose files dpkg replaces one after the other.
             failed = True
-            told = " ".join(str(error).split()) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             print(
-                f"register: cloud-init is not whole ({told}); to be run again once it is",
+                f"register: cloud-init is not whole ({reason}); to be run again once it is",
                 file=sys.stderr,
             )
     return 1 if failed else 0
@@ -88,7 +88,7 @@ def unlist_module() -> List[Path]:
 
 
 def wanted_list() -> Optional[str]:
-    """The drop-in as it should be; None: the image lists the module itself."""
+    """The wanted drop-in; None if the image lists the module itself."""
     ours = [modulelist.MODULES_DROP_IN, modulelist.DEFAULT_DROP_IN]
     entries, _later = inside.effective(None, modulelist.MODULES_DROP_IN, ours)
     text = modulelist.drop_in(entries)

@@ -1,10 +1,10 @@
-"""Teaching cloud-init's own JSON schema our key, and taking that back.
+"""Add our key to cloud-init's own JSON schema, and remove it again.
 
 Since 23.4 the schema forbids unknown top-level keys, and a server whose
-user-data has one is "degraded"; there is no way to extend it but the file
-itself (canonical/cloud-init#5558).  So ours takes the file's place.  The
-original stands beside it, where dpkg knows it by a diversion: `dpkg -V` has
-nothing to complain of, and an upgrade of cloud-init replaces the original.
+user-data has one is "degraded"; the only way to extend it is to replace the file
+(canonical/cloud-init#5558).  So our file takes its place.  The original is kept
+beside it, under a dpkg diversion: `dpkg -V` finds no difference, and an upgrade of
+cloud-init replaces the original.
 
 Part of the installer, and shipped to images beside `register`: the standard
 library alone.
@@ -20,7 +20,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
-# In the image they lie beside this file, without a package.
+# In the image these modules are beside this file, without a package.
 if TYPE_CHECKING:
     from . import wholefile
     from .modulelist import MODULE, RegistrationError
@@ -28,25 +28,25 @@ else:
     import wholefile
     from modulelist import MODULE, RegistrationError
 
-# dpkg's own word for the file that had to make room.
+# dpkg's usual suffix for a diverted file.
 ASIDE = ".distrib"
 _DEFINITION = "cc_source_routing"
-_OWNER = "source-routing"  # the package that dpkg knows the diversion by
+_OWNER = "source-routing"  # the package that owns the diversion
 
 
 def teach() -> List[Path]:
-    """Make the installed schema know the stanza; the files that this changed."""
+    """Add the stanza to the installed schema; returns the changed files."""
     return [path for path in _files() if _teach(path)]
 
 
 def rehearse() -> None:
-    """Raise what `teach` would; changes nothing."""
+    """Raise the errors that `teach` would raise; changes nothing."""
     for path in _files():
         _taught(_original(path))
 
 
 def untaught() -> List[str]:
-    """A sentence for each schema file that does not know our present stanza."""
+    """A sentence for each schema file that lacks our current stanza."""
     files = _files()
     faults = [] if files else ["cloud-init has no schema of cloud-config"]
     for path in files:
@@ -58,7 +58,7 @@ def untaught() -> List[str]:
 
 
 def forget() -> List[Path]:
-    """Put the originals back; the files that this changed."""
+    """Restore the originals; returns the changed files."""
     changed = []
     for path in _files():
         _divert("--remove", path)
@@ -66,7 +66,7 @@ def forget() -> List[Path]:
             if _is_taught(path.read_bytes()):
                 os.replace(aside(path), path)
             else:
-                # A package manager that knows no diversions has replaced ours.
+                # A package manager without diversions has replaced our file.
                 aside(path).unlink()
             changed.append(path)
     return changed
@@ -77,7 +77,7 @@ def aside(path: Path) -> Path:
 
 
 def extended(document: Dict[str, Any], stanza: Dict[str, Any]) -> Dict[str, Any]:
-    """cloud-init's schema `document` with the schema of our stanza in it."""
+    """cloud-init's schema `document` with our stanza's schema added."""
     try:
         definitions, members = dict(document["$defs"]), list(document["allOf"])
         modules = list(definitions["all_modules"]["enum"])
@@ -102,10 +102,10 @@ def extended(document: Dict[str, Any], stanza: Dict[str, Any]) -> Dict[str, Any]
 
 
 def _fit(schema: Any) -> Any:
-    """`schema` without what cloud-init's validator trips over.
+    """`schema` without the keywords at which cloud-init's validator fails.
 
-    Its ``is_valid`` fails with a TypeError at "not" (22.4 to 25.1, with jsonschema 4),
-    which would end the boot's stage; the module itself still checks all of it.
+    Its ``is_valid`` raises TypeError at "not" (22.4 to 25.1, with jsonschema 4), which would
+    abort the boot stage; the module itself still checks everything.
     """
     if isinstance(schema, dict):
         return {key: _fit(value) for key, value in schema.items() if key != "not"}
@@ -123,7 +123,7 @@ def _files() -> List[Path]:
 
 
 def _original(path: Path) -> bytes:
-    """The distribution's own file: dpkg upgrades the one aside, rpm replaces ours."""
+    """The distribution's own file: dpkg upgrades the diverted one, rpm replaces ours."""
     content = path.read_bytes()
     return aside(path).read_bytes() if _is_taught(content) and aside(path).exists() else content
 
@@ -147,7 +147,7 @@ def _taught(original: bytes) -> bytes:
 
 
 def _teach(path: Path) -> bool:
-    """There is a whole file under the name at any moment, whatever happens."""
+    """Replace the file; at each moment a complete file has its name."""
     wanted = _taught(_original(path))
     present = path.read_bytes()
     if present == wanted and aside(path).exists():
@@ -158,7 +158,7 @@ def _teach(path: Path) -> bool:
         os.link(path, spare)
         os.replace(spare, aside(path))
     wholefile.replace(path, wanted)
-    # Last: an upgrade of cloud-init that comes between is then just a new original.
+    # Last, so that an upgrade of cloud-init in between only gives a new original.
     _divert("--add", path)
     return True
 
@@ -166,7 +166,7 @@ def _teach(path: Path) -> bool:
 def _divert(how: str, path: Path) -> None:
     if shutil.which("dpkg-divert") is None:
         return
-    # The files are moved here; only the record is dpkg's.
+    # This module moves the files; dpkg only records the diversion.
     argv = ["dpkg-divert", "--quiet", "--package", _OWNER, "--no-rename"]
     argv += ["--divert", str(aside(path)), how, str(path)]
     done = subprocess.run(

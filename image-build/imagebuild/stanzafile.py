@@ -1,4 +1,4 @@
-"""The ``--default-stanza`` argument: a file, or the word for the shortest one."""
+"""Read the ``--default-stanza`` argument: a file, or the keyword for the shortest stanza."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .errors import BuildError
 
 
 def read(argument: Optional[str]) -> Optional[str]:
-    """Cloud-config text of a default stanza; None when there is none to set."""
+    """The cloud-config text of a default stanza; None if there is none to set."""
     if argument is None:
         return None
     if argument in ("true", "false"):

@@ -1,6 +1,6 @@
-"""What one server leaves behind and no other one should find: `clean` takes it, `verify` tells it.
+"""Files of one server that no other should have: `clean` removes and `verify` reports them.
 
-All of it comes back by itself where it is needed: who writes it is beside it.
+Each is created again where it is needed; the comments name the program that writes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Trace(NamedTuple):
 
     pattern: str
     title: str
-    text: str = ""  # a basic regular expression; files without it are the image's own
+    text: str = ""  # a basic regular expression; files that do not match are the image's own
 
 
 FILES: Tuple[Trace, ...] = (
@@ -32,8 +32,8 @@ FILES: Tuple[Trace, ...] = (
     Trace("var/lib/dhcpcd/*.lease*", "DHCP leases"),
     Trace("var/lib/NetworkManager/*.lease", "DHCP leases"),
     Trace("var/lib/wicked/lease-*.xml", "DHCP leases"),
-    # A copy of these gives two servers one identity, and one address: dhcpcd's duid.c and
-    # ipv6.c, NetworkManager's nm-core-utils.c and wicked make new ones where there are none.
+    # Copies of these give two servers one identity, and one address.  dhcpcd's duid.c and
+    # ipv6.c, NetworkManager's nm-core-utils.c and wicked create missing ones.
     Trace("etc/dhcpcd.duid", "a DHCP client's identity (DUID)"),
     Trace("etc/dhcpcd.secret", "the secret of one machine's IPv6 addresses"),
     Trace("var/lib/dhcpcd/duid", "a DHCP client's identity (DUID)"),
@@ -44,8 +44,8 @@ FILES: Tuple[Trace, ...] = (
     Trace("var/lib/NetworkManager/timestamps", "when one machine's connections were up"),
 )
 
-# What cloud-init makes of a server's network at its first boot; cmd/clean.py has most of
-# them for `clean --configs network` (not in all releases), net/sysconfig.py the others.
+# The network files that cloud-init writes at a server's first boot.  cmd/clean.py lists most
+# of them for `clean --configs network` (not in all releases), net/sysconfig.py the others.
 _NETWORK = "a former server's network"
 _HEADER = "^# Created by cloud-init"
 NETWORK: Tuple[Trace, ...] = (
@@ -57,14 +57,14 @@ NETWORK: Tuple[Trace, ...] = (
     Trace("etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf", _NETWORK),
     Trace("etc/sysconfig/network-scripts/*-*", _NETWORK, _HEADER),
     Trace("etc/sysconfig/network/*-*", _NETWORK, _HEADER),
-    # An empty one, or a link to /dev/null, switches renaming off and is the image's own.
+    # An empty file, or a link to /dev/null, disables renaming and is the image's own.
     Trace("etc/udev/rules.d/70-persistent-net.rules", _NETWORK, "ATTR{address}=="),
     Trace("etc/udev/rules.d/85-persistent-net-cloud-init.rules", _NETWORK),
 )
 
 
 def removal(traces: Tuple[Trace, ...]) -> str:
-    """A shell script that removes them."""
+    """A shell script that removes the files of `traces`."""
     lines = ["rm -f -- " + " ".join(f"/{trace.pattern}" for trace in traces if not trace.text)]
     for trace in traces:
         if trace.text:
@@ -76,13 +76,13 @@ def removal(traces: Tuple[Trace, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def told(root: Path, traces: Tuple[Trace, ...]) -> List[str]:
-    """A sentence for each kind of them that is there."""
+def sentences(root: Path, traces: Tuple[Trace, ...]) -> List[str]:
+    """A sentence for each of `traces` that has files in `root`."""
     found = []
     for trace in traces:
         there = sorted(root.glob(trace.pattern))
         if there and trace.text:
-            # By the root's own grep: its links are not to lead to the host's files.
+            # With the root's own grep, so that its links do not lead to the host's files.
             inside = [f"/{path.relative_to(root)}" for path in there]
             done = attempt_in(root, ["grep", "-ls", trace.text, "--", *inside, "/dev/null"])
             there = [root / path[1:] for path in done.stdout.splitlines()]

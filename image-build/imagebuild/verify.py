@@ -1,4 +1,4 @@
-"""Whether an image will serve: looked at without booting it, and without changing it."""
+"""Check whether an image's servers will work, without booting or changing it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .errors import BuildError
 from .home import Home
 from .traces import Trace
 
-# What `clean` has cloud-init, `source-routing remove` or find(1) take away.
+# Files that `clean` removes by way of cloud-init, `source-routing remove` or find(1).
 _TAKEN_BY_OTHERS: Tuple[Trace, ...] = (
     Trace("var/lib/cloud/instance", "cloud-init's state of an instance"),
     Trace("var/lib/cloud/instances/*", "cloud-init's state of an instance"),
@@ -32,7 +32,7 @@ _BAD = "#cloud-config\nsource_routing:\n  gateway_gues: never\n"
 
 @contextlib.contextmanager
 def look_into(image: Path) -> Iterator[Path]:
-    """The root of a disk image or of a directory, to be written to without any effect.
+    """The root of a disk image or of a directory, in which writes have no effect.
 
     Call `diskfile.private_mounts` before.
     """
@@ -52,12 +52,12 @@ def look_into(image: Path) -> Iterator[Path]:
             path.mkdir()
         run(["mount", "-t", "tmpfs", "-o", "size=256m,nosuid,nodev", "tmpfs", memory])
         try:
-            # An overlay has the lower file system alone, without what is mounted in it.
+            # An overlay shows only the lower file system, without the mounts below it.
             _cover(below, memory / "root", root)
             for number, inner in enumerate(partitions.mounts_below(below)):
                 try:
                     _cover(below / inner, memory / str(number), root / inner)
-                except BuildError:  # as over a vfat; nothing is written there anyway
+                except BuildError:  # for example over vfat; nothing is written there anyway
                     bind = ["mount", "--bind", "-o", "ro,nosuid,nodev"]
                     run([*bind, below / inner, root / inner])
             yield root
@@ -68,7 +68,7 @@ def look_into(image: Path) -> Iterator[Path]:
 
 
 def _cover(below: Path, memory: Path, place: Path) -> None:
-    """Show `below` at `place`, where it can be written to without any effect."""
+    """Mount an overlay of `below` at `place`, in which writes have no effect."""
     for path in (memory, memory / "upper", memory / "work"):
         path.mkdir()
     options = f"nosuid,nodev,lowerdir={below},upperdir={memory}/upper,workdir={memory}/work"
@@ -76,16 +76,16 @@ def _cover(below: Path, memory: Path, place: Path) -> None:
 
 
 def findings(root: Path, *, used: bool = False) -> Findings:
-    """All that is wrong with the root, or odd; `used` leaves out cleanliness."""
+    """All faults and warnings about the root; `used` skips the checks for cleanliness."""
     try:
         where = home.find(root)
     except BuildError as error:
         return Findings([_one_line(str(error))], [])
-    # First: the module, when it is called, may take away what it finds of an earlier boot.
+    # First, since the module, when called, may remove files of an earlier boot.
     left = labels.fault(root) + ([] if used else _clean(root))
     found = _registered(root, where)
     if not used and not found.own_network:
-        left += traces.told(root, traces.NETWORK)
+        left += traces.sentences(root, traces.NETWORK)
     return Findings(found.faults + _as_recorded(root) + left, found.warnings)
 
 
@@ -95,10 +95,10 @@ def _registered(root: Path, where: Home) -> Findings:
         for title, text in (("good", _GOOD), ("bad", _BAD)):
             (scratch / f"{title}.yaml").write_text(text)
         try:
-            told = asking.examine(root, where.python, scratch)
+            result = asking.examine(root, where.python, scratch)
         except BuildError as error:
-            told = Findings([_one_line(str(error))], [])
-        found = told.faults
+            result = Findings([_one_line(str(error))], [])
+        found = result.faults
         for title, accepted in (("good", True), ("bad", False)):
             argv = [where.program, "schema", "--config-file", f"{inside}/{title}.yaml"]
             done = attempt_in(root, argv)
@@ -107,15 +107,15 @@ def _registered(root: Path, where: Home) -> Findings:
                 found.append(f"cloud-init's schema {verb} a {title} stanza: {done.reason}")
     if not (root / payload.REGISTER.lstrip("/")).is_file():
         found.append(f"{payload.REGISTER} is missing: the next upgrade of cloud-init ends it")
-        return told
+        return result
     done = attempt_in(root, [payload.REGISTER, "--check"])
     if done.returncode != 0:
         found += (done.stdout + done.stderr).strip().splitlines()[-5:]
-    return told
+    return result
 
 
 def _as_recorded(root: Path) -> List[str]:
-    """Files of ours that are not what was installed."""
+    """Our files that differ from what was installed."""
     if (root / "var/lib/dpkg/info/source-routing.list").is_file():
         # Lines like "??5?????? c /etc/file".
         done = attempt_in(root, ["dpkg", "--verify", "source-routing"])
@@ -127,7 +127,7 @@ def _as_recorded(root: Path) -> List[str]:
     found = []
     for line in records[0].read_text(encoding="utf-8").splitlines() if records else []:
         path, recorded, _size = line.rsplit(",", 2)
-        # `register` writes that one anew; it has its own check.
+        # `register` rewrites that file, and has its own check.
         if not recorded or path.endswith(modulelist.MODULES_DROP_IN):
             continue
         try:
@@ -149,7 +149,7 @@ def _clean(root: Path) -> List[str]:
     else:
         if identity not in ("", "uninitialized"):
             found.append("/etc/machine-id is not empty: all servers would be the same machine")
-    return found + traces.told(root, traces.FILES + _TAKEN_BY_OTHERS)
+    return found + traces.sentences(root, traces.FILES + _TAKEN_BY_OTHERS)
 
 
 def _one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Writing a file at once or not at all.
+"""Write a file atomically.
 
 Part of the installer, and shipped to images beside `register`: the standard
 library alone.
@@ -13,8 +13,8 @@ from pathlib import Path
 
 
 def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write `path`; whatever happens meanwhile, it is as it was or as it shall be."""
-    # What reads all *.cfg of a directory does not read this one.
+    """Write `path` atomically: at any moment it has its old or its new content."""
+    # A hidden name, so that programs that read all *.cfg of a directory ignore it.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as handle:

@@ -1,4 +1,4 @@
-"""Booting an image in a lab, by what it is: a root tree or a disk."""
+"""Boot an image in a lab: a root tree or a disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .qemu import VirtualGuest
 
 @contextlib.contextmanager
 def booted(lab: Lab, image: Path, drive: ConfigDrive, scratch: Path) -> Iterator[Guest]:
-    """A root tree as a container, or a disk image as a virtual machine; gone at the end."""
+    """Boot a root tree as a container or a disk image as a virtual machine; stop it at the end."""
     guest: Guest
     if image.is_dir():
         guest = ContainerGuest(lab, [image], drive, scratch)

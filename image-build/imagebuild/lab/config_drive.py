@@ -1,4 +1,4 @@
-"""The ConfigDrive that OpenStack would give a server: metadata, network, user-data."""
+"""Make the ConfigDrive that OpenStack gives a server: metadata, network, user-data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROGRAMS: Mapping[str, str] = {"genisoimage": "genisoimage"}
 
 @dataclass(frozen=True)
 class ConfigDrive:
-    """One server's metadata; `uuid` is new each time, so cloud-init sees a first boot."""
+    """One server's metadata; each has a new `uuid`, so that cloud-init sees a first boot."""
 
     ports: Sequence[Port]
     user_data: str
@@ -42,7 +42,7 @@ class ConfigDrive:
         }
 
     def network_data(self) -> Dict[str, Any]:
-        """As Nova writes it: a link a port, a network for each subnet on it."""
+        """network_data.json as Nova writes it: a link for each port, a network for each subnet."""
         links, networks = [], []
         for number, port in enumerate(self.ports):
             link = {
@@ -88,14 +88,14 @@ class ConfigDrive:
         ]
 
     def write_tree(self, where: Path) -> None:
-        """As a directory: the drive's content, or a seed directory of a container."""
+        """Write it as a directory: the drive's content, or a container's seed directory."""
         for name, text in self.files().items():
             path = where / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
 
     def write_iso(self, iso: Path, scratch: Path) -> None:
-        """As the CD-ROM that Nova attaches."""
+        """Write it as the CD-ROM that Nova attaches."""
         tree = scratch / "config-drive"
         self.write_tree(tree)
         run(["genisoimage", "-quiet", "-J", "-r", "-V", "config-2", "-o", iso, tree])

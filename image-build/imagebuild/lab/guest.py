@@ -1,4 +1,4 @@
-"""What can be asked of a booted guest, whatever it runs in."""
+"""The interface to a booted guest, for containers and virtual machines alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..command import Completed
 from ..errors import BuildError
 from .config_drive import ConfigDrive
 
-# What is collected from every guest: for people when a test fails, and for the demo.
+# The commands whose output is collected from every guest, for failed tests and the demo.
 QUESTIONS: Mapping[str, Tuple[str, ...]] = {
     "cloud-init status": ("cloud-init", "status", "--format", "json"),
     "ip rule": ("ip", "rule"),
@@ -34,7 +34,7 @@ class Guest(Protocol):
 
     @property
     def patience(self) -> float:
-        """How many times longer than on a quick machine everything may take."""
+        """The factor by which timeouts exceed those of a fast machine."""
 
     def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
         """Run a command as root in the guest."""
@@ -43,19 +43,19 @@ class Guest(Protocol):
         """Power on."""
 
     def responds(self) -> bool:
-        """Whether commands can be run in it yet."""
+        """Whether it can run commands yet."""
 
     def reboot(self) -> None:
-        """Restart the guest with its disk as it is; returns when it has gone down."""
+        """Restart the guest with its current disk; returns once it has gone down."""
 
     def stop(self) -> None:
-        """End it, with all that it has written."""
+        """Stop it and discard what it has written."""
 
     def alive(self) -> bool:
-        """Whether its process still runs."""
+        """Whether its process is still running."""
 
     def console(self) -> str:
-        """The end of what it wrote to its console."""
+        """The end of its console output."""
 
 
 _AnyGuest = TypeVar("_AnyGuest", bound=Guest)
@@ -73,7 +73,7 @@ def running(guest: _AnyGuest) -> Iterator[_AnyGuest]:
 
 @dataclass(frozen=True)
 class Boot:
-    """How a boot went, by the guest's own word."""
+    """The result of a boot, as the guest reports it."""
 
     status: Dict[str, Any]  # cloud-init status --format json
     status_code: int
@@ -81,10 +81,10 @@ class Boot:
 
 
 def wait_for_boot(guest: Guest) -> Boot:
-    """Wait until cloud-init has finished all stages of this boot; tell how it went.
+    """Wait until cloud-init has finished all stages of this boot; returns the result.
 
-    A boot takes seconds, and minutes where it is emulated or the machine is busy: only
-    one that hangs is given up.
+    A boot takes seconds, or minutes if it is emulated or the machine is busy; only a boot
+    that hangs is an error.
     """
     begun = time.monotonic()
     timeout = max(300.0, 90 * guest.patience)
@@ -106,8 +106,8 @@ def wait_for_boot(guest: Guest) -> Boot:
 
 
 def _finished(guest: Guest) -> bool:
-    # Written by cloud-init's last stage in /run, so it belongs to this boot; its
-    # `status --wait` would hold the guest's one command channel for minutes.
+    # cloud-init's last stage writes this file in /run, so it belongs to this boot;
+    # `status --wait` would occupy the guest's only command channel for minutes.
     if guest.run(["test", "-e", "/run/cloud-init/result.json"]).returncode != 0:
         return False
     identity = guest.run(["cat", "/var/lib/cloud/data/instance-id"]).stdout.strip()
@@ -132,7 +132,7 @@ def _what_it_waits_for(guest: Guest) -> str:
 def collect(
     guest: Guest, questions: Mapping[str, Sequence[str]] = QUESTIONS
 ) -> Dict[str, Completed]:
-    """Everything worth reading about a guest; a question that fails has that as its answer."""
+    """The results of all `questions` in a guest; a failed one has its failure as the result."""
     found = {}
     for title, argv in questions.items():
         try:
@@ -143,7 +143,7 @@ def collect(
 
 
 def report(guest: Guest) -> str:
-    """The same as a text."""
+    """The results of `collect` as a text."""
     parts = []
     for title, answer in collect(guest).items():
         parts.append(f"===== {title} (exit code {answer.returncode})")

@@ -1,4 +1,4 @@
-"""What the builders need of the machine that they run on, and how it gets there."""
+"""Install the programs that the builders need on this machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..progress import Progress
 
 
 def ensure(programs: Mapping[str, str], progress: Progress) -> List[str]:
-    """Install the Debian packages of those `programs` that are missing; tells which.
+    """Install the Debian packages of those `programs` that are missing; returns their names.
 
-    Without recommended packages: builders and testers only, no services.
+    Without recommended packages, which could bring services.
     """
     packages = sorted(set(missing(programs).values()))
     if not packages:

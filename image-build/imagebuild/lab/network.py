@@ -1,12 +1,12 @@
-"""A data centre in a few network namespaces, for booting guests in.
+"""A data centre of a few network namespaces in which guests boot.
 
     remote ---- router ---- [anti-spoofing] ---- guest's NIC 1
                        \\--- [anti-spoofing] ---- guest's NIC 2 ...
 
-Every namespace hangs on a process of this one and has no name, so nothing can
-be left behind and no leftover of another run can answer for a guest.  Nothing
-of the host's own network is touched.  MACs are new in each lab: whoever
-answers with one of them is this run's guest.
+A child of this process holds each namespace, which has no name.  So nothing can be
+left behind, and no leftover of another run can answer in place of a guest.  The
+host's own network is not touched.  Each lab has new MACs: an answer from one of
+them comes from this run's guest.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MOST_PORTS = 28
 class Port:
     """A NIC of the guest as its cloud knows it."""
 
-    name: str  # what the container calls it; in QEMU udev names it
+    name: str  # its name in the container; in QEMU udev names it
     mac: str
     address4: IPv4Interface
     gateway4: ipaddress.IPv4Address
@@ -76,13 +76,13 @@ def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
     """`count` NICs; the first two are the public and the private one of a classic server."""
     chance = random.Random(seed) if seed is not None else random.SystemRandom()
     addresses = ["162.253.43.134/24", "10.13.96.161/19", "172.20.7.11/22", "192.168.77.5/24"]
-    # As many as a machine's PCI bus has room for; who has so many has them alike.
+    # Up to the number of slots on a machine's PCI bus; further ports are all alike.
     addresses += [f"10.{128 + number}.0.5/24" for number in range(MOST_PORTS - len(addresses))]
     if not 1 <= count <= len(addresses):
         raise BuildError(f"a lab has 1 to {len(addresses)} NICs, not {count}")
-    # What the metadata tells: the classic pair as on the server that gave the idea.
-    # Beyond that as Neutron does, which names a default route for every port whose
-    # subnet has a gateway, and host routes for one that has those.
+    # In the metadata the first two are as on the server that prompted this project.  The
+    # others are as in Neutron, which gives a default route to every port whose subnet has a
+    # gateway, and host routes to one whose subnet has those.
     defaults = {1: False, 3: False}
     routes = {1: ("10.0.0.0/8",), 3: ("198.18.0.0/15",)}
     result = []
@@ -106,21 +106,21 @@ def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
 
 
 class Namespace:
-    """A network namespace that lives as long as a process that holds it."""
+    """A network namespace that exists as long as the process that holds it."""
 
     def __init__(self, holder: subprocess.Popen[bytes]):
         self._holder = holder
 
     @classmethod
     def create(cls) -> Namespace:
-        # It ends with this process, and the namespace with it.
+        # The holder ends with this process, and the namespace with the holder.
         holder = process.start(["unshare", "--net", "sleep", "infinity"])
         own = os.readlink("/proc/self/ns/net")
         until = time.monotonic() + 60
         while time.monotonic() < until:
             if holder.poll() is not None:
                 raise BuildError("no network namespace could be made (root is needed)")
-            # `sleep` is the last step, after unshare has done its work.
+            # `sleep` runs only after unshare has created the namespace.
             if (
                 os.readlink(f"/proc/{holder.pid}/ns/net") != own
                 and Path(f"/proc/{holder.pid}/comm").read_text().strip() == "sleep"
@@ -141,7 +141,7 @@ class Namespace:
         return f"/proc/{self.pid}/ns/net"
 
     def prefix(self) -> List[str]:
-        """What to put before a command so that it runs in here."""
+        """The words before a command that run it in this namespace."""
         return ["nsenter", f"--net={self.path}"]
 
     def run(
@@ -161,7 +161,7 @@ class Namespace:
 
 @dataclass
 class Lab:
-    """Remote host, router with a guarded port for each NIC; a context manager."""
+    """A remote host, and a router with a guarded port for each NIC; a context manager."""
 
     ports: Tuple[Port, ...] = field(default_factory=ports)
     _stack: ExitStack = field(default_factory=ExitStack, repr=False)
@@ -197,14 +197,14 @@ class Lab:
             self.remote.run(["ip", family, "route", "add", "default", "via", str(gateway)])
 
     def plug_container(self) -> Namespace:
-        """A namespace for a container with its NICs plugged in."""
+        """Create a namespace for a container, with its NICs."""
         guest = self._namespace(self._stack)
         for port in self.ports:
             self.plug(port, guest)
         return guest
 
     def plug(self, port: Port, guest: Namespace) -> None:
-        """Plug one more NIC into a container, which may be running."""
+        """Plug another NIC into a container, which may be running."""
         self.router.run(
             ["ip", "link", "add", port.tap, "type", "veth"]
             + ["peer", "name", port.name, "address", port.mac, "netns", str(guest.pid)]
@@ -212,34 +212,34 @@ class Lab:
         self._guard(port)
 
     def pull(self, port: Port) -> None:
-        """Pull a NIC out; there is no harm in one that is out already."""
+        """Unplug a NIC, if it is plugged in."""
         self.router.attempt(["ip", "link", "del", port.tap])
         self.router.attempt(["nft", "delete", "table", "netdev", _table(port)])
 
     def plug_taps(self) -> Namespace:
-        """Taps for a virtual machine, in the namespace to run the hypervisor in."""
+        """Create taps for a virtual machine; returns the namespace in which to run QEMU."""
         for port in self.ports:
             self.plug_tap(port)
         return self.router
 
     def plug_tap(self, port: Port) -> None:
-        """The end of one more NIC's cable, for a hypervisor that may be running."""
+        """Create the tap of another NIC, for a hypervisor that may be running."""
         self.router.run(["ip", "tuntap", "add", "dev", port.tap, "mode", "tap"])
         self._guard(port)
 
     def unplug(self) -> None:
-        """Take the cables out, so that the next guest starts with new ones."""
+        """Remove all cables, so that the next guest starts with new ones."""
         for port in self.ports:
             self.pull(port)
 
     def disconnect(self, port: Port) -> None:
-        """Take a NIC's cable out of the router: the NIC stays and has no carrier."""
+        """Unplug a NIC's cable at the router: the NIC stays but loses its carrier."""
         self.router.run(["ip", "link", "set", port.tap, "down"])
 
     def connect(self, port: Port) -> None:
-        """Put the cable back."""
+        """Plug the cable in again."""
         self.router.run(["ip", "link", "set", port.tap, "up"])
-        _addresses(self.router, port.tap, port.router6)  # that went with the link
+        _addresses(self.router, port.tap, port.router6)  # the kernel removed it with the link
 
     def _guard(self, port: Port) -> None:
         _addresses(self.router, port.tap, port.router4, port.router6)
@@ -248,7 +248,7 @@ class Lab:
     def answers(self, address: object, *, count: int = 3) -> bool:
         """Whether the remote host gets replies from `address`, all of `count` pings.
 
-        The first packets may be lost to address resolution, so one ping goes ahead.
+        Address resolution may lose the first packets, so one ping goes first.
         """
         target = str(address)
         self.remote.attempt(["ping", "-q", "-n", "-c1", "-W2", target], timeout=60)
@@ -256,7 +256,7 @@ class Lab:
         return self.remote.attempt(pings, timeout=60).returncode == 0
 
     def becomes_reachable(self, address: object, timeout: float) -> bool:
-        """Whether `address` answers the remote host before `timeout` seconds have passed."""
+        """Whether `address` answers the remote host within `timeout` seconds."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             if self.answers(address):
@@ -265,13 +265,13 @@ class Lab:
         return False
 
     def neighbour(self, port: Port, address: object) -> str:
-        """The MAC that answered the router's ARP or ND question for `address`, or ""."""
+        """The MAC that answered the router's ARP or ND request for `address`, or ""."""
         found = self.router.run(["ip", "neigh", "show", str(address), "dev", port.tap])
         match = re.search(r"lladdr ([0-9a-f:]{17})", found)
         return match.group(1) if match else ""
 
     def spoofed(self, port: Port) -> int:
-        """How many packets the port's anti-spoofing has dropped."""
+        """The number of packets that the port's anti-spoofing has dropped."""
         listing = self.router.run(["nft", "list", "counter", "netdev", _table(port), "spoofed"])
         match = re.search(r"packets (\d+)", listing)
         return int(match.group(1)) if match else 0
@@ -289,7 +289,7 @@ def _table(port: Port) -> str:
 
 
 def anti_spoofing(port: Port) -> str:
-    """What Neutron's port security lets out of a port: its own MAC and addresses only."""
+    """The nftables rules of Neutron's port security: only the port's own MAC and addresses pass."""
     own6 = f"{{ {port.address6.ip}, ::, {link_local(port.mac)} }}"
     return f"""
 table netdev {_table(port)} {{
@@ -315,6 +315,6 @@ def link_local(mac: str) -> ipaddress.IPv6Address:
 
 
 def reachability(lab: Lab) -> Dict[str, bool]:
-    """Each address of each NIC, IPv4 before IPv6: does it answer the remote host?"""
+    """Whether each address of each NIC, IPv4 before IPv6, answers the remote host."""
     addresses = [port.address4.ip for port in lab.ports] + [port.address6.ip for port in lab.ports]
     return {str(address): lab.answers(address) for address in addresses}

@@ -1,8 +1,8 @@
-"""Booting a root tree as a container: real systemd and cloud-init in seconds.
+"""Boot a root tree as a container: real systemd and cloud-init in seconds.
 
-Needs no service of the host's: systemd-nspawn runs in a mount namespace of
-its own with an own /run, a cgroup of its own and no registration, so that it
-works on machines whose init is something else, and leaves nothing behind.
+This needs no service of the host: systemd-nspawn runs unregistered in its own mount
+namespace, with its own /run and cgroup.  So it works on machines with another init,
+and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ PROGRAMS: Mapping[str, str] = {
     **process.PROGRAMS,
 }
 
-# Where cloud-init finds the ConfigDrive of a guest that has no CD-ROM.
+# The directory in which cloud-init finds the ConfigDrive of a guest without a CD-ROM.
 SEED = "/var/lib/cloud/seed/config_drive"
 
-# nspawn's exit code under --keep-unit when the container asked for a reboot.
+# nspawn's exit code under --keep-unit when the container requests a reboot.
 _REBOOT = 133
 
-# $1 cgroup name, $2 lower, $3 scratch; the rest is nspawn's.  The overlay is
-# mounted in here too: only the container's own namespace ever sees it.
+# $1 is the cgroup name, $2 lower, $3 scratch; the rest are nspawn's arguments.  The overlay
+# is mounted here too, so that only the container's own namespace has it.
 _LAUNCH = """
 set -eu
 cgroup=$1 lower=$2 scratch=$3
@@ -51,8 +51,8 @@ mount -t overlay overlay \
 exec systemd-nspawn "$@"
 """
 
-# veths have no permanent MAC, which is what cloud-init's netplan files and
-# networkd's own .link matching go by.  Only in a lab: see ContainerGuest.
+# veths have no permanent MAC, by which cloud-init's netplan files and networkd's .link
+# files match.  Only used in a lab: see ContainerGuest.
 _MAC_MATCH = """
 [Service]
 ExecStartPre=+/bin/sh -c 'sed -i s/^PermanentMACAddress=/MACAddress=/ \
@@ -61,7 +61,7 @@ ExecStartPre=+/bin/sh -c 'sed -i s/^PermanentMACAddress=/MACAddress=/ \
 
 
 class ContainerGuest:
-    """A root tree, booted by systemd-nspawn in a lab; the tree itself stays as it is."""
+    """A root tree, booted by systemd-nspawn in a lab; the tree itself is not changed."""
 
     patience = 1.0
 
@@ -78,7 +78,7 @@ class ContainerGuest:
             (scratch / name).mkdir(parents=True, exist_ok=True)
         (scratch / "upper").chmod(0o755)  # it becomes the container's /
         self._insert(drive)
-        # The image's disk is not here, and systemd would call its absence a failure.
+        # The image's disk does not exist here, which systemd would report as a failure.
         (scratch / "upper/etc").mkdir()
         (scratch / "upper/etc/fstab").write_text("")
         unit = scratch / "upper/etc/systemd/system/systemd-networkd.service.d"
@@ -90,7 +90,7 @@ class ContainerGuest:
         drive.write_tree(self._scratch / "upper" / SEED.lstrip("/"))
 
     def start(self) -> None:
-        """Power on: new NICs, and whatever the disk holds by now."""
+        """Power on, with new NICs and the current disk."""
         self.network = self._lab.plug_container()
         argv = ["unshare", "--mount", "--propagation", "private"]
         argv += ["sh", "-c", _LAUNCH, "launch", self._cgroup, self._lower, str(self._scratch)]
@@ -106,11 +106,11 @@ class ContainerGuest:
             "--resolv-conf=off",
             "--timezone=off",
             "--capability=CAP_NET_ADMIN",
-            # As Nova tells its own containers that they are its: they have no DMI.
+            # As Nova does for its containers, which have no DMI.
             "--setenv=product_name=OpenStack Nova",
             f"--network-namespace-path={self.network.path}",
         ]
-        # Without it the container's /sys shows the host's NICs.
+        # Without this the container's /sys shows the host's NICs.
         environment = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
         self._process = process.start(argv, log=self._log, env=environment)
 
@@ -132,7 +132,7 @@ class ContainerGuest:
         return self._process is not None and self._process.poll() is None
 
     def reboot(self, drive: Optional[ConfigDrive] = None) -> None:
-        """With another `drive` it boots as another server, made from a snapshot of this one."""
+        """Reboot; with another `drive` as another server, made from a snapshot of this one."""
         if self._process is None:
             raise BuildError("the container is not running")
         asked = self.run(["systemctl", "reboot"])
@@ -161,13 +161,13 @@ class ContainerGuest:
         self._end_cgroup()
         self._process = self._leader = None
         if self.network is not None:
-            # The NICs' state is the machine's memory: it does not outlive a power cycle.
+            # The NICs' state does not survive a power cycle.
             self._lab.unplug()
             self.network.close()
             self.network = None
 
     def _end_cgroup(self) -> None:
-        """Wait for the last process to go, kill it if need be, and remove the cgroup."""
+        """Wait for the last process to end, kill it if necessary, and remove the cgroup."""
         script = """
             set -u
             mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -189,7 +189,7 @@ class ContainerGuest:
         return process.end_of(self._log)
 
     def _find_leader(self) -> Optional[int]:
-        """The container's PID 1 by its number out here."""
+        """The host's process ID of the container's PID 1."""
         if self._leader is not None and os.path.exists(f"/proc/{self._leader}"):
             return self._leader
         self._leader = None
@@ -210,7 +210,7 @@ def _descendants(pid: int) -> List[int]:
 
 
 def _is_init(pid: int) -> bool:
-    """Whether `pid` is number 1 of a PID namespace and has become the real init."""
+    """Whether `pid` is PID 1 of a PID namespace and has executed the real init."""
     with contextlib.suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
         numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()

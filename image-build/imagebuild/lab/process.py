@@ -1,4 +1,4 @@
-"""Programs that run beside this one, and no longer than it does."""
+"""Start programs in the background that end with this process."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def start(
     log: Optional[Path] = None,
     env: Optional[Mapping[str, str]] = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program whose output is appended to `log`, or goes nowhere.
+    """Start a program; its output is appended to `log`, or discarded.
 
-    The kernel kills it when this process dies.  In a session of its own the terminal's
-    Ctrl-C does not reach it: it is for this process, which then ends it in order.
+    The kernel kills it when this process dies.  It runs in its own session, so that the
+    terminal's Ctrl-C reaches only this process, which then stops it in order.
     """
     with open(log or os.devnull, "ab") as output:
         return subprocess.Popen(
@@ -36,7 +36,7 @@ def start(
 
 
 def end_of(log: Path) -> str:
-    """The last 8000 characters of a log; "" where there is none."""
+    """The last 8000 characters of a log; "" if there is none."""
     with contextlib.suppress(FileNotFoundError):
         return log.read_text(encoding="utf-8", errors="replace")[-8000:]
     return ""

@@ -1,9 +1,8 @@
-"""Booting a disk image in QEMU: firmware, boot loader, kernel, udev, all of it.
+"""Boot a disk image in QEMU: firmware, boot loader, kernel, udev and all.
 
-Hardware acceleration is used where /dev/kvm really runs a guest, which is
-tried and not believed; else QEMU's own code generator, some twenty times
-slower.  Commands reach the guest through qemu-guest-agent, which is in the
-images, so they need no network.
+Hardware acceleration is used if a trial shows that /dev/kvm really runs a guest; else
+QEMU's own code generator, about twenty times slower.  Commands reach the guest through
+qemu-guest-agent, which the images contain, and so need no network.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ _PROBE = bytes.fromhex("ba0105 b010 ee f4".replace(" ", "")).ljust(510, b"\0") +
 _PROBE_EXIT = 0x10 * 2 + 1
 
 
-# In which a machine, emulated too, has begun to go down, if it has heard the order.
+# The time in which even an emulated machine begins to shut down after it gets the request.
 REBOOT_SECONDS = 90.0
 
 _KVM = ("-accel", "kvm", "-cpu", "host", "-smp", "2")
-# QEMU 7.2's cx16 makes newer kernels double-fault.  One processor: a kernel patches its
-# own code as it boots, and another emulated one may still run what was there (a panic
-# in sched_clock_idle_wakeup_event, seen with two).
+# QEMU 7.2's cx16 makes newer kernels double-fault.  Only one processor: a kernel patches
+# its own code as it boots, and another emulated processor may still run the old code (with
+# two, a panic in sched_clock_idle_wakeup_event was seen).
 _TCG = ("-accel", "tcg", "-cpu", "max,-cx16", "-smp", "1")
 _PANIC = "Kernel panic - not syncing"
 
@@ -49,9 +48,9 @@ _PANIC = "Kernel panic - not syncing"
 def kvm_boots(image: Path) -> bool:
     """Whether hardware acceleration really boots `image` on this machine.
 
-    A device node proves nothing, and some nested hosts run firmware but hang in
-    a kernel.  So first one sector of code (which fails at once where the CPU
-    cannot be set up), then the image itself until its kernel has said a word.
+    A device node proves nothing, and some nested hosts run firmware but hang in a kernel.
+    So first run one sector of code (which fails at once if the CPU cannot be set up), then
+    the image itself until its kernel prints something.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
@@ -81,7 +80,7 @@ def kvm_boots(image: Path) -> bool:
 
 
 class VirtualGuest:
-    """A disk image, booted in a lab; the image itself stays as it is."""
+    """A disk image, booted in a lab; the image itself is not changed."""
 
     def __init__(self, lab: Lab, image: Path, drive: ConfigDrive, scratch: Path):
         self.drive = drive
@@ -90,15 +89,15 @@ class VirtualGuest:
         self._scratch = scratch
         self._log = scratch / "console.log"
         self._process: Optional[subprocess.Popen[bytes]] = None
-        # Unix socket paths are limited to 108 bytes, which a cache's may exceed.
+        # Unix socket paths are limited to 108 bytes; one in the cache may be longer.
         self._sockets = tempfile.TemporaryDirectory(prefix="guest-")
         self._agent = GuestAgent(Path(self._sockets.name) / "agent")
         self._monitor = Path(self._sockets.name) / "monitor"
 
     @property
     def patience(self) -> float:
-        # Emulated, a kernel and its services take some twenty times longer, and longer
-        # still where other tests want the same cores.
+        # An emulated kernel and its services take about twenty times longer, and more if
+        # other tests use the same cores.
         return 1.0 if kvm_boots(self._image) else 12.0
 
     def start(self) -> None:
@@ -108,7 +107,7 @@ class VirtualGuest:
         self.drive.write_iso(iso, self._scratch)
         home = self._lab.plug_taps()
         argv = [*home.prefix(), _QEMU, *self._options(iso)]
-        # snapshot=on keeps its writes in TMPDIR.
+        # snapshot=on keeps the guest's writes in TMPDIR.
         environment = {**os.environ, "TMPDIR": str(self._scratch)}
         self._process = process.start(argv, log=self._log, env=environment)
 
@@ -130,8 +129,8 @@ class VirtualGuest:
         options += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
         for number, port in enumerate(self._lab.ports):
             tap = f"tap,id=nic{number},ifname={port.tap},script=no,downscript=no"
-            # The slots that Nova gives its NICs, so that udev calls them ens3, ens4, ...
-            # No boot ROM: nothing is booted from the network, and it may not be installed.
+            # The slots that Nova uses for NICs, so that udev names them ens3, ens4, ...
+            # No boot ROM: nothing boots from the network, and the ROM may not be installed.
             card = f"netdev=nic{number},mac={port.mac},addr={3 + number:#x},romfile="
             options += ["-netdev", tap, "-device", f"virtio-net-pci,{card}"]
         return options
@@ -144,7 +143,7 @@ class VirtualGuest:
 
     def alive(self) -> bool:
         running = self._process is not None and self._process.poll() is None
-        # One whose kernel has panicked runs for ever, and says nothing any more.
+        # After a kernel panic the machine runs forever without any more output.
         return running and _PANIC not in self.console()
 
     def reboot(self) -> None:
@@ -153,10 +152,10 @@ class VirtualGuest:
             raise BuildError("the machine does not tell which boot this is")
         refused, asked = "", float("-inf")
         until = time.monotonic() + 60 * self.patience
-        told = before
+        boot_id = before
         while time.monotonic() < until:
-            # Only one that says itself that it is as it was has not heard the order.
-            if told == before and time.monotonic() > asked + REBOOT_SECONDS:
+            # Only a machine that still reports the old boot ID has not received the request.
+            if boot_id == before and time.monotonic() > asked + REBOOT_SECONDS:
                 # A clean restart; the agent may be gone before it can answer.
                 with contextlib.suppress(BuildError):
                     done = self.run(["systemctl", "--no-block", "reboot"], timeout=10)
@@ -164,10 +163,10 @@ class VirtualGuest:
                 asked = time.monotonic()
             if not self.alive():
                 raise BuildError(f"the machine ended instead of rebooting:\n{self.console()}")
-            told = ""
+            boot_id = ""
             with contextlib.suppress(BuildError):
-                told = self._boot_id() if self._agent.ping() else ""
-            if told not in ("", before):
+                boot_id = self._boot_id() if self._agent.ping() else ""
+            if boot_id not in ("", before):
                 return
             time.sleep(2)
         raise BuildError(
@@ -175,13 +174,13 @@ class VirtualGuest:
         )
 
     def _boot_id(self) -> str:
-        # Empty when the question died with the services of a boot that is ending.
-        # Nor may it wait for long: an answer that is lost in a restart never comes.
+        # Empty if the command is killed together with the services of a boot that ends.
+        # The timeout is short, since an answer lost in a restart never comes.
         done = self.run(["cat", "/proc/sys/kernel/random/boot_id"], timeout=2)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def plug(self, port: Port, slot: int) -> None:
-        """Plug one more NIC into the running machine, as Nova does for a new port."""
+        """Plug another NIC into the running machine, as Nova does for a new port."""
         self._lab.plug_tap(port)
         tap = {"type": "tap", "id": port.name, "ifname": port.tap}
         card = {"driver": "virtio-net-pci", "id": f"card-{port.name}", "netdev": port.name}
@@ -190,13 +189,13 @@ class VirtualGuest:
             ask("device_add", {**card, "mac": port.mac, "addr": hex(slot), "romfile": ""})
 
     def pull(self, port: Port) -> None:
-        """Pull it out again; the guest has to let it go."""
+        """Unplug it; the guest has to release it."""
         with monitor(self._monitor) as ask:
             ask("device_del", {"id": f"card-{port.name}"})
             until = time.monotonic() + 60 * self.patience
             while True:
                 try:
-                    # Refused as long as the card is there.
+                    # Succeeds as long as the card exists.
                     ask("qom-list", {"path": f"/machine/peripheral/card-{port.name}"})
                 except Refused:
                     break

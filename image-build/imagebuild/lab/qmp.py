@@ -1,6 +1,6 @@
 """QEMU's JSON protocols: its own monitor (QMP), and the agent in the guest.
 
-Both take a command and answer it with one JSON object a line, on a Unix socket
+On a Unix socket both accept a command and answer with one JSON object per line
 (QEMU's docs/interop/qmp-spec and qemu-ga-ref).
 """
 
@@ -18,17 +18,17 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 from ..command import Completed
 from ..errors import BuildError
 
-# ask(command, arguments): what it returns.
+# ask(command, arguments) -> the command's return value.
 Ask = Callable[[str, Mapping[str, Any]], Any]
 
 
 class Refused(Exception):
-    """A command was understood and not done; the other side's reason."""
+    """The other side refused a command; the text is its reason."""
 
 
 @contextlib.contextmanager
 def _connection(path: Path, timeout: float) -> Iterator[Ask]:
-    """`timeout` is in seconds, for each answer; `BuildError` where none can be read."""
+    """Connect; `timeout` is in seconds for each answer; `BuildError` if none can be read."""
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as channel:
         channel.settimeout(timeout)
         try:
@@ -46,8 +46,8 @@ def _connection(path: Path, timeout: float) -> Iterator[Ask]:
                     answer = json.loads(stream.readline() or b'{"error": {"desc": "closed"}}')
                     if "error" in answer:
                         raise Refused(f"{command}: {answer['error'].get('desc', answer['error'])}")
-                    # The monitor's greeting and events are no answers, and those to
-                    # questions of an earlier connection to the agent are not ours.
+                    # Skip the monitor's greeting and events, and the agent's answers to
+                    # commands of an earlier connection.
                     earlier = command == "guest-sync" and answer.get("return") != arguments["id"]
                     if "return" in answer and not earlier:
                         return answer["return"]
@@ -59,7 +59,7 @@ def _connection(path: Path, timeout: float) -> Iterator[Ask]:
 
 @contextlib.contextmanager
 def monitor(path: Path) -> Iterator[Ask]:
-    """A function ``ask(command, arguments)`` to the hypervisor."""
+    """A function ``ask(command, arguments)`` for the hypervisor."""
     with _connection(path, timeout=60) as ask:
         ask("qmp_capabilities", {})
         yield ask
@@ -72,7 +72,7 @@ class GuestAgent:
         self.path = path
 
     def ping(self, timeout: float = 10) -> bool:
-        """Whether there is somebody at the other end."""
+        """Whether the agent answers."""
         with contextlib.suppress(BuildError):
             with self._in_step(timeout):
                 return True
@@ -81,7 +81,7 @@ class GuestAgent:
     def execute(self, argv: Sequence[str], *, timeout: float) -> Completed:
         """Run a program in the guest, for at most `timeout` seconds.
 
-        Raises `BuildError` when it takes longer, or the guest is restarted meanwhile.
+        Raises `BuildError` if it takes longer, or if the guest restarts meanwhile.
         """
         until = time.monotonic() + timeout
         start = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
@@ -95,10 +95,10 @@ class GuestAgent:
                 try:
                     answer = ask("guest-exec-status", {"pid": pid})
                 except Refused as error:
-                    # A new agent, after a reboot, knows nothing of the old one's children.
+                    # After a reboot a new agent does not know the old one's children.
                     raise BuildError(f"in the guest: {' '.join(argv)}: lost ({error})") from error
                 if answer.get("exited"):
-                    # A signal has no exit code: as shells do, 128 and its number.
+                    # A signal gives no exit code: use 128 plus its number, as shells do.
                     code = answer.get("exitcode", 128 + answer.get("signal", 0))
                     return Completed(
                         code, _text(answer.get("out-data")), _text(answer.get("err-data"))
@@ -109,7 +109,7 @@ class GuestAgent:
 
     @contextlib.contextmanager
     def _in_step(self, timeout: float) -> Iterator[Ask]:
-        """A connection on which the next answer is that to the next question."""
+        """A synchronised connection, on which each answer belongs to the last command."""
         with _connection(self.path, timeout) as ask:
             try:
                 ask("guest-sync", {"id": random.randrange(2**31)})
