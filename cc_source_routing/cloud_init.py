@@ -151,7 +151,7 @@ def _work(value: Any, cloud: Any, root: Path) -> None:
         LOG.debug("no metadata from cloud-init's datasource: %s", error)
     # Parts of the stanza that do not (or no longer) fit this server must not keep it from
     # answering.
-    _log(engine.apply(stanza, root, metadata, exact=False))
+    _log(engine.apply(stanza, root, engine.Manner(metadata, exact=False)))
 
 
 def _log(outcome: Outcome) -> None:

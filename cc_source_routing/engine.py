@@ -11,7 +11,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import render
 from .errors import ApplyError, DiscoveryError, Fault, FileError
@@ -26,9 +26,10 @@ from .host.earlier_run import (
 )
 from .host.instance import is_of_another
 from .host.metadata.read import METADATA_PATH, metadata_to_json
-from .host.saved_stanza import SAVED_PATHS, saved_files, saved_stanza, saved_text
+from .host.saved_stanza import SAVED_PATHS, STANZA_PATH, saved_files, saved_stanza, saved_text
 from .host.snapshot import observe
 from .kernel.apply import apply_plan, operations_for
+from .kernel.apply import restore as kernel_restore
 from .kernel.diff import Operation
 from .kernel.router_solicitation import ANSWER_SECONDS, ask_routers
 from .kernel.verify import (
@@ -96,65 +97,81 @@ class Outcome:
         return bool(self.operations or self.files.written or self.files.removed)
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How one run goes about its work."""
+
+    # What cloud-init has of the cloud already; None: read it.
+    metadata: Optional[Metadata] = None
+    # Save the stanza for later runs, also one that is off if another was saved before.
+    save: bool = True
+    # Refuse a stanza that contradicts the host; else those parts are left out with a warning.
+    exact: bool = True
+    # The caller's own connection to the kernel; None: one for this run.
+    kernel: Optional[Kernel] = None
+    # Whether to take nothing away for now, neither from the kernel nor from the files.
+    keeps: Callable[[View], bool] = lambda _view: False
+
+
+REMOVAL = Manner(metadata=Metadata(), save=False)
+
+
 @contextmanager
-def _kernel() -> Iterator[Kernel]:
+def _kernel(given: Optional[Kernel] = None) -> Iterator[Kernel]:
+    if given is not None:
+        yield given
+        return
     from .kernel.netlink import Kernel
 
     with Kernel() as kernel:
         yield kernel
 
 
-def view(
-    stanza: Stanza, root: Path, metadata: Optional[Metadata] = None, exact: bool = True
-) -> View:
-    """Observe and plan, without changes.
-
-    Parts of the stanza that contradict the host are a `StanzaError`, or, unless `exact`, are left
-    out with a warning.
-    """
+def view(stanza: Stanza, root: Path, exact: bool = True) -> View:
+    """Observe and plan, without changes; `exact` as in `Manner`."""
     with _kernel() as kernel:
-        seen = _view(kernel, stanza, root, metadata, exact=exact)
+        seen = _view(kernel, stanza, root, Manner(exact=exact))
         return replace(seen, warnings=(*seen.warnings, *_of_another(root)))
 
 
-def apply(
-    stanza: Stanza,
-    root: Path,
-    metadata: Optional[Metadata] = None,
-    keep: bool = True,
-    exact: bool = True,
-) -> Outcome:
-    """Make kernel and files match the stanza; a second run changes nothing.
-
-    `keep` saves the stanza for later runs, also one that is off if another was saved before.
-    `exact` as in `view`.
-    """
+def apply(stanza: Stanza, root: Path, manner: Manner = Manner()) -> Outcome:
+    """Make kernel and files match the stanza; a second run changes nothing."""
     with lock(root):
-        return _apply(stanza, root, metadata, keep, exact)
+        return _apply(stanza, root, manner)
 
 
-def apply_again(root: Path) -> Optional[Outcome]:
+def apply_again(root: Path, manner: Manner = Manner(exact=False)) -> Optional[Outcome]:
     """Apply the saved stanza, as the previous holder of the lock left it.
 
-    For hooks: does nothing and returns None if no stanza is saved (any more), since a pending event
-    must not restore what `remove` has removed.  State that a snapshot of another server brought
-    along is removed.
+    For events: does nothing and returns None if no stanza is saved (any more), since a pending
+    event must not restore what `remove` has removed.  State that a snapshot of another server
+    brought along is removed.
     """
     with lock(root):
         if is_of_another(root):
-            _apply(Stanza(enabled=False), root, Metadata(), False, True)
+            _apply(Stanza(enabled=False), root, replace(REMOVAL, kernel=manner.kernel))
         stanza = saved_stanza(root)
-        return None if stanza is None else _apply(stanza, root, None, True, False)
+        return None if stanza is None else _apply(stanza, root, manner)
 
 
-def _apply(
-    stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool, exact: bool
-) -> Outcome:
+def restore(seen: View, root: Path, kernel: Kernel) -> Optional[Tuple[Operation, ...]]:
+    """Bring back what of an applied plan is missing in the kernel, without observing the host.
+
+    Returns the operations done, or None, and does nothing, if another stanza is saved by now.
+    """
+    with lock(root):
+        applied = next((f.content for f in seen.files if f.path == STANZA_PATH), None)
+        if applied is None or applied != saved_text(root):
+            return None
+        return kernel_restore(kernel, seen.plan, seen.state)
+
+
+def _apply(stanza: Stanza, root: Path, manner: Manner) -> Outcome:
     """One run under the lock; state of another server is removed before anything is read."""
     before = None
     if stanza.enabled and is_of_another(root):
-        before = _run(Stanza(enabled=False), root, Metadata(), False, True)
-    outcome = _run(stanza, root, metadata, keep, exact)
+        before = _run(Stanza(enabled=False), root, replace(REMOVAL, kernel=manner.kernel))
+    outcome = _run(stanza, root, manner)
     if before is not None:
         outcome = _after(before, outcome)
     seen = outcome.view
@@ -171,25 +188,28 @@ def _after(before: Outcome, then: Outcome) -> Outcome:
     return replace(then, operations=(*before.operations, *then.operations), files=files)
 
 
-def _run(
-    stanza: Stanza, root: Path, metadata: Optional[Metadata], keep: bool, exact: bool
-) -> Outcome:
-    with _kernel() as kernel:
+def _run(stanza: Stanza, root: Path, manner: Manner) -> Outcome:
+    with _kernel(manner.kernel) as kernel:
         for attempt in range(ATTEMPTS):
-            seen = _view(kernel, stanza, root, metadata, keep, attempt == 0, exact)
+            seen = _view(kernel, stanza, root, manner, solicit=attempt == 0)
+            keep = manner.keeps(seen)
+            if keep:
+                seen = replace(seen, operations=operations_for(seen.plan, seen.state, keep))
             previous = previous_for_next_run(
                 seen.state, seen.plan, seen.operations, seen.routerless
             )
             if seen.plan.nics:
                 save_previous(root, previous)
             try:
-                operations = apply_plan(kernel, seen.plan, seen.state, seen.operations)
+                operations = apply_plan(kernel, seen.plan, seen.state, seen.operations, keep)
                 break
             except ApplyError as error:
                 # An interface disappeared, or an answer was lost.  The changes are rolled back;
                 # observe again.
                 if error.errno not in (errno.ENODEV, errno.ENOBUFS) or attempt == ATTEMPTS - 1:
                     raise
+        if keep:
+            return Outcome(seen, operations)
         try:
             files = write_files(root, seen.files, seen.owned)
         except FileError as error:
@@ -204,7 +224,7 @@ def _run(
 
 def remove(root: Path) -> Outcome:
     """Remove all of our kernel state and files, and nothing else."""
-    return apply(Stanza(enabled=False), root, Metadata(), keep=False)
+    return apply(Stanza(enabled=False), root, REMOVAL)
 
 
 def forget(root: Path) -> FileChanges:
@@ -232,7 +252,7 @@ def check(stanza: Stanza, root: Path, exact: bool = True) -> Tuple[View, List[st
     `exact` as in `view`.
     """
     with _kernel() as kernel:
-        seen = _view(kernel, stanza, root, None, exact=exact)
+        seen = _view(kernel, stanza, root, Manner(exact=exact))
         found = deviations(seen.operations)
         families = {family for nic in seen.plan.nics for family in nic.gateways}
         found += kernel_rule_deviations(seen.state, sorted(families))
@@ -259,7 +279,7 @@ def explain(
     Raises `DiscoveryError` when no interface has `source`, or the families differ.
     """
     with _kernel() as kernel:
-        seen = _view(kernel, stanza, root, None, exact=exact)
+        seen = _view(kernel, stanza, root, Manner(exact=exact))
         owner = next((a.dev for a in seen.state.addresses if a.ip == source), None)
         routed = next(
             (n.name for n in seen.plan.nics if any(source in prefix for prefix in n.sources)), None
@@ -322,27 +342,21 @@ def plan_with_answers(
 
 
 def _view(
-    kernel: Kernel,
-    stanza: Stanza,
-    root: Path,
-    metadata: Optional[Metadata] = None,
-    keep: bool = True,
-    solicit: bool = False,
-    exact: bool = True,
+    kernel: Kernel, stanza: Stanza, root: Path, manner: Manner, solicit: bool = False
 ) -> View:
-    observed = observe(kernel, root, stanza.published_ports, metadata)
+    observed = observe(kernel, root, stanza.published_ports, manner.metadata)
 
     def planner(wanted: Stanza) -> Planned:
         return plan_with_answers(kernel, _possible(wanted), observed, solicit)
 
     left_out: Tuple[Fault, ...] = ()
-    if exact:
+    if manner.exact:
         fitting, planned = stanza, planner(stanza)
     else:
         fitting, planned, left_out = fit(stanza, planner)
     state, decisions, plan = planned
     plan = replace(plan, warnings=(*map(warning, left_out), *plan.warnings))
-    files, owned, name, reason, warnings = _files(stanza, plan, state, root, keep)
+    files, owned, name, reason, warnings = _files(stanza, plan, state, root, manner.save)
     if networkd.has_drop_in(files):
         plan = networkd.as_declared(plan)
     operations = operations_for(plan, state)

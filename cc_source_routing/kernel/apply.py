@@ -11,20 +11,29 @@ from typing import TYPE_CHECKING, Tuple
 
 from ..errors import SourceRoutingError, VerifyError
 from ..model import HostState, RoutingPlan
-from .diff import Footprint, Operation, diff, present, wanted
+from .diff import Footprint, Operation, diff, kept, present, wanted
 from .read import observe_ours
 
 if TYPE_CHECKING:
     from .netlink import Kernel
 
 
-def operations_for(plan: RoutingPlan, state: HostState) -> Tuple[Operation, ...]:
-    """The operations of an apply; () when the kernel already matches the plan."""
-    return diff(wanted(plan, state), present(state, plan))
+def operations_for(
+    plan: RoutingPlan, state: HostState, keep: bool = False
+) -> Tuple[Operation, ...]:
+    """The operations of an apply; () when the kernel already matches the plan.
+
+    With `keep` nothing is removed.
+    """
+    return diff(_target(plan, state, keep), present(state, plan))
 
 
 def apply_plan(
-    kernel: Kernel, plan: RoutingPlan, state: HostState, operations: Tuple[Operation, ...]
+    kernel: Kernel,
+    plan: RoutingPlan,
+    state: HostState,
+    operations: Tuple[Operation, ...],
+    keep: bool = False,
 ) -> Tuple[Operation, ...]:
     """Run `operations`, the result of `operations_for`, and read the kernel back.
 
@@ -34,7 +43,7 @@ def apply_plan(
     """
     if not operations:
         return ()
-    target = wanted(plan, state)
+    target = _target(plan, state, keep)
     try:
         kernel.execute(operations)
         remaining = _remaining(kernel, plan, state, target)
@@ -48,6 +57,21 @@ def apply_plan(
         _revert(kernel, plan, state)
         raise
     return operations
+
+
+def restore(kernel: Kernel, plan: RoutingPlan, state: HostState) -> Tuple[Operation, ...]:
+    """Add what is missing of an applied plan; reads only our own part of the kernel.
+
+    Returns the operations done.  Raises `ApplyError` where more has changed than that.
+    """
+    missing = _remaining(kernel, plan, state, wanted(plan, state))
+    kernel.execute(missing)
+    return missing
+
+
+def _target(plan: RoutingPlan, state: HostState, keep: bool) -> Footprint:
+    target = wanted(plan, state)
+    return kept(target, present(state, plan)) if keep else target
 
 
 def _remaining(

@@ -116,6 +116,18 @@ def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
     return Footprint(frozenset(plan.routes), frozenset(plan.rules), groups, sysctls, ruleset(plan))
 
 
+def kept(want: Footprint, have: Footprint) -> Footprint:
+    """`want` with everything that is there already: what is missing comes, nothing goes."""
+    planned = {route_key(route) for route in want.routes}
+    return Footprint(
+        want.routes | {route for route in have.routes if route_key(route) not in planned},
+        want.rules | have.rules,
+        {dev: group for dev, group in want.groups.items() if group == OUR_GROUP},
+        {key: value for key, value in want.sysctls.items() if want.groups.get(key[0]) == OUR_GROUP},
+        have.ruleset if have.ruleset.checksum else want.ruleset,
+    )
+
+
 def sysctl_overrides(plan: RoutingPlan, name: str) -> Dict[Tuple[str, str], int]:
     """The sysctls to set on a managed NIC."""
     overrides: Dict[Tuple[str, str], int] = {}

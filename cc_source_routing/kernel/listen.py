@@ -12,12 +12,7 @@ from typing import Dict, List, NamedTuple
 from ..errors import DiscoveryError
 from ..model import Link
 from . import rtnl
-from .messages import RTM_DELLINK, Change, Message, changes_of
-
-# RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
-# (linux/rtnetlink.h), as the mask that bind takes.
-GROUP_NUMBERS = (1, 5, 7, 8, 9, 11, 19)
-GROUPS = sum(1 << (number - 1) for number in GROUP_NUMBERS)
+from .messages import GROUPS, RTM_DELLINK, Change, Message, changes_of
 
 SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 4 << 20

@@ -64,8 +64,13 @@ KNOWN_RULE_ATTRIBUTES = frozenset(
     )
 )
 
+# RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
+# (linux/rtnetlink.h), as the mask that bind takes.
+GROUP_NUMBERS = (1, 5, 7, 8, 9, 11, 19)
+GROUPS = sum(1 << (number - 1) for number in GROUP_NUMBERS)
+
 # linux/if.h, linux/if_addr.h, linux/neighbour.h
-IFF_UP, IFF_LOOPBACK, IFF_LOWER_UP = 0x1, 0x8, 0x10000
+IFF_UP, IFF_LOOPBACK, IFF_RUNNING, IFF_LOWER_UP = 0x1, 0x8, 0x40, 0x10000
 IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_DADFAILED = 0x01, 0x04, 0x08
 IFA_F_TENTATIVE, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x40, 0x80, 0x200
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable stale delay probe permanent
@@ -131,6 +136,7 @@ def link_of(message: Message, name: NameOf) -> Optional[Link]:
         master=name(master) if master else "",
         group=found.get("IFLA_GROUP", 0),
         loopback=bool(message["flags"] & IFF_LOOPBACK),
+        running=bool(message["flags"] & IFF_RUNNING),
     )
 
 

@@ -95,6 +95,11 @@ class Kernel:
     def close(self) -> None:
         self._socket.close()
 
+    @property
+    def port(self) -> int:
+        """The port id by which announcements name the changes that are made here."""
+        return self._socket.port
+
     # -- observation ---------------------------------------------------------
 
     def links(self) -> Tuple[Link, ...]:

@@ -90,6 +90,13 @@ class RtnlSocket:
     def close(self) -> None:
         self._socket.close()
 
+    @property
+    def port(self) -> int:
+        """The socket's port id, netlink(7)."""
+        # pyroute2 has no name for it that is the same in all releases.
+        with socket.socket(fileno=os.dup(self._socket.fileno())) as same:
+            return int(same.getsockname()[0])
+
     def change(self, kind: int, flags: int, fields: Fields) -> None:
         """Send a request and wait for its acknowledgement; `RefusedError` with the errno."""
         for _answer in self._answers(kind, flags | NLM_F_ACK, fields):

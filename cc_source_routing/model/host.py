@@ -25,6 +25,7 @@ class Link(NamedTuple):
     master: str = ""
     group: int = 0
     loopback: bool = False
+    running: bool = True  # operationally (IFF_RUNNING): it has a carrier
 
 
 class Address(NamedTuple):
