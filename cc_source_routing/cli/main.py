@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from datetime import datetime, timezone
@@ -20,6 +21,7 @@ from ..model import IPAddress, Stanza
 from ..version import VERSION
 
 if TYPE_CHECKING:
+    from ..engine import Outcome
     from ..stanza.user_data import LoadedStanza
 
 OK, FAILURE, MISUSE = 0, 1, 2
@@ -97,7 +99,8 @@ def _apply(arguments: argparse.Namespace) -> int:
                 raise _NothingToDo("nothing has been applied here, nothing to do")
             outcome = again
         else:
-            outcome = engine.apply(stanza, arguments.root, exact=_exact(arguments))
+            manner = engine.Manner(exact=_exact(arguments))
+            outcome = engine.apply(stanza, arguments.root, manner)
         served = not arguments.interface or outcome.view.plan.nic(arguments.interface) is not None
         if served or not arguments.wait or time.monotonic() >= deadline:
             break
@@ -200,6 +203,24 @@ def _watch(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return OK
     return FAILURE if found else OK
+
+
+def _follow(arguments: argparse.Namespace) -> int:
+    from ..follow.follower import follow
+    from . import views
+
+    output = os.fstat(sys.stdout.fileno())
+    journal = os.environ.get("JOURNAL_STREAM") == f"{output.st_dev}:{output.st_ino}"
+
+    def say(severity: int, line: str) -> None:
+        # In the journal a line begins with its severity, sd-daemon(3).
+        print(f"<{severity}>{line}" if journal else line, flush=True)
+
+    def tell(outcome: Outcome) -> str:
+        return views.outcome_text(outcome).rpartition("\n")[2]
+
+    follow(arguments.root, say, tell, arguments.idle)
+    return OK
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -353,6 +374,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=_seconds,
         help="end after SECONDS and exit as `check` would (default: go on until Ctrl-C)",
+    )
+    sub = command("follow", _follow, "keep the last apply true while things happen")
+    sub.add_argument(
+        "--idle",
+        metavar="SECONDS",
+        type=_seconds,
+        default=30.0,
+        help="end when nothing has happened for so long (default 30; systemd starts it again)",
     )
     sub = command("explain", _explain, "show the way a reply takes and what would drop it")
     sub.add_argument("--from", dest="source", metavar="ADDR", type=_address, required=True)

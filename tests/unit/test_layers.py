@@ -22,8 +22,9 @@ ROOMS = {
     "kernel": {"plan", "files", "text"},
     "host": {"kernel", "stanza", "files", "text"},
     "engine": {"host", "kernel", "render", "plan", "files"},
+    "follow": {"engine", "kernel", "files"},
     "cloud_init": {"engine", "host", "stanza"},
-    "cli": {"engine", "host", "kernel", "render", "plan", "stanza", "files", "text"},
+    "cli": {"follow", "engine", "host", "kernel", "render", "plan", "stanza", "files", "text"},
     "__init__": {"cloud_init"},
     "__main__": {"cli"},
     "model": set(),
@@ -34,6 +35,7 @@ EVERYWHERE = {"model", "errors", "version"}
 # No I/O, no kernel, no cloud-init: whole rooms and single modules.
 PURE = {"text", "plan", "model", "errors", "kernel.diff", "kernel.messages"}
 PURE |= {"cli.narrate", "cli.views"}
+PURE |= {f"follow.{name}" for name in ("events", "flaps", "networkd", "pace")}
 PURE |= {f"stanza.{name}" for name in ("bounded", "merging", "messages", "parts", "saved")}
 IMPURE_LIBRARIES = {"socket", "subprocess", "os", "cloudinit", "pyroute2", "shutil", "urllib"}
 

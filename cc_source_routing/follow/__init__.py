@@ -1,0 +1,1 @@
+"""From events to applies: one process that follows the kernel while something happens."""

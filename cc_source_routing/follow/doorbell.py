@@ -1,0 +1,159 @@
+"""Where events come from: the kernel's announcements, and whoever else says "look".
+
+systemd holds both descriptors between two runs (``source-routing.socket``), so nothing that
+comes in the meantime is lost; run by hand, the process listens by a socket of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import stat
+from contextlib import ExitStack
+from types import FrameType
+from typing import Callable, List, NamedTuple, Optional
+
+from ..errors import DiscoveryError
+from ..kernel.messages import GROUPS
+from .events import Heard, heard_in
+
+FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+RECEIVE_BYTES = 1 << 16
+# A host whose routes change without end must not keep a read going.
+DATAGRAMS_AT_ONCE = 4096
+SO_RCVBUFFORCE = 33
+BUFFER_BYTES = 32 << 20
+
+
+class Rung(NamedTuple):
+    """What has come since the last time."""
+
+    heard: Heard
+    look: bool = False  # somebody asks for a look
+    stop: bool = False  # SIGTERM or SIGINT
+
+
+class Doorbell:
+    """Waits for events, as a context manager.  Raises `DiscoveryError` when it cannot listen."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._poll = select.poll()
+        self._stop = self._look = False
+        self._netlink: Optional[socket.socket] = None
+        self._bells: List[int] = []
+
+    def __enter__(self) -> Doorbell:
+        with ExitStack() as stack:
+            stack.push(self._stack)
+            for descriptor in _inherited():
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    self._netlink = socket.socket(fileno=descriptor)
+                else:
+                    self._bells.append(descriptor)
+                os.set_blocking(descriptor, False)
+                self._poll.register(descriptor, select.POLLIN)
+            if self._netlink is None:
+                self._netlink = _own_socket()
+                self._poll.register(self._netlink, select.POLLIN)
+            self._stack.callback(self._netlink.close)
+            self._catch_signals()
+            stack.pop_all()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stack.close()
+
+    def _catch_signals(self) -> None:
+        """An apply that has begun is finished, so a signal is no more than an event."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for descriptor in (reading, writing):
+            self._stack.callback(os.close, descriptor)
+        self._bells.append(reading)
+        self._poll.register(reading, select.POLLIN)
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._stack.callback(signal.set_wakeup_fd, before)
+
+        def stop(_number: int, _frame: Optional[FrameType]) -> None:
+            self._stop = True
+
+        def look(_number: int, _frame: Optional[FrameType]) -> None:
+            self._look = True
+
+        self._catch(signal.SIGTERM, stop)
+        self._catch(signal.SIGINT, stop)
+        self._catch(signal.SIGHUP, look)
+
+    def _catch(
+        self, number: signal.Signals, handler: Callable[[int, Optional[FrameType]], None]
+    ) -> None:
+        self._stack.callback(signal.signal, number, signal.signal(number, handler))
+
+    def wait(self, seconds: Optional[float], own_port: int) -> Rung:
+        """What comes within `seconds`, or for ever for None; does not wait for more than one.
+
+        `own_port` is the netlink port by which we change things ourselves.
+        """
+        milliseconds = None if seconds is None else max(0, round(seconds * 1000 + 0.5))
+        heard = Heard()
+        for descriptor, _event in self._poll.poll(milliseconds):
+            if descriptor in self._bells:
+                self._look |= self._was_rung(descriptor)
+            else:
+                heard |= self._announced(own_port)
+        look, self._look = self._look, False
+        return Rung(heard, look, self._stop)
+
+    def _was_rung(self, descriptor: int) -> bool:
+        """Empty a pipe; whether somebody asks for a look by it."""
+        try:
+            content = os.read(descriptor, RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        # The signals' pipe has their numbers; their handlers say what they mean.
+        return descriptor != self._bells[-1] and bool(content)
+
+    def _announced(self, own_port: int) -> Heard:
+        assert self._netlink is not None
+        heard = Heard()
+        for _number in range(DATAGRAMS_AT_ONCE):
+            try:
+                datagram = self._netlink.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                # netlink(7): the buffer was full, and what came then is lost.
+                if error.errno != errno.ENOBUFS:
+                    raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
+                heard |= Heard(changed=True, missing=True)
+                continue
+            heard |= heard_in(datagram, own_port)
+        return heard
+
+
+def _inherited() -> List[int]:
+    """The descriptors that systemd hands over, sd_listen_fds(3)."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
+        return []
+    return list(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)))
+
+
+def _own_socket() -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    try:
+        opened = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        # Without the right to a larger buffer an overrun only comes more often.
+        for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
+            try:
+                opened.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+                break
+            except OSError:
+                continue
+        opened.bind((0, GROUPS))
+    except OSError as error:
+        raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
+    return opened

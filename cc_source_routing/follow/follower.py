@@ -1,0 +1,163 @@
+"""The one event path: listen, wait for quiet, restore or look, and leave when idle."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Optional
+
+from .. import engine
+from ..errors import ApplyError, CommandError, SourceRoutingError
+from .doorbell import Doorbell
+from .flaps import Flaps
+from .networkd import Mender
+from .networkd_state import apply_remedy, networkd_links
+from .pace import Pace
+
+if TYPE_CHECKING:
+    from ..kernel.netlink import Kernel
+
+IDLE_SECONDS = 30.0
+
+# Severities of syslog(3).
+ERROR, WARNING, NOTICE = 3, 4, 5
+
+Say = Callable[[int, str], None]
+# One line on what an apply has done, for people.
+Tell = Callable[[engine.Outcome], str]
+
+
+def follow(root: Path, say: Say, tell: Tell, idle: float = IDLE_SECONDS) -> None:
+    """Keep the saved stanza applied until nothing has happened for `idle` seconds.
+
+    Looks once at the beginning: whoever starts this has a reason.  Ends early when nothing is
+    saved (any more) or on SIGTERM, after an apply that has begun.  `say` gets a severity and a
+    line for each event that changed something.  Raises `DiscoveryError` when it cannot listen.
+    """
+    from ..kernel.netlink import Kernel
+
+    with Doorbell() as bell, Kernel() as kernel:
+        _Follower(root, say, tell, bell, kernel).run(idle)
+
+
+class _Follower:
+    def __init__(self, root: Path, say: Say, tell: Tell, bell: Doorbell, kernel: Kernel) -> None:
+        self._root, self._say, self._tell = root, say, tell
+        self._bell, self._kernel = bell, kernel
+        now = time.monotonic()
+        self._pace, self._flaps, self._mender = Pace(now), Flaps(), Mender()
+        self._pace.ask_for_look(now)
+        self._seen: Optional[engine.View] = None  # of the last look that took all away
+        self._error = ""  # the last one, which is said once
+
+    def run(self, idle: float) -> None:
+        mattered = time.monotonic()
+        while True:
+            now = time.monotonic()
+            next_at = self._pace.next_at
+            ends_at = mattered + idle
+            if next_at is None and now >= ends_at:
+                return
+            until = ends_at if next_at is None else next_at
+            rung = self._bell.wait(max(0.0, until - now), self._kernel.port)
+            if rung.stop:
+                return
+            now = time.monotonic()
+            if rung.heard.changed or rung.look:
+                self._pace.hear(now)
+            if rung.heard.missing:
+                self._pace.hear(now, missing=True)
+            if _is_due(self._pace.look_at, now):
+                changed = self._look()
+                if changed is None:
+                    return
+                if changed:
+                    mattered = time.monotonic()
+            elif _is_due(self._pace.restore_at, now) and self._restore():
+                mattered = time.monotonic()
+
+    def _look(self) -> Optional[bool]:
+        """One apply; whether it changed something, None when there is nothing to follow."""
+        before = time.process_time()
+        manner = engine.Manner(exact=False, kernel=self._kernel, keeps=self._is_flapping)
+        try:
+            outcome = engine.apply_again(self._root, manner)
+        except SourceRoutingError as error:
+            now = time.monotonic()
+            self._pace.failed(now, time.process_time() - before)
+            self._report_failure(str(error))
+            return True
+        if outcome is None:
+            return None
+        if self._error:
+            self._say(NOTICE, f"well again after: {self._error}")
+            self._error = ""
+        now = time.monotonic()
+        self._pace.looked(now, time.process_time() - before)
+        view = outcome.view
+        grace = self._flaps.grace(now, view.plan, view.state)
+        if grace is None:
+            self._seen = view
+            self._flaps.applied(view.plan, view.state)
+        else:
+            # What was planned before stays in force, and is not restored by a plan without it.
+            self._pace.ask_for_look(grace)
+        if outcome.changed:
+            self._say(NOTICE, self._tell(outcome))
+        return self._mend(view) or outcome.changed
+
+    def _mend(self, view: engine.View) -> bool:
+        """Do what systemd-networkd leaves undone; whether there was something to do."""
+        names = {nic.name for nic in view.plan.nics} | set(view.plan.reserved_tables)
+        links = networkd_links(self._root, view.state, names)
+        remedies, again = self._mender.examine(time.monotonic(), links)
+        for remedy in remedies:
+            self._say(WARNING, f"{remedy.name}: {remedy.reason}")
+            try:
+                apply_remedy(remedy)
+            except CommandError as error:
+                self._say(WARNING, f"{remedy.name}: {error}")
+        if again is not None:
+            self._pace.ask_for_look(again)
+        return bool(remedies)
+
+    def _is_flapping(self, view: engine.View) -> bool:
+        return self._flaps.grace(time.monotonic(), view.plan, view.state) is not None
+
+    def _restore(self) -> bool:
+        """Bring back what is ours and missing; whether something was."""
+        if self._seen is None:
+            self._pace.restored(time.monotonic(), changed=False)
+            return False
+        try:
+            operations = engine.restore(self._seen, self._root, self._kernel)
+        except ApplyError:
+            # A link is gone, or more has changed than that.
+            operations = None
+        now = time.monotonic()
+        self._pace.restored(now, changed=bool(operations))
+        if operations is None:
+            self._seen = None
+            self._pace.ask_for_look(now)
+            return True
+        if operations:
+            count = len(operations)
+            self._say(
+                NOTICE,
+                f"{count} {'change' if count == 1 else 'changes'}; routes or rules "
+                "of ours were missing and are back",
+            )
+        return bool(operations)
+
+    def _report_failure(self, error: str) -> None:
+        """Once, and then each time that the failures in a row have doubled."""
+        failures = self._pace.failures
+        if error != self._error:
+            self._say(ERROR, error)
+        elif failures & (failures - 1) == 0:
+            self._say(ERROR, f"{error} (for the {failures}th time in a row)")
+        self._error = error
+
+
+def _is_due(moment: Optional[float], now: float) -> bool:
+    return moment is not None and moment <= now

@@ -1,0 +1,74 @@
+"""What the kernel's announcements ask for, read from their headers alone."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from cc_source_routing.follow.events import (
+    RTM_DELROUTE,
+    RTM_DELRULE,
+    RTM_F_CLONED,
+    RTM_NEWROUTE,
+    RTM_NEWRULE,
+    Heard,
+    heard_in,
+)
+from cc_source_routing.model import OUR_PROTOCOL, PROTO_STATIC
+
+OWN_PORT = 4321
+RTM_NEWLINK = 16
+NOTHING, CHANGED, MISSING = Heard(), Heard(changed=True), Heard(missing=True)
+
+
+def message(kind: int, body: bytes, port: int = 0) -> bytes:
+    text = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, port) + body
+    return text + b"\0" * (-len(text) % 4)
+
+
+def route(protocol: int, flags: int = 0) -> bytes:
+    return struct.pack("=8BI", 2, 24, 0, 0, 0, protocol, 0, 1, flags) + b"attributes"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "heard"),
+    [
+        (RTM_NEWROUTE, route(PROTO_STATIC), CHANGED),
+        (RTM_DELROUTE, route(PROTO_STATIC), CHANGED),
+        (RTM_DELROUTE, route(OUR_PROTOCOL), MISSING),
+        # networkd's, from our own files.
+        (RTM_NEWROUTE, route(OUR_PROTOCOL), NOTHING),
+        # A cached one, of a path MTU.
+        (RTM_NEWROUTE, route(PROTO_STATIC, RTM_F_CLONED), NOTHING),
+        (RTM_NEWRULE, b"\2" * 12, CHANGED),
+        (RTM_DELRULE, b"\2" * 12, Heard(changed=True, missing=True)),
+        (RTM_NEWLINK, b"\0" * 16, CHANGED),
+        # Too short to be read: rather one look too many.
+        (RTM_NEWROUTE, b"\2", CHANGED),
+    ],
+)
+def test_what_a_message_asks_for(kind: int, body: bytes, heard: Heard):
+    assert heard_in(message(kind, body), OWN_PORT) == heard
+
+
+def test_the_echo_of_our_own_changes_asks_for_nothing():
+    text = message(RTM_DELRULE, b"\2" * 12, OWN_PORT) + message(
+        RTM_DELROUTE, route(OUR_PROTOCOL), OWN_PORT
+    )
+    assert heard_in(text, OWN_PORT) == NOTHING
+    assert heard_in(text, OWN_PORT + 1) == Heard(changed=True, missing=True)
+
+
+def test_all_messages_of_a_datagram_count():
+    text = message(RTM_NEWROUTE, route(OUR_PROTOCOL)) + message(RTM_NEWLINK, b"odd")
+    assert heard_in(text + message(RTM_DELROUTE, route(OUR_PROTOCOL)), OWN_PORT) == Heard(
+        changed=True, missing=True
+    )
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\0" * 3, b"\0" * 16, struct.pack("=IHHII", 4, 16, 0, 0, 0)]
+)
+def test_what_is_no_message_is_left_alone(text: bytes):
+    assert heard_in(text, OWN_PORT) == NOTHING
