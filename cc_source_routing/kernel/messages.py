@@ -74,7 +74,7 @@ IFF_UP, IFF_LOOPBACK, IFF_RUNNING, IFF_LOWER_UP = 0x1, 0x8, 0x40, 0x10000
 IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_DADFAILED = 0x01, 0x04, 0x08
 IFA_F_TENTATIVE, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x40, 0x80, 0x200
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable stale delay probe permanent
-NUD_FAILED = 0x20
+NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
 NTF_USE, NTF_ROUTER = 0x01, 0x80
 IFLA_PERM_ADDRESS = 54  # pyroute2 0.5.14 has no name for it
 
@@ -228,18 +228,24 @@ def rule_of(message: Message) -> Optional[Rule]:
 
 
 def neighbour_of(message: Message, name: NameOf) -> Optional[Neighbour]:
-    """The neighbour of an ndmsg; None without a link-layer address, unless a router failed."""
+    """The neighbour of an ndmsg; None without a link-layer address, unless it may be a router.
+
+    The flag that says so is lost with the entry, so any IPv6 link-local address counts.
+    """
     found = _Attributes(message)
     text = found.get("NDA_DST")
     if message["family"] not in FAMILY or text is None:
         return None
     router = bool(message["flags"] & NTF_ROUTER)
     failed = bool(message["state"] & NUD_FAILED)
-    if "NDA_LLADDR" not in found and not (router and failed):
+    ip = _address(text)
+    may_be_router = router or (ip.version == 6 and ip.is_link_local)
+    unresolved = message["state"] & (NUD_INCOMPLETE | NUD_FAILED)
+    if "NDA_LLADDR" not in found and not (may_be_router and unresolved):
         return None
     return Neighbour(
         dev=name(message["ifindex"]),
-        ip=_address(text),
+        ip=ip,
         reachable=bool(message["state"] & NUD_USABLE),
         router=router,
         failed=failed,

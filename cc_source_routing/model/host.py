@@ -94,13 +94,13 @@ class Rule(NamedTuple):
 
 
 class Neighbour(NamedTuple):
-    """A neighbour cache entry that has a link-layer address, or a router without one."""
+    """A neighbour cache entry with a link-layer address, or one of IPv6 that may be a router."""
 
     dev: str
     ip: IPAddress
     reachable: bool  # REACHABLE, STALE, DELAY, PROBE or PERMANENT, not FAILED/INCOMPLETE
     router: bool  # NTF_ROUTER: it sent router advertisements
-    failed: bool = False  # it does not answer; set for routers only
+    failed: bool = False  # it does not answer
 
 
 class MetadataRoute(NamedTuple):

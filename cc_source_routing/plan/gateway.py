@@ -194,12 +194,14 @@ def _from_main_default(question: Question) -> Optional[Gateway]:
     # The kernel's order (RFC 4191 3.2); among equals keep the one in use.
     kept = {route.gateway for route in _own_defaults(question)}
     neighbours = question.index.neighbours(question.link.name, question.family)
-    failed = {neighbour.ip for neighbour in neighbours if neighbour.failed}
+    # While the kernel probes a router that has failed, its entry is incomplete.  That is no reason
+    # to return to it from another one.
+    dead = {n.ip for n in neighbours if n.failed or not (n.reachable or n.ip in kept or not kept)}
     best = min(
         defaults,
         key=lambda route: (
             route.metric,
-            route.gateway in failed,
+            route.gateway in dead,
             -route.preference,
             route.gateway not in kept,
         ),

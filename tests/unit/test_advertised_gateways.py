@@ -86,6 +86,17 @@ def test_a_router_that_does_not_answer_is_left_for_one_that_does():
     assert told(after_a_run(best, neighbours=(dead,)))[0] == "fe80::a", "there is no other"
 
 
+def test_a_router_that_failed_is_not_returned_to_while_the_kernel_probes_it():
+    """Its entry is incomplete for three seconds then, and no longer marked as a router's."""
+    probed = Neighbour("ens4", ip_address("fe80::b"), reachable=False, router=False)
+    best = SECOND._replace(preference=1)
+    assert told(after_a_run(FIRST, best, neighbours=(probed,)))[0] == "fe80::a"
+    alive = probed._replace(reachable=True)
+    assert told(after_a_run(FIRST, best, neighbours=(alive,)))[0] == "fe80::b"
+    # Nobody was chosen before: it may just be about to answer.
+    assert told(state_of(FIRST, best, neighbours=(probed,)))[0] == "fe80::b"
+
+
 def test_a_router_that_took_itself_back_is_a_gateway_no_more():
     """It still is a neighbour that routes, and answers as the first address would."""
     neighbour = Neighbour("ens4", ip_address("fe80::a"), reachable=True, router=True)

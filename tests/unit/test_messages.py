@@ -8,6 +8,7 @@ import pytest
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cc_source_routing.kernel import messages
@@ -147,3 +148,20 @@ def test_the_prefix_of_a_point_to_point_address_is_the_far_ends():
     address = messages.address_of(message, {3: "ppp0"}.__getitem__)
     assert (str(address.interface), str(address.peer)) == ("10.0.9.2/32", "10.0.9.0/24")
     assert address.dev == "ppp0" and not address.dynamic
+
+
+@pytest.mark.parametrize(
+    ("ip", "state", "found"),
+    [
+        ("fe80::1", messages.NUD_INCOMPLETE, (False, False)),
+        ("fe80::1", messages.NUD_FAILED, (False, True)),
+        ("2001:db8::1", messages.NUD_FAILED, None),
+        ("192.0.2.1", messages.NUD_INCOMPLETE, None),
+        ("192.0.2.1", messages.NUD_FAILED, None),
+    ],
+)
+def test_neighbours_without_a_link_layer_address_count_where_they_may_be_routers(ip, state, found):
+    family = 10 if ":" in ip else 2
+    fields = {"family": family, "ifindex": 3, "state": state, "attrs": [("NDA_DST", ip)]}
+    neighbour = messages.neighbour_of(sent(ndmsg, fields), {3: "ens4"}.__getitem__)
+    assert (neighbour and (neighbour.reachable, neighbour.failed)) == found
