@@ -140,7 +140,7 @@ class Yaml:
             self._measure(node)
             return self._loader.construct_document(node)
         except RecursionError:
-            raise stanza_error("it is nested too deeply") from None
+            raise Unbounded("is nested too deeply") from None
 
     def _measure(self, node: Any) -> int:
         """The number of values of `node` with its references expanded; visits each node once."""

@@ -255,6 +255,8 @@ def test_nothing_unfolds_without_end(validate):
     assert document["unknown"] == [
         "it has more than 1048576 values when its anchors and merges unfold"
     ]
+    _code, document, _told, _warnings = validate(f"{BASE}x: {'[' * 250}{']' * 250}\n")
+    assert document["unknown"] == ["it is nested too deeply"]
     doubling = [{"op": "copy", "from": "", "path": f"/a{n}"} for n in range(60)]
     _code, document, _told, _warnings = validate("#cloud-config-jsonp\n" + json.dumps(doubling))
     assert document["unknown"] == ["it is a JSON patch that copies a lot"]
