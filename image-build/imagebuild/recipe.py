@@ -1,4 +1,4 @@
-"""What goes into an image: suites, variants, packages and what is configured in the root."""
+"""The contents of an image: suites, variants, packages and the configuration of its root."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .errors import BuildError
 
 SUITES = ("bookworm", "trixie", "sid")
 
-# os_version of Glance's image properties.
+# The os_version in Glance's image properties.
 VERSIONS = {"bookworm": "12", "trixie": "13", "sid": "sid"}
 
-# Always: an init, cloud-init, the module's dependencies, tools of any server.
+# In each image: an init, cloud-init, the module's dependencies, tools of any server.
 #  - locales: without update-locale, cloud-init's locale module fails and so does the boot.
 #  - net-tools: cloud-init's ifupdown files call `route`; without it there is
 #    silently no default route.
-#  - qemu-guest-agent: what OpenStack's hw_qemu_guest_agent=yes talks to.
+#  - qemu-guest-agent: for OpenStack's hw_qemu_guest_agent=yes.
 BASE = (
     "systemd-sysv",
     "udev",
@@ -38,10 +38,10 @@ BASE = (
     "vim-tiny",
 )
 
-# grub-pc keeps the boot menu right when a kernel is upgraded in a running server.
+# grub-pc updates the boot menu when a running server upgrades its kernel.
 KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "zstd", "grub-pc", "e2fsprogs")
 
-# Which network manager runs the NICs.
+# The network manager that configures the NICs.
 VARIANTS: Dict[str, Tuple[str, ...]] = {
     "ifupdown": ("ifupdown", "isc-dhcp-client"),
     "netplan": ("netplan.io",),
@@ -54,7 +54,7 @@ SERIAL_CONSOLE = "ttyS0,115200n8"
 
 
 class Recipe(NamedTuple):
-    """A root tree: which Debian, which network manager, bootable or not."""
+    """A root tree: its Debian suite, its network manager, and whether it is bootable."""
 
     suite: str = "bookworm"
     variant: str = "ifupdown"
@@ -71,7 +71,7 @@ class Recipe(NamedTuple):
 
 
 def check(recipe: Recipe) -> Recipe:
-    """The recipe itself, when there is such a suite and variant."""
+    """Return the recipe; raises if its suite or variant does not exist."""
     if recipe.suite not in SUITES:
         raise BuildError(f"suite {recipe.suite}: not one of {', '.join(SUITES)}")
     if recipe.variant not in VARIANTS:
@@ -80,7 +80,7 @@ def check(recipe: Recipe) -> Recipe:
 
 
 def configure(root: Path, recipe: Recipe) -> None:
-    """Write into a fresh root what makes it a server image rather than a package set."""
+    """Write the configuration that turns a fresh root into a server image."""
     _write(root, "etc/hostname", "debian\n")
     _write(
         root,
@@ -88,8 +88,8 @@ def configure(root: Path, recipe: Recipe) -> None:
         "127.0.0.1 localhost\n127.0.1.1 debian\n"
         "::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n",
     )
-    # The host's resolver is no business of an image; the network manager of a
-    # server, or cloud-init, writes its own.
+    # An image must not contain the host's resolver; a server's network manager or
+    # cloud-init writes its own.
     _write(root, "etc/resolv.conf", "")
     _write(root, "etc/default/locale", "LANG=C.UTF-8\n")
     if recipe.kernel:
@@ -103,10 +103,10 @@ def configure(root: Path, recipe: Recipe) -> None:
             'GRUB_TERMINAL="console serial"\n',
         )
     if recipe.variant == "networkd":
-        # Nothing else asks for it there: netplan's generator does, cloud-init does not.
+        # Nothing else enables it there: netplan's generator would, cloud-init does not.
         _enable(root, "systemd-networkd.service", "multi-user.target.wants")
     if recipe.variant == "network-manager":
-        # cloud-init's own choice prefers others when it finds them.
+        # cloud-init's default order prefers other renderers if they exist.
         _write(
             root,
             "etc/cloud/cloud.cfg.d/90_network_renderer.cfg",
@@ -118,7 +118,7 @@ def _write(root: Path, name: str, text: str) -> None:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
-        path.unlink()  # it might lead out of the root
+        path.unlink()  # a link might lead out of the root
     path.write_text(text, encoding="utf-8")
     path.chmod(0o644)
 

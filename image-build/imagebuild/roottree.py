@@ -1,4 +1,4 @@
-"""From nothing to a root tree: mmdebstrap, once for each recipe."""
+"""Build a root tree from nothing with mmdebstrap, once for each recipe."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from .recipe import Recipe
 # Programs that building a root needs, and the Debian packages that have them.
 PROGRAMS: Mapping[str, str] = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux"}
 
-# Other versions of this recipe, of another checkout for example.
+# For other versions of a recipe, for example of another checkout.
 _KEEP_DAYS = 7
 
 _HERE = Path(__file__).resolve().parent
 
-# Apt settings of this host that its package mirror may need.  The rest of the
-# host's configuration is its own affair.
+# Apt settings of this host that its package mirror may need.  Other settings of the
+# host are not inherited.
 _INHERITED = re.compile(
     r'^(Acquire::(?:Check-Valid-Until|Check-Date|https?::Proxy)) "([^"]*)";$', re.MULTILINE
 )
 
-# grub-pc asks for the disk to install to; there is none, imagebuild.disk does it.
+# grub-pc asks for the disk to install to; there is none, imagebuild.disk installs GRUB.
 _PRESEED = "grub-pc grub-pc/install_devices_empty boolean true\n"
 
 
 def base(recipe: Recipe, progress: Progress, *, refresh: bool = False) -> Path:
-    """The unpacked root of `recipe`, from the cache where it is there.  Never write into it."""
+    """The unpacked root of `recipe`, from the cache if possible.  Never write into it."""
     recipes.check(recipe)
     if os.geteuid() != 0:
         raise BuildError("building a root tree needs root: run it with sudo")
     demand(PROGRAMS)
     mirror = os.environ.get("SOURCE_ROUTING_MIRROR", "")
-    # The code that makes it is part of what it is.
+    # The key includes the code that builds the root.
     code = [(_HERE / name).read_text(encoding="utf-8") for name in ("recipe.py", "roottree.py")]
     date = os.environ.get("SOURCE_DATE_EPOCH", "")
     identity = cache.key(recipe.name, " ".join(recipe.packages), mirror, date, *code)
@@ -56,14 +56,14 @@ def base(recipe: Recipe, progress: Progress, *, refresh: bool = False) -> Path:
 
 
 def _bootstrap(recipe: Recipe, target: Path, mirror: str) -> None:
-    # A PID namespace: when we are stopped, all of it ends, and the tree can go.
+    # In a PID namespace all processes end when this one is stopped, and the tree can be removed.
     argv: List[str] = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv += ["mmdebstrap", "--mode=root", "--variant=minbase", "--components=main"]
     argv.append("--include=" + ",".join(recipe.packages))
     argv += [f'--aptopt={name} "{value}"' for name, value in inherited_apt_options()]
     if recipe.kernel:
         argv.append(f"--essential-hook=echo '{_PRESEED}' | chroot \"$1\" debconf-set-selections")
-    # The options above were this host's, not the image's.
+    # Remove the options above: they are this host's, not the image's.
     argv.append('--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap')
     argv += [recipe.suite, str(target)] + ([mirror] if mirror else [])
     run(argv, timeout=1800, env=_clean_environment())
@@ -75,7 +75,7 @@ def inherited_apt_options() -> List[Tuple[str, str]]:
 
 
 def _clean_environment() -> Mapping[str, str]:
-    """No locale or frontend of the caller: maintainer scripts behave differently by them."""
+    """The environment without the caller's locale and frontend, which affect maintainer scripts."""
     names = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH")
     kept = {name: os.environ[name] for name in names if name in os.environ}
     path = kept.get("PATH", os.defpath)
