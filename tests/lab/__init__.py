@@ -1,10 +1,9 @@
 """A lab of network namespaces: real packets between a server, its networks and the world.
 
-``Lab`` owns namespaces and takes them away again, whatever happens;
-``Cloud`` builds the topology of a server with several ports in it; `probes`
-sends packets; `snapshot` proves that two states of a namespace are equal;
-`command` runs the command under test; `needs` says what a test is missing; `waiting`
-waits for what has to come.
+``Lab`` owns namespaces and always removes them; ``Cloud`` builds in them the topology
+of a server with several ports; `probes` sends packets; `snapshot` compares two states
+of a namespace; `command` runs the command under test; `needs` names what a test lacks;
+`waiting` waits for conditions.
 Nothing here touches the namespace of the host.
 """
 

@@ -9,10 +9,10 @@
                         |
                        H2
 
-R is a remote host, RT the router (and the hypervisor: its side of each port of
-S does what Neutron's port security does, it drops whatever does not carry
-that port's own addresses), H1.. hosts on the subnets, S the server, C a
-container behind a docker-like bridge in S.
+R is a remote host; RT is the router and the hypervisor, whose side of each port of S
+acts like Neutron's port security: it drops packets without that port's own addresses.
+H1.. are hosts on the subnets, S is the server, C a container behind a docker-like
+bridge in S.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def version(address: str) -> int:
 
 
 def seed_nics(ipv6: bool = True) -> tuple[Nic, Nic]:
-    """ens3 and ens4 of the story that this project began with, and IPv6 beside it."""
+    """ens3 and ens4 of the server that prompted this project, with IPv6 added."""
     ens3 = Nic(
         "ens3",
         ("162.253.43.134/24", "2001:db8:43::134/64"),
@@ -90,7 +90,7 @@ def seed_nics(ipv6: bool = True) -> tuple[Nic, Nic]:
 
 
 def nics_in_own_subnets(count: int) -> tuple[Nic, ...]:
-    """`count` dual-stack ports, each in a subnet of its own, named ens3 and up."""
+    """`count` dual-stack ports, each in its own subnet, named ens3 and up."""
     return tuple(
         Nic(
             f"ens{3 + i}",
@@ -261,7 +261,7 @@ class Cloud:
         )
 
     def port_security(self) -> None:
-        """What Neutron does at the hypervisor's side of each port, both families and ARP."""
+        """Apply Neutron's port security at the hypervisor's side, for both families and ARP."""
         chains = []
         for number, nic in enumerate(self.nics):
             four = ", ".join((*nic.ips(4), "0.0.0.0"))
@@ -282,14 +282,14 @@ class Cloud:
         )
 
     def settle(self) -> None:
-        """Wait until every link has its carrier: a queue drops what is sent before."""
+        """Wait until every link has its carrier: before that its queue drops packets."""
         for name in sorted(self.lab._names):
             short = name[len(self.lab.prefix) + 1 :]
 
             def links(short: str = short) -> str:
                 return self.lab.ip(short, "-o", "link", "show", "up")
 
-            wait_until(lambda told=links: " state DOWN " not in told(), story=links)
+            wait_until(lambda states=links: " state DOWN " not in states(), story=links)
 
     # -- asking -------------------------------------------------------------
 
@@ -321,7 +321,7 @@ class Cloud:
         return found
 
     def unbound(self, families: Sequence[int] = (4, 6)) -> list[Ping]:
-        """What worked before us and must go on: no source given, and the container's way out."""
+        """Pings that work without us and must still work: without a source, and the container's."""
         found = []
         for family in families:
             ends = [self.remote_ip(family), *self.host_ips(family).values()]
@@ -332,7 +332,7 @@ class Cloud:
         return found
 
     def by_device(self, families: Sequence[int] = (4, 6)) -> list[Ping]:
-        """Sockets bound to a device that have no source yet."""
+        """Pings from sockets that are bound to a device and have no source address."""
         return [
             Ping("S", self.remote_ip(family), source=nic.name)
             for family in families
@@ -341,15 +341,15 @@ class Cloud:
         ]
 
     def stanza(self, **more: object) -> dict[str, object]:
-        """A user-data document that tells every gateway and writes no manager's files."""
+        """A user-data document that sets every gateway and writes no manager's files."""
         served = more.get("families", ["ipv4", "ipv6"])
-        told = {
+        entries = {
             nic.name: {f"ipv{ip_address(gateway).version}": gateway for gateway in nic.gateways}
             for nic in self.nics
         }
         interfaces = {
             name: {f"gateway{family[-1]}": ip for family, ip in own.items() if family in served}
-            for name, own in told.items()
+            for name, own in entries.items()
         }
         return {"source_routing": {"renderer": "none", "interfaces": interfaces, **more}}
 

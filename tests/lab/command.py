@@ -1,7 +1,7 @@
-"""The command under test, run inside a namespace with a root of its own.
+"""Run the command under test in a namespace with its own root.
 
-`SourceRouting` runs it as a user does, a process each time.  `Driver` keeps
-one process and calls `main` over and over, for tests of many applies.
+`SourceRouting` runs it as a user does, in a new process each time.  `Driver` keeps one
+process and calls `main` repeatedly, for tests with many applies.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ Files = dict[str, tuple[int, bytes]]
 
 
 def files_below(root: Path) -> Files:
-    """Every file below a root, path to (mode, content); without the lock in /run.
+    """Every file below a root, path to (mode, content), except the lock in /run.
 
-    A lock that somebody may wait for is never deleted; /run forgets it.
+    The lock is never deleted, since a process may wait for it; a reboot clears /run.
     """
     return {
         str(path.relative_to(root)): (path.stat().st_mode, path.read_bytes())
@@ -52,10 +52,10 @@ def files_below(root: Path) -> Files:
 
 
 def be_instance(root: Path, instance: str) -> None:
-    """Have cloud-init say below `root` that this server is `instance`."""
-    told = root / "var/lib/cloud/data/instance-id"
-    told.parent.mkdir(parents=True, exist_ok=True)
-    told.write_text(f"{instance}\n")
+    """Set cloud-init's instance-id below `root` to `instance`."""
+    path = root / "var/lib/cloud/data/instance-id"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{instance}\n")
 
 
 class SourceRouting:
@@ -66,7 +66,7 @@ class SourceRouting:
         self.config: Path | None = None
 
     def configure(self, document: Mapping[str, Any] | None, name: str = "user-data") -> None:
-        """Give it a user-data document (JSON is YAML); None: what it saved itself."""
+        """Set the user-data document (JSON is YAML); None: use the saved stanza."""
         if document is None:
             self.config = None
             return
@@ -91,16 +91,16 @@ class SourceRouting:
         return Result(done.returncode, done.stdout, done.stderr)
 
     def ok(self, *argv: str) -> str:
-        """Run what must succeed; its output."""
+        """Run a command that must succeed; returns its output."""
         result = self.run(*argv)
         assert result.code == 0, f"source-routing {' '.join(argv)}: {result}"
         return result.out
 
     def ip_with_names(self, *argv: str) -> str:
-        """`ip ARGV` as a person on that server runs it: with the root's names of tables.
+        """Run `ip ARGV` as a user on that server does: with the root's table names.
 
-        iproute2 reads /etc/iproute2, so the root's one is mounted over it, seen by
-        this one process only.
+        iproute2 reads /etc/iproute2, so the root's directory is mounted over it, for
+        this process only.
         """
         names = self.root / "etc/iproute2"
         script = 'mount --bind "$0" /etc/iproute2 && exec ip "$@"'
@@ -109,7 +109,7 @@ class SourceRouting:
         ).stdout
 
     def files(self) -> Files:
-        """Every file below the root, path to (mode, content); without the lock in /run."""
+        """Every file below the root, path to (mode, content), except the lock in /run."""
         return files_below(self.root)
 
 
@@ -126,7 +126,7 @@ class Driver:
             text=True,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )
-        # Only now it is in its namespaces for sure, that of its mounts among them.
+        # Only now it is certainly in its namespaces, including the mount namespace.
         if self._process.stdout.readline() != "ready\n":
             raise LabError("the driver did not start")
 
@@ -143,12 +143,12 @@ class Driver:
     def faulty(self, where: str, at: int, *argv: str, number: int | None = None) -> Result:
         """Run it in a child whose operation `at` of a kind (`faults`) fails with errno `number`.
 
-        None: it is killed there instead, and its exit code is -9.
+        If `number` is None, the child is killed there instead, with exit code -9.
         """
         return self._ask({"argv": argv, "where": where, "at": at, "errno": number})
 
     def inside(self, *argv: str) -> str:
-        """Run `argv` among the driver's own mounts, which end with it; its output."""
+        """Run `argv` in the driver's mount namespace; returns its output."""
         pid = str(self._process.pid)
         done = subprocess.run(
             ["nsenter", "--mount", "--target", pid, *argv],
@@ -162,13 +162,13 @@ class Driver:
         return done.stdout
 
     def seen(self, path: Path) -> Path:
-        """What is at `path` among the driver's own mounts."""
+        """The file at `path` in the driver's mount namespace."""
         return Path(f"/proc/{self._process.pid}/root{path}")
 
     def _ask(self, request: dict[str, Any]) -> Result:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        told = self._process.stdout.readline()
-        if not told:
+        line = self._process.stdout.readline()
+        if not line:
             raise LabError("the driver died")
-        return Result(**json.loads(told))
+        return Result(**json.loads(line))

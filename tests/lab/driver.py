@@ -1,4 +1,4 @@
-"""Calls the command's `main` for each request (a line of JSON) that it reads.
+"""Call the command's `main` for each request (a line of JSON) on standard input.
 
 ``{"argv": [...]}`` calls it in this process.  ``{"argv": [...], "where": KIND,
 "at": N, "errno": E}`` does it in a child in which a fault is planted (`faults`).
@@ -35,13 +35,13 @@ def call_with_fault(argv: list[str], where: str, at: int, number: int | None) ->
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        with os.fdopen(writing, "w") as told:
+        with os.fdopen(writing, "w") as stream:
 
-            def tell(what: str) -> None:
-                print(json.dumps({"fault": what}), file=told, flush=True)
+            def report(what: str) -> None:
+                print(json.dumps({"fault": what}), file=stream, flush=True)
 
-            PLANT[where](Fault(at, number, tell))
-            print(json.dumps(call(argv)), file=told, flush=True)
+            PLANT[where](Fault(at, number, report))
+            print(json.dumps(call(argv)), file=stream, flush=True)
             os._exit(0)
     os.close(writing)
     answer: dict[str, object] = {"out": "", "err": ""}

@@ -1,11 +1,11 @@
-"""Faults planted in the process of the command: its Nth operation is the last, or fails.
+"""Inject faults into the process of the command: it dies at its Nth operation, or that fails.
 
 =========  ==================================================================
 kernel     each operation of a plan, before it is sent
 files      each call that changes a file or directory; a write is cut in half
 answers    each receipt from the kernel over netlink
-clock      none: with each look at it the clock has jumped by so many seconds
-narrow     none: all goes through the smallest receive buffers that there are
+clock      none: between any two reads the clock jumps by that many seconds
+narrow     none: all sockets use the smallest receive buffers
 =========  ==================================================================
 """
 
@@ -24,16 +24,16 @@ FILE_CALLS = "chmod fchmod fsync ftruncate mkdir pwrite rename rmdir unlink".spl
 
 
 class Fault:
-    """Strikes once, at operation `at`: with the error `number`, or by SIGKILL when that is None."""
+    """Strikes once, at operation `at`: with the error `number`, or by SIGKILL if that is None."""
 
-    def __init__(self, at: int, number: int | None, tell: Callable[[str], None]):
-        self._at, self.number, self._tell, self._done = at, number, tell, 0
+    def __init__(self, at: int, number: int | None, report: Callable[[str], None]):
+        self._at, self.number, self._report, self._done = at, number, report, 0
 
     def passes(self, what: str) -> None:
         self._done += 1
         if self._done - 1 != self._at:
             return
-        self._tell(what)
+        self._report(what)
         if self.number is None:
             os.kill(os.getpid(), signal.SIGKILL)
         raise OSError(self.number, os.strerror(self.number or 0))
@@ -78,7 +78,7 @@ def _guard(name: str, fault: Fault) -> None:
 
 
 class _HalfWritten:
-    """A stream whose write has brought half of it to the disk when the fault strikes."""
+    """A stream whose write has reached the disk by half when the fault strikes."""
 
     def __init__(self, stream: Any, fault: Fault):
         self._stream, self._fault = stream, fault
@@ -100,7 +100,7 @@ class _HalfWritten:
 
 
 def answers(fault: Fault) -> None:
-    """At the socket itself, so injected: what was asked for is still to be read after it."""
+    """Inject faults at the socket itself: the answers remain to be read after the fault."""
     open_socket = rtnl.open_socket
 
     class Guarded:
@@ -129,7 +129,7 @@ def narrow(_fault: Fault) -> None:
 
 
 def clock(fault: Fault) -> None:
-    """The clock that one sets (time.time); the monotonic one goes its way, as the kernel's does."""
+    """Jump the settable clock (time.time); the monotonic one continues, as in the kernel."""
     now, jumps = time.time, 0
 
     def jumping() -> float:

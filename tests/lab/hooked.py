@@ -1,7 +1,7 @@
-"""A server's own hooks, run as its network manager runs them, with the real command behind them.
+"""Run a server's hooks as its network manager does, with the real command behind them.
 
-/etc and /run are the root's, in mounts that end with each run; the command is
-wrapped, so that each time it is called is counted.
+/etc and /run are the root's, in mounts that end with each run; a wrapper counts the
+calls of the command.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ mount --bind {root}/run /run
 mount --bind {box}/bin /usr/local/sbin
 """
 
-# Until what the hooks have left in the background is done: pending work is noted
-# before a hook returns, and who does it holds the lock.
+# Waits until the hooks' background work is done: a hook records pending work before it
+# returns, and the process that does it holds the lock.
 _SETTLE = """
 tries=0
 while ls /run/source-routing/pending.* >/dev/null 2>&1; do
@@ -33,7 +33,7 @@ done
 if [ -e /run/source-routing/hook.lock ]; then flock -w 120 /run/source-routing/hook.lock true; fi
 """
 
-# How each manager calls its hook for the NIC "$nic" that is up.
+# Each manager's call of its hook when the NIC "$nic" comes up.
 UP = {
     "ifupdown": "IFACE=$nic ADDRFAM=inet METHOD=static MODE=start PHASE=post-up"
     " /etc/network/if-up.d/source-routing",
@@ -43,7 +43,7 @@ UP = {
 
 
 class Burst(NamedTuple):
-    """What a burst of events has made of itself."""
+    """The effects of a burst of events."""
 
     seconds: float
     """Until the last hook has returned to its manager."""
@@ -55,7 +55,7 @@ class Burst(NamedTuple):
 
 
 class Hooked:
-    """The hooks that an apply has left below the root of `command`."""
+    """The hooks that an apply has written below the root of `command`."""
 
     def __init__(self, command: SourceRouting, manager: str):
         self.command, self.up = command, UP[manager]
@@ -73,10 +73,10 @@ class Hooked:
     def burst(
         self, nics: Sequence[str], at_once: bool, hook: str = "", gate: bool = False
     ) -> Burst:
-        """Tell that these NICs are up, all at once or one after the other.
+        """Run the hooks as if these NICs came up, all at once or one after the other.
 
-        `hook` is run instead of the manager's own call; with `gate` each run of
-        the command waits until the last of the hooks has returned.
+        `hook` replaces the manager's own call; with `gate` each run of the command waits
+        until the last hook has returned.
         """
         for name in ("applies", "log", *(["gate"] if gate else [])):
             (self.box / name).write_text("")
@@ -102,7 +102,7 @@ class Hooked:
         )
 
     def forget(self) -> None:
-        """Take everything from the kernel and /run, and keep the files, as a reboot does."""
+        """Clear the kernel and /run but keep the files, as a reboot does."""
         root = self.command.root
         kept = root.with_name("kept")
         shutil.copytree(root, kept, symlinks=True, ignore=shutil.ignore_patterns("run"))

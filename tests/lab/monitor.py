@@ -1,4 +1,4 @@
-"""What netlink said while something ran: `ip monitor` between two marks."""
+"""Record netlink events while something runs: `ip monitor` between two marks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import threading
 from .netns import Lab
 from .waiting import PATIENCE_SECONDS, wait_until
 
-# A blackhole route that comes and goes tells that the monitor listens, and
-# later that all that came before has been seen.
+# A blackhole route, added and deleted, shows that the monitor listens, and later that it
+# has seen all earlier events.
 BEGIN, END = "192.0.2.251", "192.0.2.252"
 MARK_TABLE = "7777777"
 
@@ -53,7 +53,7 @@ class Monitor:
             self._lines.append(line.rstrip())
 
     def heard(self, text: str) -> int:
-        """How many events with this text there have been so far, while it listens."""
+        """The number of events with this text so far; it keeps listening."""
         return sum(text in line for line in list(self._lines))
 
     def _mark(self, address: str) -> None:

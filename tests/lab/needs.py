@@ -1,7 +1,7 @@
-"""What the machine must have, and what happens when it does not.
+"""The requirements of tests on the machine.
 
-A test that cannot run fails with the names of all that is missing, so that a
-green run means that everything ran, wherever that was.
+A test that cannot run fails and names everything that is missing.  So a green run means
+that everything ran, on any machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TOOLS = ("ip", "nft", "ping", "unshare", "mount", "sh")
 
 
 def demand(missing: Sequence[str]) -> None:
-    """Fail the running test when anything is in `missing`."""
+    """Fail the running test if `missing` is not empty."""
     if not missing:
         return
     import pytest  # here, since the benchmark uses the lab without it
@@ -27,7 +27,7 @@ def demand(missing: Sequence[str]) -> None:
 
 @functools.cache
 def missing_for_lab() -> tuple[str, ...]:
-    """What the lab cannot do without, by trying it in a namespace that dies at once."""
+    """The missing requirements of the lab, found by a trial in a temporary namespace."""
     missing = [f"the program {tool}" for tool in TOOLS if shutil.which(tool) is None]
     if os.geteuid() != 0:
         missing.append("root")

@@ -1,8 +1,8 @@
 """Network namespaces that cannot be left behind.
 
-Names carry the process id, so that a later session can take away what a
-killed one left.  Everything is done with `ip netns` and `ip -batch`, since a
-whole topology then costs a few processes only.
+Names contain the process ID, so that a later session can remove those of a killed one.
+Everything uses `ip netns` and `ip -batch`, so that a whole topology costs only a few
+processes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 PREFIX = "csr"
 NETNS_DIRECTORY = Path("/run/netns")
 
-# Duplicate address detection off (an address may be used at once), no router
-# solicitations, and rp_filter that the test alone decides: a new namespace
-# inherits the IPv4 values of the host (net.core.devconf_inherit_init_net).
+# No duplicate address detection (an address may be used at once), no router solicitations,
+# and rp_filter off until the test sets it: a new namespace inherits the IPv4 values of the
+# host (net.core.devconf_inherit_init_net).
 BASE_SYSCTLS: dict[str, int] = {
     "net/ipv4/conf/all/rp_filter": 0,
     "net/ipv4/conf/default/rp_filter": 0,
@@ -45,13 +45,13 @@ BASE_SYSCTLS: dict[str, int] = {
 
 
 class LabError(Exception):
-    """A command of the lab itself failed: the test could not even begin."""
+    """A command of the lab itself failed, not the code under test."""
 
 
 class Lab:
-    """Uniquely named network namespaces under short names of the test's own.
+    """Uniquely named network namespaces, which the test knows under its own short names.
 
-    A context manager; also cleaned by the garbage collector and at exit.
+    A context manager; the garbage collector and the exit of Python also clean it up.
     """
 
     def __init__(self) -> None:
@@ -67,15 +67,15 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """End what runs in the namespaces and delete them; safe to call twice."""
+        """End all processes in the namespaces and delete these; safe to call twice."""
         self._finalizer()
 
     def name(self, short: str) -> str:
-        """The name that `ip netns` knows for `short`."""
+        """The full name of `short` for `ip netns`."""
         return f"{self.prefix}-{short}"
 
     def add(self, *shorts: str) -> None:
-        """Make namespaces, with lo up and quiet IPv6."""
+        """Create namespaces, with lo up and quiet IPv6."""
         for short in shorts:
             full = self.name(short)
             self._names.add(full)
@@ -84,7 +84,7 @@ class Lab:
             _run(["ip", "-n", full, "link", "set", "lo", "up"])
 
     def delete(self, short: str) -> None:
-        """Take one namespace away before the rest."""
+        """Delete one namespace before the others."""
         full = self.name(short)
         _clean({full}, [])
         self._names.discard(full)
@@ -102,7 +102,7 @@ class Lab:
         stdin: str = "",
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command inside; with `check` a failure is a `LabError` that tells all."""
+        """Run a command inside; with `check` a failure is a `LabError` with all output."""
         return _run(self.argv(short, *argv), check=check, timeout=timeout, stdin=stdin, env=env)
 
     def ip(self, short: str, *argv: str, check: bool = True) -> str:
@@ -110,10 +110,10 @@ class Lab:
         return _run(["ip", "-n", self.name(short), *argv], check=check).stdout
 
     def batch(self, short: str, lines: Iterable[str]) -> None:
-        """Many `ip` commands in one process; the first that fails ends it.
+        """Run many `ip` commands in one process; the first that fails ends it.
 
-        A line may begin with ``-6``, which `ip -batch` itself does not know: each
-        run of such lines is a process of its own.
+        A line may begin with ``-6``, which `ip -batch` itself does not support: each
+        sequence of such lines runs in a separate process.
         """
         for flag, run in groupby(lines, key=lambda line: "-6" if line.startswith("-6 ") else "-0"):
             script = "".join(line.removeprefix("-6 ") + "\n" for line in run)
@@ -132,14 +132,14 @@ class Lab:
         self.run(short, "nft", "-f", "-", stdin=ruleset)
 
     def popen(self, short: str, *argv: str, **options: Any) -> subprocess.Popen[Any]:
-        """Start a command inside that the lab ends when it closes."""
+        """Start a command inside; the lab ends it when it closes."""
         process = subprocess.Popen(self.argv(short, *argv), **options)
         self._processes.append(process)
         return process
 
 
 def reap() -> None:
-    """Delete namespaces of sessions that were killed: ours by name, their process gone."""
+    """Delete the namespaces of killed sessions: ours by name, without a running process."""
     if not NETNS_DIRECTORY.is_dir():
         return
     for path in NETNS_DIRECTORY.iterdir():
@@ -183,7 +183,7 @@ def _clean(names: set[str], processes: list[subprocess.Popen[Any]]) -> None:
                 stream.close()
     processes.clear()
     for name in sorted(names):
-        # What a test started in its namespace, and forgot: only that is in there.
+        # Only processes that a test started in its namespace and did not end are in there.
         inside = _run(["ip", "netns", "pids", name], check=False).stdout.split()
         for pid in inside:
             try:

@@ -39,9 +39,9 @@ def ping(lab: Lab, netns: str, destination: str, source: str | None = None) -> b
 
 
 def pings(lab: Lab, wanted: Iterable[Ping], tries: int = 2) -> list[Ping]:
-    """Send them all at once; those that stayed without an answer.
+    """Send them all at once; returns those without an answer.
 
-    A lost one is asked again, so that a busy machine does not make a fault.
+    A lost one is repeated, so that a busy machine does not cause a failure.
     """
     left = list(wanted)
     if not left:
@@ -90,7 +90,7 @@ def route_get(lab: Lab, netns: str, *argv: str) -> Lookup:
 
 
 def routes_get(lab: Lab, netns: str, asked: Sequence[Sequence[str]]) -> list[Lookup]:
-    """Many `ip route get` in one process; an answer each, in order."""
+    """Run many `ip route get` in one process; returns the answers in order."""
     script = "".join(f"route get {' '.join(argv)}\n" for argv in asked)
     done = subprocess.run(
         ["ip", "-n", lab.name(netns), "-j", "-N", "-force", "-batch", "-"],
@@ -100,10 +100,10 @@ def routes_get(lab: Lab, netns: str, asked: Sequence[Sequence[str]]) -> list[Loo
         timeout=60,
         check=False,
     )
-    # With -j each command that works prints one array on a line of its own; one that
-    # fails prints an empty array or nothing, and says so with the number of its line.
-    told = (json.loads(line) for line in done.stdout.splitlines() if line.strip())
-    answers = [_lookup(answer[0]) for answer in told if answer]
+    # With -j each successful command prints one array on a separate line; a failed one
+    # prints an empty array or nothing, and an error with its line number.
+    parsed = (json.loads(line) for line in done.stdout.splitlines() if line.strip())
+    answers = [_lookup(answer[0]) for answer in parsed if answer]
     errors = {}
     complaint = ""
     for line in done.stderr.splitlines():
@@ -126,11 +126,11 @@ def _lookup(answer: dict[str, str]) -> Lookup:
 
 
 def rules_without_a_default(lab: Lab, netns: str) -> list[str]:
-    """Rules of ours that look into a table which has no default route in their family."""
+    """Our rules that look up a table without a default route in their family."""
     bad = []
     for family in ("-4", "-6"):
-        told = lab.ip(netns, "-N", "-j", family, "route", "show", "table", "all")
-        defaults = {r["table"] for r in json.loads(told) if r["dst"] == "default" and "table" in r}
+        text = lab.ip(netns, "-N", "-j", family, "route", "show", "table", "all")
+        defaults = {r["table"] for r in json.loads(text) if r["dst"] == "default" and "table" in r}
         for line in lab.ip(netns, "-N", "-d", family, "rule").splitlines():
             words = line.split()
             table = words[words.index("lookup") + 1]
@@ -150,9 +150,9 @@ class Loss(NamedTuple):
 
 
 class UdpEcho:
-    """A stream of numbered datagrams that are echoed, while something else happens.
+    """A stream of numbered datagrams that are echoed while something else happens.
 
-    The server is bound to the address, so the answer's source is that address::
+    The server is bound to the address, so its answers have that source::
 
         with UdpEcho(lab, "R", "S", "10.13.96.161") as meter:
             ...
@@ -181,13 +181,13 @@ class UdpEcho:
 
     def __exit__(self, *exc: object) -> None:
         self._stream.stdin.close()
-        told = self._stream.stdout.read()
+        printed = self._stream.stdout.read()
         self._stream.wait(timeout=PATIENCE_SECONDS)
         self._echo.stdin.close()
         self._echo.wait(timeout=PATIENCE_SECONDS)
-        if not told:
+        if not printed:
             raise LabError("the UDP sender died")
-        self.loss = Loss(**json.loads(told))
+        self.loss = Loss(**json.loads(printed))
 
     def _start(self, netns: str, *argv: str) -> subprocess.Popen[str]:
         process = self._lab.popen(

@@ -1,8 +1,8 @@
 """The state of a namespace as text, to prove that two states are the same.
 
-Rules, routes of all tables and the order of both, interface groups, those
-sysctls that decide about source addresses, and nftables.  What changes by
-itself is left out: counters, timers, neighbour entries.
+It contains rules, routes of all tables and the order of both, interface groups, the
+sysctls that affect source addresses, and nftables, but not what changes by itself:
+counters, timers, neighbour entries.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Snapshot(NamedTuple):
     nftables: tuple[str, ...]
 
     def difference(self, other: Snapshot) -> str:
-        """What `other` has more (+) or less (-); empty when they are equal."""
+        """The lines that `other` has more (+) or less (-); empty if they are equal."""
         lines = []
         for name, mine, theirs in zip(self._fields, self, other):
             lines += difflib.unified_diff(mine, theirs, name, name, n=0, lineterm="")
@@ -42,7 +42,7 @@ class Snapshot(NamedTuple):
 
 
 def snapshot(lab: Lab, netns: str) -> Snapshot:
-    """Read the namespace; equal snapshots mean that nothing differs that routes a packet."""
+    """Read the namespace; equal snapshots mean that nothing differs that affects routing."""
     numeric = ("-N", "-d", "-o")
     return Snapshot(
         rules=_lines(lab.ip(netns, *numeric, "-4", "rule") + lab.ip(netns, *numeric, "-6", "rule")),
@@ -57,10 +57,10 @@ def snapshot(lab: Lab, netns: str) -> Snapshot:
     )
 
 
-def _links(told: str) -> tuple[str, ...]:
+def _links(text: str) -> tuple[str, ...]:
     kept = ("ifindex", "ifname", "flags", "mtu", "group", "master", "address")
     return tuple(
-        " ".join(f"{key}={link[key]}" for key in kept if key in link) for link in json.loads(told)
+        " ".join(f"{key}={link[key]}" for key in kept if key in link) for link in json.loads(text)
     )
 
 

@@ -1,8 +1,8 @@
-"""The far end of a VPN: makes a tun device and answers echo requests for its own addresses.
+"""The far end of a VPN: create a tun device and answer echo requests for its own addresses.
 
-``tun_peer.py NAME ADDRESS...`` prints ``ready`` when the device is there, and
-holds it until its standard input closes.  What is sent to any other address is
-lost, as in a tunnel that was never meant to carry it.
+``tun_peer.py NAME ADDRESS...`` prints ``ready`` when the device exists, and holds it
+until its standard input closes.  Packets to any other address are lost, as in a tunnel
+that is not meant to carry them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h
 
 
 def answer(packet: bytes, mine: set[bytes]) -> bytes:
-    """The echo reply to an echo request; b"" for anything else.
+    """The echo reply to an echo request; b"" for any other packet.
 
-    Addresses change places, which no checksum sees; the type of ICMP changes,
-    which its checksum is corrected for.
+    Swapping the addresses changes no checksum; the ICMP checksum is corrected for the
+    changed type.
     """
     if packet[0] >> 4 == 4:
         head = (packet[0] & 15) * 4

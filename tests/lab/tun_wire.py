@@ -1,8 +1,8 @@
-"""A cable between tun devices of two namespaces: what a VPN is to the routing of its ends.
+"""A cable between tun devices of two namespaces: a VPN as its ends' routing sees it.
 
 ``tun_wire.py NAME OTHER_NAMESPACE OTHER_NAME`` makes a tun device in its own namespace and
-one in the other (a path below /run/netns), prints ``ready``, and hands on what one end sends
-until its standard input closes.  As WireGuard's devices they have no link layer.
+one in the other (a path below /run/netns), prints ``ready``, and forwards packets between them
+until its standard input closes.  Like WireGuard's devices they have no link layer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(name: str, other_namespace: str, other_name: str) -> None:
                 try:
                     os.write(to[key.fd], os.read(key.fd, 65536))
                 except OSError:
-                    pass  # an end that is down takes no packets
+                    pass  # an end that is down accepts no packets
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The two ends of a stream of UDP datagrams; each ends when its standard input closes.
 
 ``udp_echo.py server ADDRESS PORT`` echoes.  ``udp_echo.py sender ADDRESS PORT MS``
-sends a numbered datagram each MS milliseconds and prints, as JSON, how many
-were sent and came back and the longest time without an answer.  It ends with
-datagrams that do not count: once one of them is back, so is all that is not lost.
+sends a numbered datagram every MS milliseconds and prints, as JSON, how many were sent
+and came back, and the longest time without an answer.  It ends with datagrams that do
+not count: once one of them is back, all others have come back or are lost.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import time
 
 NUMBER = struct.Struct("!Q")
 PATIENCE = 60.0  # seconds for the first answer and for the last ones
-AGAIN = 0.2  # seconds between the last ones; nothing is overtaken by so much
+AGAIN = 0.2  # seconds between the last ones, more than packets can be reordered
 FIRST, LAST = 0, (1 << 64) - 1  # their numbers
 
 
 def _socket(address: str) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-    # Only the network may lose a packet, not a full buffer of ours.
+    # Only the network may lose a packet, not a full buffer of this program.
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option + 25, 1 << 23)  # SO_{RCV,SND}BUFFORCE
     return sock
@@ -44,7 +44,7 @@ def server(address: str, port: int) -> None:
                 try:
                     sock.sendto(data, peer)
                 except OSError:
-                    pass  # no route just now: that is a lost packet, as it should count
+                    pass  # no route at the moment: counts as a lost packet
 
 
 def sender(address: str, port: int, interval: float) -> None:
@@ -95,7 +95,7 @@ def _send(sock: socket.socket, peer: tuple[str, int], number: int) -> None:
 
 
 def _receive(sock: socket.socket) -> set:
-    """The numbers of what has come back."""
+    """The numbers of the datagrams that have come back."""
     found = set()
     while True:
         try:

@@ -1,8 +1,8 @@
-"""Waiting for what has to come.
+"""Wait for conditions.
 
-A test fails when a thing does not come, never because it comes late: the bound is one
-that only a hang exceeds, on a machine with other things to do.  What a wait took is what
-`wait_until` returns, for those who report it.
+A test fails if a condition never holds, not because it holds late: only a hang exceeds
+the limit, even on a busy machine.  `wait_until` returns the time it took, for tests that
+report it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def wait_until(
     seconds: float = PATIENCE_SECONDS,
     story: Callable[[], object] = str,
 ) -> float:
-    """Seconds until `condition` held; an `AssertionError` with the `story` when it never does."""
+    """Seconds until `condition` held; `AssertionError` with the `story` if it never does."""
     started = time.monotonic()
     while not condition():
         if time.monotonic() - started > seconds:
@@ -28,7 +28,7 @@ def wait_until(
 
 
 def comes_true(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> bool:
-    """Whether `condition` comes to hold."""
+    """Whether `condition` holds within `seconds`."""
     try:
         wait_until(condition, seconds)
     except AssertionError:
