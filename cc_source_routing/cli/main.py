@@ -386,7 +386,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("explain", _explain, "show the way a reply takes and what would drop it")
     sub.add_argument("--from", dest="source", metavar="ADDR", type=_address, required=True)
     sub.add_argument("--to", metavar="DEST", type=_address, help="default: somewhere remote")
-    sub = command("remove", _remove, "take away everything of ours, kernel and files")
+    sub = command("remove", _remove, "remove everything that it has set up, kernel and files")
     sub.add_argument(
         "--files-only",
         action="store_true",

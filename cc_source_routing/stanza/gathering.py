@@ -214,7 +214,7 @@ def refuse_other_than_mapping(document: Yaml) -> None:
 
 
 def refuse_misspelt(document: Yaml) -> None:
-    """Raise for a top-level key that is a misspelt form of ours."""
+    """Raise for a top-level key that is a misspelling of our key."""
     own = schema_defaults()
     for key, pairs in document.keys.items() if KEY not in document.keys else ():
         if key not in own and nearest_key(key, {KEY: None}, 0.8) == KEY:
