@@ -48,6 +48,7 @@ class _Follower:
         self._pace, self._flaps, self._mender = Pace(now), Flaps(), Mender()
         self._pace.ask_for_look(now)
         self._seen: Optional[engine.View] = None  # of the last look that took all away
+        self._grace: Optional[float] = None  # until when the last look has taken nothing away
         self._error = ""  # the last one, which is said once
 
     def run(self, idle: float) -> None:
@@ -95,13 +96,12 @@ class _Follower:
         now = time.monotonic()
         self._pace.looked(now, time.process_time() - before)
         view = outcome.view
-        grace = self._flaps.grace(now, view.plan, view.state)
-        if grace is None:
+        if self._grace is None:
             self._seen = view
             self._flaps.applied(view.plan, view.state)
         else:
             # What was planned before stays in force, and is not restored by a plan without it.
-            self._pace.ask_for_look(grace)
+            self._pace.ask_for_look(self._grace)
         if outcome.changed:
             self._say(NOTICE, self._tell(outcome))
         return self._mend(view) or outcome.changed
@@ -122,7 +122,8 @@ class _Follower:
         return bool(remedies)
 
     def _is_flapping(self, view: engine.View) -> bool:
-        return self._flaps.grace(time.monotonic(), view.plan, view.state) is not None
+        self._grace = self._flaps.grace(time.monotonic(), view.plan, view.state)
+        return self._grace is not None
 
     def _restore(self) -> bool:
         """Bring back what is ours and missing; whether something was."""
