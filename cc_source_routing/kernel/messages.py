@@ -13,7 +13,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from ..model import Address, IPAddress, IPNetwork, Link, Neighbour, Route, Rule
+from ..model import ANYWHERE, Address, IPAddress, IPNetwork, Link, Neighbour, Route, Rule
 
 # Address families by IP version, and back (linux/socket.h).
 AF = {4: 2, 6: 10}
@@ -77,8 +77,6 @@ NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable stale delay probe per
 NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
 NTF_USE, NTF_ROUTER = 0x01, 0x80
 IFLA_PERM_ADDRESS = 54  # pyroute2 0.5.14 has no name for it
-
-ANYWHERE: Dict[int, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 Message = Mapping[str, Any]
 NameOf = Callable[[int], str]
