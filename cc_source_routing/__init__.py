@@ -9,17 +9,17 @@ as possible, and delegates to `cc_source_routing.cloud_init`.
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List
+from typing import Any
 
 SAVED_INSTANCE = "/etc/source-routing/instance-id"
 
 # cloud-init <= 22.1 reads these two, later releases read `meta`.  "always", because
 # cloud-init never retries a per-instance module that failed.
 frequency = "always"
-distros: List[str] = ["all"]
+distros: list[str] = ["all"]
 
 # A plain dict, since its type has moved between cloud-init releases.
-meta: Dict[str, Any] = {
+meta: dict[str, Any] = {
     "id": "cc_source_routing",
     "name": "Source routing",
     "title": "Answer on every address of every NIC",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, List, Optional
+from typing import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
     from .engine import Outcome
@@ -31,7 +31,7 @@ def run(value: Any, cloud: Any, root: Path = SYSTEM_ROOT) -> None:
     work = _work_for(value, root)
     if work is None:
         return
-    failures: List[str] = []
+    failures: list[str] = []
     worker = threading.Thread(
         target=_guarded,
         args=(work, value, cloud, root, failures),
@@ -60,7 +60,7 @@ def count_nics(sysfs: Path = SYSFS_NET) -> int:
     return count
 
 
-def _work_for(value: Any, root: Path) -> Optional[Callable[[Any, Any, Path], None]]:
+def _work_for(value: Any, root: Path) -> Callable[[Any, Any, Path], None] | None:
     """Choose the function to run, with as few imports as possible; None: nothing to do."""
     saved = (root / SAVED_STANZA).exists()
     if value is None or _is_off(value):
@@ -96,7 +96,7 @@ def _guarded(
     value: Any,
     cloud: Any,
     root: Path,
-    failures: List[str],
+    failures: list[str],
 ) -> None:
     try:
         work(value, cloud, root)
@@ -145,7 +145,7 @@ def _work(value: Any, cloud: Any, root: Path) -> None:
         raise
     metadata = None
     try:
-        datasource: Optional[Any] = getattr(cloud, "datasource", None)
+        datasource: Any | None = getattr(cloud, "datasource", None)
         metadata = read_metadata(root, datasource)
     except Exception as error:
         LOG.debug("no metadata from cloud-init's datasource: %s", error)

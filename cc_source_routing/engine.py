@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from . import render
 from .errors import ApplyError, DiscoveryError, Fault, FileError
@@ -75,13 +76,13 @@ class View:
     stanza: Stanza
     state: HostState
     plan: RoutingPlan
-    operations: Tuple[Operation, ...]
-    files: Tuple[ConfigFile, ...] = ()
-    owned: Tuple[str, ...] = ()
+    operations: tuple[Operation, ...]
+    files: tuple[ConfigFile, ...] = ()
+    owned: tuple[str, ...] = ()
     renderer: str = "none"
     renderer_reason: str = ""
-    warnings: Tuple[str, ...] = ()
-    routerless: Tuple[Link, ...] = ()  # links on which no router is known
+    warnings: tuple[str, ...] = ()
+    routerless: tuple[Link, ...] = ()  # links on which no router is known
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Outcome:
     """What an apply or remove did."""
 
     view: View
-    operations: Tuple[Operation, ...] = ()
+    operations: tuple[Operation, ...] = ()
     files: FileChanges = field(default_factory=lambda: FileChanges((), (), ()))
 
     @property
@@ -102,13 +103,13 @@ class Manner:
     """How one run goes about its work."""
 
     # What cloud-init has of the cloud already; None: read it.
-    metadata: Optional[Metadata] = None
+    metadata: Metadata | None = None
     # Save the stanza for later runs, also one that is off if another was saved before.
     save: bool = True
     # Refuse a stanza that contradicts the host; else those parts are left out with a warning.
     exact: bool = True
     # The caller's own connection to the kernel; None: one for this run.
-    kernel: Optional[Kernel] = None
+    kernel: Kernel | None = None
     # Whether to take nothing away for now, neither from the kernel nor from the files.
     keeps: Callable[[View], bool] = lambda _view: False
 
@@ -117,7 +118,7 @@ REMOVAL = Manner(metadata=Metadata(), save=False)
 
 
 @contextmanager
-def _kernel(given: Optional[Kernel] = None) -> Iterator[Kernel]:
+def _kernel(given: Kernel | None = None) -> Iterator[Kernel]:
     if given is not None:
         yield given
         return
@@ -140,7 +141,7 @@ def apply(stanza: Stanza, root: Path, manner: Manner = Manner()) -> Outcome:
         return _apply(stanza, root, manner)
 
 
-def apply_again(root: Path, manner: Manner = Manner(exact=False)) -> Optional[Outcome]:
+def apply_again(root: Path, manner: Manner = Manner(exact=False)) -> Outcome | None:
     """Apply the saved stanza, as the previous holder of the lock left it.
 
     For events: does nothing and returns None if no stanza is saved (any more), since a pending
@@ -154,7 +155,7 @@ def apply_again(root: Path, manner: Manner = Manner(exact=False)) -> Optional[Ou
         return None if stanza is None else _apply(stanza, root, manner)
 
 
-def restore(seen: View, root: Path, kernel: Kernel) -> Optional[Tuple[Operation, ...]]:
+def restore(seen: View, root: Path, kernel: Kernel) -> tuple[Operation, ...] | None:
     """Bring back what of an applied plan is missing in the kernel, without observing the host.
 
     Returns the operations done, or None, and does nothing, if another stanza is saved by now.
@@ -239,14 +240,14 @@ def forget(root: Path) -> FileChanges:
         return changes
 
 
-def render_only(stanza: Stanza, root: Path, name: str) -> Tuple[View, FileChanges]:
+def render_only(stanza: Stanza, root: Path, name: str) -> tuple[View, FileChanges]:
     """Write only the files, for the renderer `name`; the kernel is read but not changed."""
     with lock(root):
         seen = view(replace(stanza, renderer=name), root)
         return seen, write_files(root, seen.files, seen.owned)
 
 
-def check(stanza: Stanza, root: Path, exact: bool = True) -> Tuple[View, List[str]]:
+def check(stanza: Stanza, root: Path, exact: bool = True) -> tuple[View, list[str]]:
     """All deviations of kernel, files and look-ups from the plan.
 
     `exact` as in `view`.
@@ -271,9 +272,9 @@ def explain(
     stanza: Stanza,
     root: Path,
     source: IPAddress,
-    destination: Optional[IPAddress],
+    destination: IPAddress | None,
     exact: bool = True,
-) -> Tuple[View, Reply]:
+) -> tuple[View, Reply]:
     """The kernel's route for a packet from one of the host's addresses.
 
     Raises `DiscoveryError` when no interface has `source`, or the families differ.
@@ -301,7 +302,7 @@ def explain(
         return seen, answer
 
 
-def _of_another(root: Path) -> Tuple[str, ...]:
+def _of_another(root: Path) -> tuple[str, ...]:
     if not is_of_another(root):
         return ()
     return (
@@ -349,7 +350,7 @@ def _view(
     def planner(wanted: Stanza) -> Planned:
         return plan_with_answers(kernel, _possible(wanted), observed, solicit)
 
-    left_out: Tuple[Fault, ...] = ()
+    left_out: tuple[Fault, ...] = ()
     if manner.exact:
         fitting, planned = stanza, planner(stanza)
     else:
@@ -378,7 +379,7 @@ def _view(
 
 def _files(
     stanza: Stanza, plan: RoutingPlan, state: HostState, root: Path, keep: bool
-) -> Tuple[Tuple[ConfigFile, ...], Tuple[str, ...], str, str, Tuple[str, ...]]:
+) -> tuple[tuple[ConfigFile, ...], tuple[str, ...], str, str, tuple[str, ...]]:
     """The wanted files, all paths that may be ours, the renderer and why it was chosen."""
     owned = _owned(root)
     saved = saved_files(root, stanza)
@@ -395,7 +396,7 @@ def _files(
             return (*saved, *waiting), owned, "none", plan.reason, ()
     try:
         name, reason = render.select(stanza.renderer, root)
-        warnings: Tuple[str, ...] = ()
+        warnings: tuple[str, ...] = ()
     except DiscoveryError as error:
         name, reason = "none", str(error)
         warnings = (f"{error}; nothing will restore the routes after a flap or a reboot",)
@@ -416,18 +417,18 @@ def _files(
     return tuple(files), owned, name, reason, warnings
 
 
-def _owned(root: Path) -> Tuple[str, ...]:
+def _owned(root: Path) -> tuple[str, ...]:
     """All paths that may be ours."""
     own = (*COMMON_PATHS, *SAVED_PATHS, METADATA_PATH, second_nic.WAITING_PATH)
-    paths: Dict[str, None] = dict.fromkeys(own)
+    paths: dict[str, None] = dict.fromkeys(own)
     for name in render.RENDERERS:
         paths.update(dict.fromkeys(render.renderer(name).owned(root)))
     return tuple(paths)
 
 
 def _notify_managers(
-    root: Path, changes: FileChanges, but: Tuple[Tuple[str, ...], ...] = ()
-) -> List[str]:
+    root: Path, changes: FileChanges, but: tuple[tuple[str, ...], ...] = ()
+) -> list[str]:
     """Notify the running managers whose files have changed; returns what failed.
 
     The paths identify the manager: removed files may belong to another renderer.

@@ -6,7 +6,8 @@ command line prints it unchanged.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 # By the name under which Python looks for it: the package of Debian (and most others), pip's.
 _PACKAGES = {
@@ -27,7 +28,7 @@ class Fault(NamedTuple):
     path: str
     """Dotted path of the key, for example ``interfaces.ens4.table``; empty for the whole."""
     message: str
-    line: Optional[int] = None
+    line: int | None = None
     """Where it is in the file, from 1; None where there is no file, or no such place in it."""
 
     def __str__(self) -> str:
@@ -38,8 +39,8 @@ class StanzaError(SourceRoutingError):
     """The user's stanza is invalid; holds every fault, not only the first."""
 
     def __init__(self, faults: Sequence[Fault], file: str = ""):
-        self.faults: Tuple[Fault, ...] = tuple(faults)
-        self.lines: Tuple[str, ...] = tuple(_located(fault, file) for fault in faults)
+        self.faults: tuple[Fault, ...] = tuple(faults)
+        self.lines: tuple[str, ...] = tuple(_located(fault, file) for fault in faults)
         """Each fault as a compiler prints it, ``FILE:LINE: path: message``."""
         super().__init__("; ".join(self.lines))
 
@@ -49,7 +50,7 @@ def _located(fault: Fault, file: str) -> str:
     return f"{place}{fault}" if file else str(fault)
 
 
-def stanza_error(message: str, line: Optional[int] = None, path: str = "") -> StanzaError:
+def stanza_error(message: str, line: int | None = None, path: str = "") -> StanzaError:
     """A `StanzaError` of one fault."""
     return StanzaError([Fault(path, message, line)])
 
@@ -74,7 +75,7 @@ class VerifyError(SourceRoutingError):
     """After an apply the kernel's state differs from the plan."""
 
     def __init__(self, deviations: Sequence[str]):
-        self.deviations: Tuple[str, ...] = tuple(deviations)
+        self.deviations: tuple[str, ...] = tuple(deviations)
         super().__init__("; ".join(self.deviations))
 
 

@@ -11,10 +11,11 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FileError, SourceRoutingError, StanzaError, missing_module
 from ..model import IPAddress, Stanza
@@ -35,7 +36,7 @@ class _NothingToDo(Exception):
     """The given cloud-config has no stanza, or --again finds no earlier apply."""
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = _parser().parse_args(argv)
     try:
@@ -158,7 +159,7 @@ def _status(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _asked(arguments: argparse.Namespace) -> Optional[bool]:
+def _asked(arguments: argparse.Namespace) -> bool | None:
     """Whether the saved stanza is still configured; None if none is enabled, or if unknown."""
     from ..host.asked import still_asked
     from ..host.saved_stanza import saved_stanza
@@ -416,7 +417,7 @@ def _common(parser: argparse.ArgumentParser, top: bool) -> None:
     )
 
 
-def _renderers() -> List[str]:
+def _renderers() -> list[str]:
     from ..render import RENDERERS
 
     return ["auto", *RENDERERS]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, Hashable, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
+from collections.abc import Hashable, Iterator
+from typing import NamedTuple, Union
 
 from ..kernel.messages import Change
 from ..model import (
@@ -44,9 +45,9 @@ class Narrator:
     def reset(self, state: HostState, plan: RoutingPlan) -> None:
         """Start again from a complete snapshot of the host."""
         self.set_plan(plan)
-        things: List[Thing] = [*state.links, *state.addresses, *state.routes, *state.rules]
+        things: list[Thing] = [*state.links, *state.addresses, *state.routes, *state.rules]
         # The snapshot lacks a link's carrier; its first event supplies it.
-        self._things: Dict[Hashable, Hashable] = {
+        self._things: dict[Hashable, Hashable] = {
             _key(thing): _content(Change(False, thing)) for thing in things
         }
 
@@ -54,9 +55,9 @@ class Narrator:
         """Take a new plan; the tracked kernel state changes only by events."""
         self._plan = plan
         tables = {nic.table for nic in plan.nics}
-        self._tables: Set[int] = tables | set(plan.reserved_tables.values())
+        self._tables: set[int] = tables | set(plan.reserved_tables.values())
 
-    def describe(self, change: Change) -> Optional[Event]:
+    def describe(self, change: Change) -> Event | None:
         """The event to report; None if the change is already known or irrelevant."""
         thing = change.thing
         if not self._concerns(thing):
@@ -90,7 +91,7 @@ class Narrator:
             if thing.dev == dev and thing.family == 4:
                 del self._things[key]
 
-    def _routes(self) -> Iterator[Tuple[Hashable, Route]]:
+    def _routes(self) -> Iterator[tuple[Hashable, Route]]:
         for key in self._things:
             if isinstance(key, tuple) and isinstance(key[1], Route):
                 yield key, key[1]
@@ -121,7 +122,7 @@ class LinkContent(NamedTuple):
 
     name: str
     up: bool
-    carrier: Optional[bool]
+    carrier: bool | None
     master: str
     group: int
 
@@ -136,7 +137,7 @@ def _content(change: Change) -> Hashable:
     return True
 
 
-def _link(change: Change, before: Optional[Hashable]) -> Optional[Event]:
+def _link(change: Change, before: Hashable | None) -> Event | None:
     link = change.thing
     assert isinstance(link, Link)
     name = link.name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence, Set
+from collections.abc import Sequence
+from typing import Any
 
 from ..engine import Outcome, View
 from ..kernel.diff import AddRule, DeleteRule, ReplaceRoute
@@ -11,7 +12,7 @@ from ..model import FAMILIES, TABLE_MAIN, PlannedNic, Rule
 from ..plan.host_index import HostIndex
 from ..text.ip_words import describe_route, describe_rule
 
-JsonDict = Dict[str, Any]
+JsonDict = dict[str, Any]
 MAX_NICS_IN_SUMMARY = 4
 
 
@@ -25,7 +26,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def status_text(view: View) -> str:
     """NICs, addresses, tables, gateways with their origin, rules."""
-    lines: List[str] = []
+    lines: list[str] = []
     rows = []
     for nic in view.plan.nics:
         for family in FAMILIES:
@@ -99,14 +100,14 @@ def outcome_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _summary(outcome: Outcome) -> List[str]:
+def _summary(outcome: Outcome) -> list[str]:
     """The NICs that are new or use another gateway, with the reason, and those no longer served.
 
     Hooks write this, the last line of output, to the journal.
     """
     plan = outcome.view.plan
-    added: Set[int] = set()
-    deleted: Set[int] = set()
+    added: set[int] = set()
+    deleted: set[int] = set()
     for operation in outcome.operations:
         if isinstance(operation, (AddRule, DeleteRule)):
             changed = added if isinstance(operation, AddRule) else deleted
@@ -160,7 +161,7 @@ def view_json(view: View) -> JsonDict:
 
 
 def _nic_json(nic: PlannedNic) -> JsonDict:
-    gateways: Dict[str, Any] = {}
+    gateways: dict[str, Any] = {}
     for family, gateway in sorted(nic.gateways.items()):
         gateways[f"ipv{family}"] = {
             "address": str(gateway.ip),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import select
 import time
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, NamedTuple
 
 from .. import engine
 from ..errors import SourceRoutingError
@@ -34,9 +34,9 @@ def watch(
     stanza: Callable[[], Stanza],
     root: Path,
     say: Callable[[Line], None],
-    seconds: Optional[float] = None,
+    seconds: float | None = None,
     exact: bool = True,
-) -> List[str]:
+) -> list[str]:
     """Report events without end or for `seconds`; returns the deviations at the end.
 
     `stanza` is called before each check, since an apply may have changed it; `exact` as in
@@ -91,7 +91,7 @@ def _line(event: Event) -> Line:
     return Line(time.time(), event.about, event.what, event.meaning)
 
 
-def _verdict(view: engine.View, found: List[str], before: Optional[List[str]]) -> List[Line]:
+def _verdict(view: engine.View, found: list[str], before: list[str] | None) -> list[Line]:
     """The deviations that are new since `before`, or a line that all is well."""
     moment = time.time()
     if not found:

@@ -6,14 +6,14 @@ import contextlib
 import os
 import signal
 import subprocess
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 from ..errors import CommandError
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def run(argv: Sequence[str], *, timeout: float, input: Optional[str] = None) -> str:
+def run(argv: Sequence[str], *, timeout: float, input: str | None = None) -> str:
     """Run `argv` and return its standard output.
 
     Raises `CommandError`, one sentence with the last line of its output, if the

@@ -11,7 +11,6 @@ import errno
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
 
 from .read import MAX_LINKS
 
@@ -21,8 +20,8 @@ class RootDirectory:
 
     def __init__(self, stack: ExitStack, root: Path):
         self._stack = stack
-        self.made: List[Tuple[int, str]] = []  # (parent descriptor, name), in creation order
-        self._known: Dict[str, int] = {}
+        self.made: list[tuple[int, str]] = []  # (parent descriptor, name), in creation order
+        self._known: dict[str, int] = {}
         self._root = self._keep(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def _keep(self, descriptor: int) -> int:
@@ -70,7 +69,7 @@ class RootDirectory:
                 opened.pop()
                 continue
             try:
-                target: Optional[str] = os.readlink(part, dir_fd=opened[-1])
+                target: str | None = os.readlink(part, dir_fd=opened[-1])
             except OSError as error:
                 if error.errno == errno.ENOENT and create:
                     self._make(opened[-1], part)

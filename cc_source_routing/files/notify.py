@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Iterable, List, Sequence
 
 from ..errors import CommandError
 from .commands import run
@@ -12,7 +12,7 @@ SYSTEMD_RUNS = Path("/run/systemd/system")
 NOTIFY_SECONDS = 5.0
 
 
-def notify(root: Path, commands: Iterable[Sequence[str]]) -> List[str]:
+def notify(root: Path, commands: Iterable[Sequence[str]]) -> list[str]:
     """Run `commands`, which must not block; returns one sentence for each failure.
 
     Does nothing unless `root` is the running system's: no service runs in an image or

@@ -16,9 +16,10 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 from ..errors import ApplyError, FileError
 from ..model import ConfigFile
@@ -47,9 +48,9 @@ TABLE_NAME_FILES = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")
 class FileChanges(NamedTuple):
     """What `write_files` did, as paths within the root."""
 
-    written: Tuple[str, ...] = ()
-    unchanged: Tuple[str, ...] = ()
-    removed: Tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -82,8 +83,8 @@ def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -
     surplus = sorted(set(owned) - {file.path for file in wanted})
     with ExitStack() as stack:
         directory = _open_root(stack, root)
-        pending: List[_Pending] = []
-        unchanged: List[str] = []
+        pending: list[_Pending] = []
+        unchanged: list[str] = []
         try:
             for file in wanted:
                 with _naming(file.path):
@@ -109,7 +110,7 @@ def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -
         return FileChanges(tuple(written), tuple(unchanged), tuple(removed))
 
 
-def file_deviations(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -> List[str]:
+def file_deviations(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -> list[str]:
     """One sentence for each file that differs from `files` or should be gone; [] if none."""
     wanted = tuple(files)
     deviations = []
@@ -142,7 +143,7 @@ def _check_path(path: str) -> None:
         raise FileError(f"{path!r} is no absolute path of a file within the root")
 
 
-def _difference(parent: int, file: ConfigFile) -> Optional[str]:
+def _difference(parent: int, file: ConfigFile) -> str | None:
     """How the file in the directory `parent` differs from `file`; None if it is the same."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     name = os.path.basename(file.path)
@@ -164,7 +165,7 @@ def _difference(parent: int, file: ConfigFile) -> Optional[str]:
     return None if mode == file.mode else f"has mode {mode:04o} instead of {file.mode:04o}"
 
 
-def leftovers(root: Path, path: str) -> List[str]:
+def leftovers(root: Path, path: str) -> list[str]:
     """The temporary files that a killed writer left beside the file `path`."""
     folder, name = os.path.split(path)
     try:
@@ -204,7 +205,7 @@ def _write(parent: int, name: str, file: ConfigFile) -> None:
         os.fsync(stream.fileno())
 
 
-def _rename_all(pending: Sequence[_Pending]) -> List[str]:
+def _rename_all(pending: Sequence[_Pending]) -> list[str]:
     written = []
     for item in pending:
         with _naming(item.path):
@@ -216,7 +217,7 @@ def _rename_all(pending: Sequence[_Pending]) -> List[str]:
     return written
 
 
-def _roll_back(pending: Sequence[_Pending], made: Sequence[Tuple[int, str]]) -> None:
+def _roll_back(pending: Sequence[_Pending], made: Sequence[tuple[int, str]]) -> None:
     for item in pending:
         with contextlib.suppress(OSError):
             os.unlink(item.temporary, dir_fd=item.parent)
@@ -260,7 +261,7 @@ def _why(error: OSError) -> str:
 # -- reading -------------------------------------------------------------------
 
 
-def read_text(root: Path, path: str, limit: int = 1024 * 1024) -> Optional[str]:
+def read_text(root: Path, path: str, limit: int = 1024 * 1024) -> str | None:
     """Read the text file at `path` within the root; None if it does not exist.
 
     Bytes that are not UTF-8 become U+FFFD.  Raises `FileError` if it is unreadable,
@@ -298,7 +299,7 @@ def table_names(root: Path) -> Iterator[TableName]:
             yield from _read_table_names(root, path)
 
 
-def saved_tables(names: Iterable[TableName]) -> Dict[str, int]:
+def saved_tables(names: Iterable[TableName]) -> dict[str, int]:
     """The table ids in `names` that an earlier run of this package assigned, by NIC."""
     own = (line for line in names if line.path == TABLE_NAMES_PATH)
     return {
@@ -309,7 +310,7 @@ def saved_tables(names: Iterable[TableName]) -> Dict[str, int]:
     }
 
 
-def foreign_tables(names: Iterable[TableName]) -> Dict[int, str]:
+def foreign_tables(names: Iterable[TableName]) -> dict[int, str]:
     """The table names in `names` that others assigned, by id."""
     return {line.table: line.name for line in names if line.path != TABLE_NAMES_PATH}
 

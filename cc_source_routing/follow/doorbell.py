@@ -14,7 +14,7 @@ import socket
 import stat
 from contextlib import ExitStack
 from types import FrameType
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, NamedTuple
 
 from ..errors import DiscoveryError
 from ..kernel.messages import GROUPS
@@ -43,8 +43,8 @@ class Doorbell:
         self._stack = ExitStack()
         self._poll = select.poll()
         self._stop = self._look = False
-        self._netlink: Optional[socket.socket] = None
-        self._bells: List[int] = []
+        self._netlink: socket.socket | None = None
+        self._bells: list[int] = []
 
     def __enter__(self) -> Doorbell:
         with ExitStack() as stack:
@@ -77,10 +77,10 @@ class Doorbell:
         before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         self._stack.callback(signal.set_wakeup_fd, before)
 
-        def stop(_number: int, _frame: Optional[FrameType]) -> None:
+        def stop(_number: int, _frame: FrameType | None) -> None:
             self._stop = True
 
-        def look(_number: int, _frame: Optional[FrameType]) -> None:
+        def look(_number: int, _frame: FrameType | None) -> None:
             self._look = True
 
         self._catch(signal.SIGTERM, stop)
@@ -88,11 +88,11 @@ class Doorbell:
         self._catch(signal.SIGHUP, look)
 
     def _catch(
-        self, number: signal.Signals, handler: Callable[[int, Optional[FrameType]], None]
+        self, number: signal.Signals, handler: Callable[[int, FrameType | None], None]
     ) -> None:
         self._stack.callback(signal.signal, number, signal.signal(number, handler))
 
-    def wait(self, seconds: Optional[float], own_port: int) -> Rung:
+    def wait(self, seconds: float | None, own_port: int) -> Rung:
         """What comes within `seconds`, or for ever for None; does not wait for more than one.
 
         `own_port` is the netlink port by which we change things ourselves.
@@ -134,7 +134,7 @@ class Doorbell:
         return heard
 
 
-def _inherited() -> List[int]:
+def _inherited() -> list[int]:
     """The descriptors that systemd hands over, sd_listen_fds(3)."""
     count = os.environ.get("LISTEN_FDS", "")
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():

@@ -8,7 +8,8 @@ linux/netlink.h, linux/rtnetlink.h and linux/fib_rules.h; see rtnetlink(7).
 from __future__ import annotations
 
 import struct
-from typing import Iterator, NamedTuple, Tuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from ..model import OUR_PROTOCOL
 
@@ -43,7 +44,7 @@ def heard_in(datagram: bytes, own_port: int) -> Heard:
     return heard
 
 
-def _messages(datagram: bytes) -> Iterator[Tuple[int, int, bytes]]:
+def _messages(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
     start = 0
     while start + NLMSG.size <= len(datagram):
         length, kind, _flags, _sequence, port = NLMSG.unpack_from(datagram, start)

@@ -6,7 +6,7 @@ and it finds its rules again, so that no packet takes another way in between.
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional
+from collections.abc import Mapping
 
 from ..model import LINK_DOWN, NO_ADDRESS, OUR_GROUP, HostState, RoutingPlan
 
@@ -17,10 +17,10 @@ class Flaps:
     """Remembers since when served NICs are away.  Moments are of a monotonic clock."""
 
     def __init__(self) -> None:
-        self._served: Optional[Dict[str, int]] = None  # name -> ifindex; None: not known yet
-        self._away: Dict[str, float] = {}  # name -> since when
+        self._served: dict[str, int] | None = None  # name -> ifindex; None: not known yet
+        self._away: dict[str, float] = {}  # name -> since when
 
-    def grace(self, now: float, plan: RoutingPlan, state: HostState) -> Optional[float]:
+    def grace(self, now: float, plan: RoutingPlan, state: HostState) -> float | None:
         """Until when nothing may be taken away; None: what is not in `plan` goes now."""
         if self._served is None:
             # An earlier process served those that are in our group.

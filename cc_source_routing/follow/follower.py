@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable
 
 from .. import engine
 from ..errors import ApplyError, CommandError, SourceRoutingError
@@ -47,8 +47,8 @@ class _Follower:
         now = time.monotonic()
         self._pace, self._flaps, self._mender = Pace(now), Flaps(), Mender()
         self._pace.ask_for_look(now)
-        self._seen: Optional[engine.View] = None  # of the last look that took all away
-        self._grace: Optional[float] = None  # until when the last look has taken nothing away
+        self._seen: engine.View | None = None  # of the last look that took all away
+        self._grace: float | None = None  # until when the last look has taken nothing away
         self._error = ""  # the last one, which is said once
 
     def run(self, idle: float) -> None:
@@ -77,7 +77,7 @@ class _Follower:
             elif _is_due(self._pace.restore_at, now) and self._restore():
                 mattered = time.monotonic()
 
-    def _look(self) -> Optional[bool]:
+    def _look(self) -> bool | None:
         """One apply; whether it changed something, None when there is nothing to follow."""
         before = time.process_time()
         manner = engine.Manner(exact=False, kernel=self._kernel, keeps=self._is_flapping)
@@ -160,5 +160,5 @@ class _Follower:
         self._error = error
 
 
-def _is_due(moment: Optional[float], now: float) -> bool:
+def _is_due(moment: float | None, now: float) -> bool:
     return moment is not None and moment <= now

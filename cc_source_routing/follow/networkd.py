@@ -15,9 +15,10 @@ The state is in ``/run/systemd/netif/links/INDEX`` and ``leases/INDEX`` (sd-netw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 FAILED, CONFIGURED, UNMANAGED = "failed", "configured", "unmanaged"
 AT_WORK = frozenset(("pending", "configuring"))
@@ -42,7 +43,7 @@ class LeasedAddress(NamedTuple):
     """The address of a DHCPv4 lease as networkd has saved it."""
 
     interface: IPv4Interface
-    lifetime: Optional[int] = None  # seconds; None when the lease does not say
+    lifetime: int | None = None  # seconds; None when the lease does not say
 
 
 class NetworkdLink(NamedTuple):
@@ -51,7 +52,7 @@ class NetworkdLink(NamedTuple):
     name: str
     admin_state: str  # networkctl(1); "" when networkd says nothing
     running: bool  # operational state up or unknown
-    lease: Optional[LeasedAddress] = None
+    lease: LeasedAddress | None = None
     has_leased_address: bool = True
 
     @property
@@ -71,15 +72,15 @@ class Remedy(NamedTuple):
     name: str
     reason: str
     # The address to set and take away; None: have networkd configure the link again.
-    address: Optional[LeasedAddress] = None
+    address: LeasedAddress | None = None
 
 
 @dataclass
 class _Patient:
     """What is remembered of a link that is not well."""
 
-    lacking_since: Optional[float] = None
-    freed_at: Optional[float] = None
+    lacking_since: float | None = None
+    freed_at: float | None = None
     pause: float = 0.0
     not_before: float = 0.0
 
@@ -91,14 +92,14 @@ class Mender:
     Moments are seconds of a monotonic clock.
     """
 
-    _patients: Dict[str, _Patient] = field(default_factory=dict)
+    _patients: dict[str, _Patient] = field(default_factory=dict)
 
     def examine(
         self, now: float, links: Sequence[NetworkdLink]
-    ) -> Tuple[List[Remedy], Optional[float]]:
+    ) -> tuple[list[Remedy], float | None]:
         """What to do now, and when to examine again; None when all links are well."""
-        remedies: List[Remedy] = []
-        moments: List[float] = []
+        remedies: list[Remedy] = []
+        moments: list[float] = []
         for link in links:
             remedy, again = self._examine(now, link)
             if remedy is not None:
@@ -109,7 +110,7 @@ class Mender:
         self._patients = {name: p for name, p in self._patients.items() if name in known}
         return remedies, min(moments, default=None)
 
-    def _examine(self, now: float, link: NetworkdLink) -> Tuple[Optional[Remedy], Optional[float]]:
+    def _examine(self, now: float, link: NetworkdLink) -> tuple[Remedy | None, float | None]:
         patient = self._patients.setdefault(link.name, _Patient())
         if link.admin_state == FAILED:
             return self._treat(
@@ -149,7 +150,7 @@ class Mender:
 
     def _treat(
         self, now: float, patient: _Patient, remedy: Remedy
-    ) -> Tuple[Optional[Remedy], Optional[float]]:
+    ) -> tuple[Remedy | None, float | None]:
         if now < patient.not_before:
             return None, patient.not_before
         patient.pause = min(max(patient.pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import Collection, Dict, List, Optional
 
 from ..errors import FileError
 from ..files.commands import run
@@ -17,7 +17,7 @@ LINKS, LEASES = "/run/systemd/netif/links", "/run/systemd/netif/leases"
 COMMAND_SECONDS = 10.0
 
 
-def networkd_links(root: Path, state: HostState, names: Collection[str]) -> List[NetworkdLink]:
+def networkd_links(root: Path, state: HostState, names: Collection[str]) -> list[NetworkdLink]:
     """The links called `names` that networkd knows; none where it does not run."""
     found = []
     for link in state.links:
@@ -57,7 +57,7 @@ def apply_remedy(remedy: Remedy) -> None:
     run(("ip", "address", "del", address, *device), timeout=COMMAND_SECONDS)
 
 
-def _lease(said: Dict[str, str]) -> Optional[LeasedAddress]:
+def _lease(said: dict[str, str]) -> LeasedAddress | None:
     try:
         interface = IPv4Interface((said["ADDRESS"], said.get("NETMASK", "32")))
     except (KeyError, ValueError):
@@ -66,7 +66,7 @@ def _lease(said: Dict[str, str]) -> Optional[LeasedAddress]:
     return LeasedAddress(interface, int(lifetime) if lifetime.isdecimal() else None)
 
 
-def _assignments(root: Path, path: str) -> Dict[str, str]:
+def _assignments(root: Path, path: str) -> dict[str, str]:
     """A file of KEY=VALUE lines; {} where there is none."""
     try:
         file = read_file(root, path)

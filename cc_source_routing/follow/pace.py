@@ -7,8 +7,6 @@ host.  Moments are seconds of a monotonic clock that the caller reads.
 
 from __future__ import annotations
 
-from typing import Optional
-
 # An event is seldom alone: a link that comes up brings addresses and routes.
 QUIET_SECONDS = 0.05
 # A routing daemon is never quiet.
@@ -68,7 +66,7 @@ class Quiet:
     """When a burst of events counts as over."""
 
     def __init__(self) -> None:
-        self._first: Optional[float] = None
+        self._first: float | None = None
         self._last = 0.0
 
     def hear(self, now: float) -> None:
@@ -80,7 +78,7 @@ class Quiet:
         self._first = None
 
     @property
-    def over_at(self) -> Optional[float]:
+    def over_at(self) -> float | None:
         """None when nothing has been heard."""
         if self._first is None:
             return None
@@ -96,7 +94,7 @@ class Pace:
         self._failures, self._undone = Pause(), Pause(RESTORES_WITHOUT_PAUSE)
         self._restored_at = now - LASTING_SECONDS
         self._restore_from = self._look_from = now
-        self._asked_for: Optional[float] = None
+        self._asked_for: float | None = None
 
     # -- what happens ----------------------------------------------------------
 
@@ -143,12 +141,12 @@ class Pace:
     # -- what is next ----------------------------------------------------------
 
     @property
-    def restore_at(self) -> Optional[float]:
+    def restore_at(self) -> float | None:
         over = self._missing.over_at
         return None if over is None else max(over, self._restore_from)
 
     @property
-    def look_at(self) -> Optional[float]:
+    def look_at(self) -> float | None:
         over = self._changed.over_at
         moments = [] if over is None else [max(over, self._look_from, self._budget.free_at)]
         if self._asked_for is not None:
@@ -156,7 +154,7 @@ class Pace:
         return min(moments, default=None)
 
     @property
-    def next_at(self) -> Optional[float]:
+    def next_at(self) -> float | None:
         """The moment of whichever comes first; None when there is nothing to do."""
         moments = [moment for moment in (self.restore_at, self.look_at) if moment is not None]
         return min(moments, default=None)

@@ -8,8 +8,9 @@ Where they do not answer the question, the answer is "unknown".
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any
 
 from ..errors import FileError, StanzaError
 from ..files.read import list_names, read_file
@@ -29,7 +30,7 @@ _COMMAND_LINE = "/proc/cmdline"
 _UNKNOWN = object()
 
 
-def still_asked(root: Path) -> Optional[bool]:
+def still_asked(root: Path) -> bool | None:
     """Whether the configuration of this boot has the stanza; None if that is unknown."""
     value = _present(root)
     return None if value is _UNKNOWN else value is not None

@@ -6,9 +6,10 @@ It is in /run, since a reboot also resets the kernel state that it describes.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
+from typing import Any
 
 from ..errors import FileError
 from ..files.write import read_text, write_files
@@ -32,7 +33,7 @@ MAX_U32 = 0xFFFFFFFF
 def read_previous(root: Path) -> Previous:
     """The content of `PREVIOUS_PATH`; a malformed file only prevents restoring original values."""
     document = _document(root)
-    sysctls: Dict[Tuple[str, str], int] = {}
+    sysctls: dict[tuple[str, str], int] = {}
     for name, value in _numbers(document.get("sysctls")):
         dev, _slash, key = name.rpartition("/")
         if key in SYSCTLS and value <= 2:
@@ -90,7 +91,7 @@ def save_previous(root: Path, previous: Previous) -> None:
 
 def _known_gateways(
     state: HostState, plan: RoutingPlan, routerless: Sequence[Link]
-) -> Dict[Tuple[str, int], PreviousGateway]:
+) -> dict[tuple[str, int], PreviousGateway]:
     """The gateways of this apply, or of the last one in which the interface had one."""
     macs = {link.name: link.mac for link in state.links}
     gateways = {
@@ -135,13 +136,13 @@ def _document(root: Path) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _numbers(value: Any) -> Iterator[Tuple[str, int]]:
+def _numbers(value: Any) -> Iterator[tuple[str, int]]:
     for name, number in value.items() if isinstance(value, dict) else ():
         if type(number) is int and 0 <= number <= MAX_U32:
             yield name, number
 
 
-def _gateways(value: Any) -> Iterator[Tuple[Tuple[str, int], PreviousGateway]]:
+def _gateways(value: Any) -> Iterator[tuple[tuple[str, int], PreviousGateway]]:
     for name, entry in value.items() if isinstance(value, dict) else ():
         dev, _slash, family = name.rpartition("/")
         if family not in ("4", "6") or not isinstance(entry, dict):

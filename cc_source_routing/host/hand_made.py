@@ -8,8 +8,8 @@ user.  This module only reads.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, Set
 
 from ..errors import FileError
 from ..files.read import list_names
@@ -34,7 +34,7 @@ _UP_LINE = re.compile(r"\s*(?:post-up|up)\s+(.+)")
 _MAKES_RULES = re.compile(r"\bip\s+(?:-\S+\s+)*rule\s+(?:add|replace)\b")
 
 
-def leftovers(root: Path, plan: RoutingPlan, state: HostState) -> List[str]:
+def leftovers(root: Path, plan: RoutingPlan, state: HostState) -> list[str]:
     """A sentence for each leftover that does what the plan does, with how to remove it."""
     if not plan.nics:
         return []
@@ -70,7 +70,7 @@ def _commands(root: Path) -> Iterator[str]:
 def _rules(plan: RoutingPlan, state: HostState) -> Iterator[str]:
     """Rules that look up, for one of our addresses, a foreign table with a default by its NIC."""
     ours = {rule.key for rule in plan.rules}
-    defaults: Dict[int, Set[str]] = {}
+    defaults: dict[int, set[str]] = {}
     for route in state.routes:
         if route.dst.prefixlen == 0 and route.protocol != OUR_PROTOCOL:
             defaults.setdefault(route.table, set()).add(route.dev)
@@ -119,7 +119,7 @@ def _text(root: Path, path: str) -> str:
     return "" if "\0" in text else text
 
 
-def _in(root: Path, folder: str) -> List[str]:
+def _in(root: Path, folder: str) -> list[str]:
     try:
         return [f"{folder}/{name}" for name in sorted(list_names(root, folder))]
     except FileError:

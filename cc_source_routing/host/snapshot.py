@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FileError
 from ..files.write import foreign_tables, read_text, saved_tables, table_names
@@ -30,7 +30,7 @@ def observe(
     kernel: Kernel,
     root: Path,
     published_ports: bool,
-    metadata: Optional[Metadata] = None,
+    metadata: Metadata | None = None,
 ) -> HostState:
     """Everything that a plan depends on besides the stanza.
 
@@ -57,12 +57,12 @@ def observe(
     )
 
 
-def _saved_rule_priority(root: Path) -> Optional[int]:
+def _saved_rule_priority(root: Path) -> int | None:
     value = _json(root, STANZA_PATH).get("rule_priority")
     return value if type(value) is int else None
 
 
-def _json(root: Path, path: str) -> Dict[str, Any]:
+def _json(root: Path, path: str) -> dict[str, Any]:
     """The content of one of our JSON files; {} if it is missing or malformed."""
     try:
         document = json.loads(read_text(root, path) or "{}")

@@ -7,7 +7,7 @@ as the wanted one, so that it is correct wherever the failure occurred.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Tuple
+from typing import TYPE_CHECKING
 
 from ..errors import SourceRoutingError, VerifyError
 from ..model import HostState, RoutingPlan
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def operations_for(
     plan: RoutingPlan, state: HostState, keep: bool = False
-) -> Tuple[Operation, ...]:
+) -> tuple[Operation, ...]:
     """The operations of an apply; () when the kernel already matches the plan.
 
     With `keep` nothing is removed.
@@ -32,9 +32,9 @@ def apply_plan(
     kernel: Kernel,
     plan: RoutingPlan,
     state: HostState,
-    operations: Tuple[Operation, ...],
+    operations: tuple[Operation, ...],
     keep: bool = False,
-) -> Tuple[Operation, ...]:
+) -> tuple[Operation, ...]:
     """Run `operations`, the result of `operations_for`, and read the kernel back.
 
     Returns the operations done.  Raises `ApplyError` with the operation that the kernel
@@ -59,7 +59,7 @@ def apply_plan(
     return operations
 
 
-def restore(kernel: Kernel, plan: RoutingPlan, state: HostState) -> Tuple[Operation, ...]:
+def restore(kernel: Kernel, plan: RoutingPlan, state: HostState) -> tuple[Operation, ...]:
     """Add what is missing of an applied plan; reads only our own part of the kernel.
 
     Returns the operations done.  Raises `ApplyError` where more has changed than that.
@@ -76,7 +76,7 @@ def _target(plan: RoutingPlan, state: HostState, keep: bool) -> Footprint:
 
 def _remaining(
     kernel: Kernel, plan: RoutingPlan, before: HostState, target: Footprint
-) -> Tuple[Operation, ...]:
+) -> tuple[Operation, ...]:
     return diff(target, present(observe_ours(kernel, before), plan))
 
 

@@ -7,8 +7,9 @@ failed apply, the same comparison takes the earlier state as the wanted one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
+from typing import NamedTuple, Union
 
 from ..model import (
     OUR_GROUP,
@@ -26,7 +27,7 @@ from ..plan.connection_marks import NFT_TABLE, NO_RULESET, Ruleset, ruleset
 from ..plan.rules import has_our_form
 from ..text.ip_words import describe_route, describe_rule
 
-RouteKey = Tuple[int, IPNetwork, int]
+RouteKey = tuple[int, IPNetwork, int]
 
 
 class SetGroup(NamedTuple):
@@ -96,10 +97,10 @@ Operation = Union[SetGroup, SetSysctl, LoadNftables, ReplaceRoute, AddRule, Dele
 class Footprint:
     """Everything that we own, or will own, in a kernel: the operands of the diff."""
 
-    routes: FrozenSet[Route] = frozenset()
-    rules: FrozenSet[Rule] = frozenset()
+    routes: frozenset[Route] = frozenset()
+    rules: frozenset[Rule] = frozenset()
     groups: Mapping[str, int] = field(default_factory=dict)
-    sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
+    sysctls: Mapping[tuple[str, str], int] = field(default_factory=dict)
     ruleset: Ruleset = NO_RULESET
 
 
@@ -110,7 +111,7 @@ def wanted(plan: RoutingPlan, state: HostState) -> Footprint:
     for link in state.links:
         if link.group == OUR_GROUP and link.name not in names:
             groups[link.name] = state.previous.groups.get(link.name, 0)
-    sysctls: Dict[Tuple[str, str], int] = dict(state.previous.sysctls)
+    sysctls: dict[tuple[str, str], int] = dict(state.previous.sysctls)
     for name in names:
         sysctls.update(sysctl_overrides(plan, name))
     return Footprint(frozenset(plan.routes), frozenset(plan.rules), groups, sysctls, ruleset(plan))
@@ -128,9 +129,9 @@ def kept(want: Footprint, have: Footprint) -> Footprint:
     )
 
 
-def sysctl_overrides(plan: RoutingPlan, name: str) -> Dict[Tuple[str, str], int]:
+def sysctl_overrides(plan: RoutingPlan, name: str) -> dict[tuple[str, str], int]:
     """The sysctls to set on a managed NIC."""
-    overrides: Dict[Tuple[str, str], int] = {}
+    overrides: dict[tuple[str, str], int] = {}
     if plan.rp_filter is not None:
         overrides[name, "rp_filter"] = plan.rp_filter
     if plan.published_ports:
@@ -139,7 +140,7 @@ def sysctl_overrides(plan: RoutingPlan, name: str) -> Dict[Tuple[str, str], int]
     return overrides
 
 
-def present(state: HostState, plan: Optional[RoutingPlan] = None) -> Footprint:
+def present(state: HostState, plan: RoutingPlan | None = None) -> Footprint:
     """Our footprint in the kernel now."""
     priorities = {plan.rule_priority} if plan is not None else set()
     if state.saved_rule_priority is not None:
@@ -168,7 +169,7 @@ def is_our_route(route: Route) -> bool:
     return route.protocol == OUR_PROTOCOL and route.table != TABLE_MAIN
 
 
-def is_our_rule(rule: Rule, tables: Set[int], priorities: Iterable[int]) -> bool:
+def is_our_rule(rule: Rule, tables: set[int], priorities: Iterable[int]) -> bool:
     """Identified by protocol, or by exact form where networkd set it (``proto static``)."""
     if rule.protocol == OUR_PROTOCOL:
         return True
@@ -178,9 +179,9 @@ def is_our_rule(rule: Rule, tables: Set[int], priorities: Iterable[int]) -> bool
     return any(has_our_form(rule, stage, tables) for stage in stages)
 
 
-def diff(want: Footprint, have: Footprint) -> Tuple[Operation, ...]:
+def diff(want: Footprint, have: Footprint) -> tuple[Operation, ...]:
     """Operations that turn `have` into `want`, in the order to run them."""
-    operations: List[Operation] = []
+    operations: list[Operation] = []
     for dev, group in sorted(want.groups.items()):
         # An interface leaves the group only when no rule depends on it any more.
         if have.groups.get(dev) != group == OUR_GROUP:
@@ -211,7 +212,7 @@ def route_key(route: Route) -> RouteKey:
     return (route.table, route.dst, route.metric)
 
 
-def _route_additions(want: Footprint, have: Footprint) -> List[Operation]:
+def _route_additions(want: Footprint, have: Footprint) -> list[Operation]:
     # A present route with onlink satisfies one without: networkd's file sets onlink for a
     # gateway, since a route that networkd cannot set would fail the whole link.
     missing = {
@@ -224,14 +225,14 @@ def _route_additions(want: Footprint, have: Footprint) -> List[Operation]:
     return [ReplaceRoute(route) for route in order]
 
 
-def _route_deletions(want: Footprint, have: Footprint) -> List[Operation]:
+def _route_deletions(want: Footprint, have: Footprint) -> list[Operation]:
     replaced = {route_key(route) for route in want.routes}
     old = [route for route in have.routes - want.routes if route_key(route) not in replaced]
     order = sorted(old, key=lambda r: (r.gateway is None, _route_order(r)))
     return [DeleteRoute(route) for route in order]
 
 
-def _surplus_rules(want_keys: set[Rule], have: FrozenSet[Rule]) -> List[Rule]:
+def _surplus_rules(want_keys: set[Rule], have: frozenset[Rule]) -> list[Rule]:
     """Rules that are not wanted, and duplicates of those that are."""
     surplus = []
     kept = set()
@@ -243,7 +244,7 @@ def _surplus_rules(want_keys: set[Rule], have: FrozenSet[Rule]) -> List[Rule]:
     return surplus
 
 
-def _route_order(route: Route) -> Tuple[int, int, int, int]:
+def _route_order(route: Route) -> tuple[int, int, int, int]:
     return (
         route.table,
         route.family,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Dict, List, NamedTuple
+from typing import NamedTuple
 
 from ..errors import DiscoveryError
 from ..model import Link
@@ -23,7 +23,7 @@ CHANGES_AT_ONCE = 10_000
 class Heard(NamedTuple):
     """The notifications since the last read."""
 
-    changes: List[Change]
+    changes: list[Change]
     overrun: bool = False  # some were lost: the caller must read the whole state again
 
 
@@ -43,7 +43,7 @@ class Listener:
                 break
             except OSError:
                 continue
-        self._names: Dict[int, str] = {}
+        self._names: dict[int, str] = {}
 
     def __enter__(self) -> Listener:
         return self
@@ -54,13 +54,13 @@ class Listener:
     def fileno(self) -> int:
         return int(self._socket.fileno())
 
-    def know(self, links: List[Link]) -> None:
+    def know(self, links: list[Link]) -> None:
         """Set the interface names used for addresses and routes."""
         self._names = {link.ifindex: link.name for link in links}
 
     def read(self) -> Heard:
         """The pending notifications, about `CHANGES_AT_ONCE` at most; does not block."""
-        changes: List[Change] = []
+        changes: list[Change] = []
         overrun = False
         while len(changes) < CHANGES_AT_ONCE:
             try:
@@ -78,7 +78,7 @@ class Listener:
                 changes += self._changes(message)
         return Heard(changes, overrun)
 
-    def _changes(self, message: Message) -> List[Change]:
+    def _changes(self, message: Message) -> list[Change]:
         header = message["header"]
         if header["error"] is not None:
             return []  # pyroute2 cannot decode this type or form

@@ -9,9 +9,10 @@ Formats: rtnetlink(7), linux/rtnetlink.h, linux/fib_rules.h.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, NamedTuple, Union
 
 from ..model import ANYWHERE, Address, IPAddress, IPNetwork, Link, Neighbour, Route, Rule
 
@@ -87,14 +88,14 @@ class Change(NamedTuple):
     """One object that was added, changed or removed."""
 
     gone: bool
-    thing: Union[Link, Address, Route, Rule]
-    carrier: Optional[bool] = None  # of a link
+    thing: Link | Address | Route | Rule
+    carrier: bool | None = None  # of a link
 
 
 # -- in ------------------------------------------------------------------------
 
 
-def changes_of(kind: int, message: Message, name: NameOf) -> List[Change]:
+def changes_of(kind: int, message: Message, name: NameOf) -> list[Change]:
     """What a multicast message announces; [] for other families and cached routes."""
     gone = kind in GONE
     if kind in (RTM_NEWLINK, RTM_DELLINK):
@@ -116,7 +117,7 @@ def link_name(message: Message) -> str:
     return _text(_Attributes(message).get("IFLA_IFNAME", ""))
 
 
-def link_of(message: Message, name: NameOf) -> Optional[Link]:
+def link_of(message: Message, name: NameOf) -> Link | None:
     """The link of an ifinfomsg; None for a bridge's message about its port (AF_BRIDGE)."""
     if message["family"] != 0:
         return None
@@ -138,7 +139,7 @@ def link_of(message: Message, name: NameOf) -> Optional[Link]:
     )
 
 
-def address_of(message: Message, name: NameOf) -> Optional[Address]:
+def address_of(message: Message, name: NameOf) -> Address | None:
     """The address of an ifaddrmsg; None for other families."""
     family = FAMILY.get(message["family"])
     found = _Attributes(message)
@@ -148,7 +149,7 @@ def address_of(message: Message, name: NameOf) -> Optional[Address]:
         return None
     flags = found.get("IFA_FLAGS") or message["flags"]
     length = message["prefixlen"]
-    peer: Optional[IPNetwork] = None
+    peer: IPNetwork | None = None
     if far_end not in (None, text):
         # Point to point: the prefix is the peer's, not the local one.
         peer = ip_network(f"{far_end}/{length}", strict=False)
@@ -167,7 +168,7 @@ def address_of(message: Message, name: NameOf) -> Optional[Address]:
     )
 
 
-def routes_of(message: Message, name: NameOf) -> List[Route]:
+def routes_of(message: Message, name: NameOf) -> list[Route]:
     """The paths of an rtmsg, one `Route` for each next hop.
 
     Empty for cached clones, other families, and routes for one type of service,
@@ -198,7 +199,7 @@ def routes_of(message: Message, name: NameOf) -> List[Route]:
     return [_hop(base, found, found.get("RTA_OIF", 0), onlink, name)]
 
 
-def rule_of(message: Message) -> Optional[Rule]:
+def rule_of(message: Message) -> Rule | None:
     """The rule of a fib_rule_hdr message; None for other families."""
     family = FAMILY.get(message["family"])
     if family is None:
@@ -225,7 +226,7 @@ def rule_of(message: Message) -> Optional[Rule]:
     )
 
 
-def neighbour_of(message: Message, name: NameOf) -> Optional[Neighbour]:
+def neighbour_of(message: Message, name: NameOf) -> Neighbour | None:
     """The neighbour of an ndmsg; None without a link-layer address, unless it may be a router.
 
     The flag that says so is lost with the entry, so any IPv6 link-local address counts.
@@ -253,9 +254,9 @@ def neighbour_of(message: Message, name: NameOf) -> Optional[Neighbour]:
 # -- out -----------------------------------------------------------------------
 
 
-def route_request(route: Route, oif: int) -> Dict[str, Any]:
+def route_request(route: Route, oif: int) -> dict[str, Any]:
     """The rtmsg of a route; `oif` is the index of its interface, 0 for none."""
-    attrs: List[Tuple[str, Any]] = [("RTA_TABLE", route.table)]
+    attrs: list[tuple[str, Any]] = [("RTA_TABLE", route.table)]
     if route.dst.prefixlen:
         attrs.append(("RTA_DST", str(route.dst.network_address)))
     if route.metric:
@@ -279,9 +280,9 @@ def route_request(route: Route, oif: int) -> Dict[str, Any]:
     }
 
 
-def rule_request(rule: Rule) -> Dict[str, Any]:
+def rule_request(rule: Rule) -> dict[str, Any]:
     """The fib_rule_hdr message of a rule."""
-    attrs: List[Tuple[str, Any]] = [("FRA_TABLE", rule.table), ("FRA_PRIORITY", rule.priority)]
+    attrs: list[tuple[str, Any]] = [("FRA_TABLE", rule.table), ("FRA_PRIORITY", rule.priority)]
     if rule.src is not None:
         attrs.append(("FRA_SRC", str(rule.src.network_address)))
     if rule.dst is not None:
@@ -306,12 +307,12 @@ def rule_request(rule: Rule) -> Dict[str, Any]:
     }
 
 
-def group_request(index: int, group: int) -> Dict[str, Any]:
+def group_request(index: int, group: int) -> dict[str, Any]:
     """The ifinfomsg that puts a link into an interface group."""
     return {"index": index, "attrs": [("IFLA_GROUP", group)]}
 
 
-def use_request(ip: IPAddress, index: int) -> Dict[str, Any]:
+def use_request(ip: IPAddress, index: int) -> dict[str, Any]:
     """The ndmsg that makes the kernel resolve a neighbour (``ip neigh replace ... use``)."""
     return {
         "family": AF[ip.version],
@@ -321,10 +322,10 @@ def use_request(ip: IPAddress, index: int) -> Dict[str, Any]:
     }
 
 
-def lookup_request(destination: IPAddress, source: Optional[IPAddress], oif: int) -> Dict[str, Any]:
+def lookup_request(destination: IPAddress, source: IPAddress | None, oif: int) -> dict[str, Any]:
     """The rtmsg of a route lookup that returns the matched entry (fibmatch)."""
     bits = destination.max_prefixlen
-    attrs: List[Tuple[str, Any]] = [("RTA_DST", str(destination))]
+    attrs: list[tuple[str, Any]] = [("RTA_DST", str(destination))]
     if source is not None:
         attrs.append(("RTA_SRC", str(source)))
     if oif:
@@ -339,7 +340,7 @@ def lookup_request(destination: IPAddress, source: Optional[IPAddress], oif: int
     }
 
 
-def route_filter(family: int, kind: str = "", protocol: int = 0) -> Dict[str, Any]:
+def route_filter(family: int, kind: str = "", protocol: int = 0) -> dict[str, Any]:
     """The header of a route dump that the kernel filters (NETLINK_GET_STRICT_CHK)."""
     return {
         "family": AF[family],
@@ -358,7 +359,7 @@ class _Attributes:
     """
 
     def __init__(self, message: Message):
-        self._slots: Dict[AttributeKey, Any] = {}
+        self._slots: dict[AttributeKey, Any] = {}
         for slot in message["attrs"]:
             key = slot[0]
             self._slots[slot.nla["header"]["type"] & 0x3FFF if key == "UNKNOWN" else key] = slot
@@ -393,7 +394,7 @@ def _hop(base: Route, found: _Attributes, index: int, onlink: int, name: NameOf)
     )
 
 
-def _other(message: Message, found: _Attributes) -> Tuple[Tuple[str, str], ...]:
+def _other(message: Message, found: _Attributes) -> tuple[tuple[str, str], ...]:
     """A rule's selectors and actions that `Rule` has no field for."""
     other = [
         (name, str(found.get(name)))
@@ -421,7 +422,7 @@ def _table(message: Message, found: _Attributes, attribute: str) -> int:
     return found.get(attribute, short) if short in (0, RT_TABLE_COMPAT) else short
 
 
-def _network(family: int, text: Optional[str], length: int) -> IPNetwork:
+def _network(family: int, text: str | None, length: int) -> IPNetwork:
     if length == 0:
         return ANYWHERE[family]
     # Use the class directly: ip_network() tries IPv4 first, which dominates the run time.
@@ -435,11 +436,11 @@ def _address(text: str) -> IPAddress:
     return ip_address(text)
 
 
-def _suppression(value: Optional[int]) -> Optional[int]:
+def _suppression(value: int | None) -> int | None:
     return None if value == NO_SUPPRESSION else value
 
 
-def _text(value: Union[str, bytes]) -> str:
+def _text(value: str | bytes) -> str:
     """A name; the kernel allows any bytes, and pyroute2 returns non-UTF-8 names as bytes."""
     return value if isinstance(value, str) else value.decode("ascii", "backslashreplace")
 

@@ -9,18 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import (
     Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
     NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
     TypeVar,
 )
 
@@ -58,7 +52,7 @@ NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 T = TypeVar("T")
 
 # The kernel's error when an operation's result already exists, which is not a refusal.
-DONE_ALREADY: Dict[type, int] = {
+DONE_ALREADY: dict[type, int] = {
     AddRule: errno.EEXIST,
     DeleteRule: errno.ENOENT,
     DeleteRoute: errno.ESRCH,
@@ -69,7 +63,7 @@ class Lookup(NamedTuple):
     """The kernel's answer to one route lookup."""
 
     dev: str
-    gateway: Optional[IPAddress]
+    gateway: IPAddress | None
     table: int
     dst: IPNetwork  # the matched prefix
     type: str
@@ -83,8 +77,8 @@ class Kernel:
             self._socket = RtnlSocket()
         except OSError as error:
             raise DiscoveryError(f"cannot talk to the kernel over netlink: {error}") from error
-        self._names: Dict[int, str] = {}
-        self._indices: Dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._indices: dict[str, int] = {}
 
     def __enter__(self) -> Kernel:
         return self
@@ -102,7 +96,7 @@ class Kernel:
 
     # -- observation ---------------------------------------------------------
 
-    def links(self) -> Tuple[Link, ...]:
+    def links(self) -> tuple[Link, ...]:
         found = self._dump(messages.RTM_GETLINK, {}, lambda message: message)
         # A link's master may come after it in the dump.
         self._names = {message["index"]: messages.link_name(message) for message in found}
@@ -110,13 +104,13 @@ class Kernel:
         links = (messages.link_of(message, self._master_name) for message in found)
         return tuple(link for link in links if link is not None)
 
-    def addresses(self) -> Tuple[Address, ...]:
-        def read(message: Message) -> Optional[Address]:
+    def addresses(self) -> tuple[Address, ...]:
+        def read(message: Message) -> Address | None:
             return messages.address_of(message, self._name)
 
         return tuple(self._dump(messages.RTM_GETADDR, {}, read))
 
-    def routes(self) -> Tuple[Route, ...]:
+    def routes(self) -> tuple[Route, ...]:
         """All routes except table local's: unicast and the types that end a lookup."""
         return tuple(
             route
@@ -125,7 +119,7 @@ class Kernel:
             for route in self._routes(messages.route_filter(family, kind=kind))
         )
 
-    def our_routes(self) -> Tuple[Route, ...]:
+    def our_routes(self) -> tuple[Route, ...]:
         """The routes of our protocol, filtered by the kernel."""
         return tuple(
             route
@@ -133,22 +127,22 @@ class Kernel:
             for route in self._routes(messages.route_filter(family, protocol=OUR_PROTOCOL))
         )
 
-    def rules(self) -> Tuple[Rule, ...]:
+    def rules(self) -> tuple[Rule, ...]:
         return tuple(
             rule
             for number in AF.values()
             for rule in self._dump(messages.RTM_GETRULE, {"family": number}, messages.rule_of)
         )
 
-    def neighbours(self) -> Tuple[Neighbour, ...]:
-        def read(message: Message) -> Optional[Neighbour]:
+    def neighbours(self) -> tuple[Neighbour, ...]:
+        def read(message: Message) -> Neighbour | None:
             return messages.neighbour_of(message, self._name)
 
         return tuple(self._dump(messages.RTM_GETNEIGH, {}, read))
 
     def lookup(
-        self, destination: IPAddress, source: Optional[IPAddress] = None, oif: str = ""
-    ) -> Optional[Lookup]:
+        self, destination: IPAddress, source: IPAddress | None = None, oif: str = ""
+    ) -> Lookup | None:
         """The kernel's route for a packet from `source`; None if there is none.
 
         With ``RTM_F_FIB_MATCH`` the kernel returns the matched entry with table and
@@ -167,10 +161,10 @@ class Kernel:
 
     def probe(
         self,
-        candidates: Iterable[Tuple[str, IPAddress]],
+        candidates: Iterable[tuple[str, IPAddress]],
         wait: float = 1.0,
         hosts: bool = False,
-    ) -> Dict[Tuple[str, IPAddress], bool]:
+    ) -> dict[tuple[str, IPAddress], bool]:
         """Which addresses answer ARP or neighbour discovery on their link within `wait` seconds.
 
         For IPv6 only routers count, unless `hosts` is set.
@@ -233,7 +227,7 @@ class Kernel:
         except OSError as error:
             raise ApplyError(f"netlink: {error}", error.errno or 0) from error
 
-    def _request_for(self, operation: Operation) -> Tuple[int, int, Fields]:
+    def _request_for(self, operation: Operation) -> tuple[int, int, Fields]:
         """Message type, flags and contents of an operation."""
         if isinstance(operation, SetGroup):
             request = messages.group_request(self._index(operation.dev), operation.group)
@@ -254,12 +248,12 @@ class Kernel:
     # -- plumbing ------------------------------------------------------------
 
     def _routes(self, request: Fields) -> Iterator[Route]:
-        def read(message: Message) -> List[Route]:
+        def read(message: Message) -> list[Route]:
             return messages.routes_of(message, self._name)
 
         return chain.from_iterable(self._dump(messages.RTM_GETROUTE, request, read))
 
-    def _dump(self, kind: int, request: Fields, read: Callable[[Message], Optional[T]]) -> List[T]:
+    def _dump(self, kind: int, request: Fields, read: Callable[[Message], T | None]) -> list[T]:
         """The results of `read` for each answer, without the Nones."""
         try:
             return self._socket.dump(kind, request, read)
@@ -291,7 +285,7 @@ def write_sysctl(dev: str, key: str, value: int) -> None:
         ) from error
 
 
-def read_sysctls(devs: Iterable[str]) -> Dict[Tuple[str, str], int]:
+def read_sysctls(devs: Iterable[str]) -> dict[tuple[str, str], int]:
     """The `SYSCTLS` of ``net.ipv4.conf``, of the interfaces and of ``all``."""
     values = {}
     for dev in (*devs, "all"):

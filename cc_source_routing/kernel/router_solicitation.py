@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING, FrozenSet, Sequence, Tuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..model import Link, Neighbour
 
@@ -31,7 +32,7 @@ HOP_LIMIT = 255  # any other is dropped (RFC 4861 6.1.1)
 SOLICITATION = bytes([133, 0, 0, 0, 0, 0, 0, 0])
 
 
-def ask_routers(kernel: Kernel, links: Sequence[Link], wait: float) -> Tuple[Neighbour, ...]:
+def ask_routers(kernel: Kernel, links: Sequence[Link], wait: float) -> tuple[Neighbour, ...]:
     """The neighbours, once each of `links` has a router or `wait` seconds have passed."""
     asked = frozenset(link.name for link in links if _solicit(link))
     deadline = time.monotonic() + wait
@@ -42,7 +43,7 @@ def ask_routers(kernel: Kernel, links: Sequence[Link], wait: float) -> Tuple[Nei
         time.sleep(LOOK_SECONDS)
 
 
-def _with_router(neighbours: Sequence[Neighbour]) -> FrozenSet[str]:
+def _with_router(neighbours: Sequence[Neighbour]) -> frozenset[str]:
     return frozenset(n.dev for n in neighbours if n.router and n.ip.version == 6)
 
 

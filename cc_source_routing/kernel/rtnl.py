@@ -18,8 +18,9 @@ import gc
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
+from typing import Any, Callable, TypeVar
 
 from pyroute2 import IPRSocket
 from pyroute2.netlink.exceptions import NetlinkDecodeError
@@ -38,7 +39,7 @@ ANSWER_SECONDS = 10
 DUMP_ATTEMPTS = 5
 OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
-Fields = Dict[str, Any]
+Fields = dict[str, Any]
 T = TypeVar("T")
 
 
@@ -62,7 +63,7 @@ def open_socket(groups: int = 0) -> Any:
     return opened
 
 
-def receive(opened: Any, flags: int = 0) -> List[Any]:
+def receive(opened: Any, flags: int = 0) -> list[Any]:
     """The decoded messages of one datagram; OSError (EBADMSG) when it is truncated."""
     datagram = opened.recv(RECEIVE_BYTES, flags)
     try:
@@ -126,14 +127,14 @@ class RtnlSocket:
             return answer
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
 
-    def dump(self, kind: int, fields: Fields, read: Callable[[Message], Optional[T]]) -> List[T]:
+    def dump(self, kind: int, fields: Fields, read: Callable[[Message], T | None]) -> list[T]:
         """The results of `read` for each answer to a dump request, without the Nones.
 
         The kernel marks a dump during which its lists changed.  Such a dump is read
         again, since an incomplete one would look as if entries were gone.
         """
         for attempt in range(DUMP_ATTEMPTS):
-            found: List[T] = []
+            found: list[T] = []
             whole = True
             try:
                 with _collecting_seldom():
@@ -177,7 +178,7 @@ class RtnlSocket:
                 if header["type"] == NLMSG_DONE or not header["flags"] & NLM_F_MULTI:
                     return
 
-    def _receive(self) -> List[Any]:
+    def _receive(self) -> list[Any]:
         try:
             return receive(self._socket)
         except BlockingIOError:  # SO_RCVTIMEO, socket(7)

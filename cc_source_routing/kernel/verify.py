@@ -7,17 +7,11 @@ Where table main has a specific route and the plan leaves that destination to ma
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import (
     TYPE_CHECKING,
-    Dict,
-    FrozenSet,
-    Iterable,
-    List,
-    Mapping,
     NamedTuple,
-    Optional,
-    Tuple,
 )
 
 from ..model import (
@@ -41,7 +35,7 @@ if TYPE_CHECKING:
     from .netlink import Kernel, Lookup
 
 # Documentation addresses (RFC 5737, RFC 3849) stand in for a remote host.
-SOMEWHERE: Dict[int, Tuple[IPAddress, ...]] = {
+SOMEWHERE: dict[int, tuple[IPAddress, ...]] = {
     4: tuple(ip_address(text) for text in ("192.0.2.1", "198.51.100.1", "203.0.113.1")),
     6: tuple(ip_address(text) for text in ("2001:db8:ffff:ffff::1", "2001:db8:fffe:ffff::1")),
 }
@@ -60,20 +54,20 @@ class Reply(NamedTuple):
     source: IPAddress
     destination: IPAddress
     owner: str
-    lookup: Optional[Lookup]
+    lookup: Lookup | None
     # Main's specific route, where the plan leaves the destination to main.
-    main_route: Optional[Route]
+    main_route: Route | None
     # The devices of main's routes there: several, where it spreads flows over equal routes.
-    main_devs: FrozenSet[str] = frozenset()
+    main_devs: frozenset[str] = frozenset()
     # Whether main's route leaves by an unmanaged device: then only that device is right.
     elsewhere: bool = False
     # The rule that decided, if known, and whether it is a foreign one.
-    rule: Optional[Rule] = None
+    rule: Rule | None = None
     foreign: bool = False
     # Whether one of our rules looked up a foreign table.
     by_others: bool = False
     # Whether the next hop answers ARP or neighbour discovery; None: not probed, or no next hop.
-    next_hop_answers: Optional[bool] = None
+    next_hop_answers: bool | None = None
 
     @property
     def right(self) -> bool:
@@ -86,7 +80,7 @@ class Reply(NamedTuple):
         return self.lookup.dev == self.owner or self.lookup.dev in self.main_devs
 
 
-def deviations(operations: Iterable[Operation]) -> List[str]:
+def deviations(operations: Iterable[Operation]) -> list[str]:
     """Differences between kernel and plan, as sentences for `check`."""
     lines = []
     for operation in operations:
@@ -104,7 +98,7 @@ def deviations(operations: Iterable[Operation]) -> List[str]:
     return lines
 
 
-def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> List[str]:
+def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> list[str]:
     """Sentences where the rules for local, main and default are not the kernel's own.
 
     networkd deletes a rule that was re-created without ``protocol kernel`` at its next
@@ -134,7 +128,7 @@ def kernel_rule_deviations(state: HostState, families: Iterable[int]) -> List[st
     return found
 
 
-def replies(kernel: Kernel, plan: RoutingPlan, state: HostState) -> List[Reply]:
+def replies(kernel: Kernel, plan: RoutingPlan, state: HostState) -> list[Reply]:
     """Look up in the kernel where replies from each managed address go."""
     answers = []
     for nic in plan.nics:
@@ -199,8 +193,8 @@ def _is_the_kernels(rule: Rule) -> bool:
 
 
 def matched_rule(
-    lookup: Optional[Lookup], source: IPAddress, destination: IPAddress, state: HostState
-) -> Optional[Rule]:
+    lookup: Lookup | None, source: IPAddress, destination: IPAddress, state: HostState
+) -> Rule | None:
     """The rule at which the kernel's lookup ended: the first that can select that table.
 
     The kernel reports table and prefix of a lookup, but not the rule.  A rule whose
@@ -247,7 +241,7 @@ def somewhere(state: HostState, family: int) -> IPAddress:
 
 def destinations(
     plan: RoutingPlan, state: HostState, nic: PlannedNic, source: IPAddress
-) -> List[IPAddress]:
+) -> list[IPAddress]:
     """A remote host, and a host in each specific prefix of main, up to `SAMPLES`."""
     own = {address.ip for address in state.addresses}
     found = [somewhere(state, source.version)]
@@ -266,14 +260,14 @@ def destinations(
     return found
 
 
-def main_specific(state: HostState, destination: IPAddress) -> Optional[Route]:
+def main_specific(state: HostState, destination: IPAddress) -> Route | None:
     """Table main's longest match for a destination, without default routes."""
     return longest((r for r in state.routes if r.table == TABLE_MAIN), destination)
 
 
-def longest(routes: Iterable[Route], destination: IPAddress) -> Optional[Route]:
+def longest(routes: Iterable[Route], destination: IPAddress) -> Route | None:
     """The longest match of one table's routes for a destination, without default routes."""
-    best: Optional[Route] = None
+    best: Route | None = None
     for route in routes:
         if route.family != destination.version:
             continue
@@ -315,7 +309,7 @@ def dropped_by_rp_filter(answer: Reply, plan: RoutingPlan, state: HostState) -> 
     return ported and rp_filter(state, answer.owner) == 1
 
 
-def reply_deviations(answers: Iterable[Reply], plan: RoutingPlan, state: HostState) -> List[str]:
+def reply_deviations(answers: Iterable[Reply], plan: RoutingPlan, state: HostState) -> list[str]:
     """Sentences for the replies that would leave by a wrong interface."""
     found = []
     for answer in answers:
@@ -336,7 +330,7 @@ def reply_deviations(answers: Iterable[Reply], plan: RoutingPlan, state: HostSta
     return found
 
 
-def main_by_sibling(answers: Iterable[Reply], plan: RoutingPlan, state: HostState) -> List[str]:
+def main_by_sibling(answers: Iterable[Reply], plan: RoutingPlan, state: HostState) -> list[str]:
     """A sentence if replies that are left to main leave by a sibling NIC; else [].
 
     They go to networks behind a host in a sibling's subnet, which the owner's gateway does
@@ -369,7 +363,7 @@ def main_by_sibling(answers: Iterable[Reply], plan: RoutingPlan, state: HostStat
 # -- gateways --------------------------------------------------------------------
 
 
-def gateways_to_ask(plan: RoutingPlan, state: HostState) -> List[Tuple[str, IPAddress]]:
+def gateways_to_ask(plan: RoutingPlan, state: HostState) -> list[tuple[str, IPAddress]]:
     """The gateways of the plan and of main's defaults, each with its interface."""
     asked = {(nic.name, gateway.ip): None for nic in plan.nics for gateway in nic.gateways.values()}
     versions = {ip.version for _dev, ip in asked}
@@ -381,8 +375,8 @@ def gateways_to_ask(plan: RoutingPlan, state: HostState) -> List[Tuple[str, IPAd
 
 
 def answering(
-    kernel: Kernel, state: HostState, hops: Iterable[Tuple[str, IPAddress]]
-) -> Dict[Tuple[str, IPAddress], bool]:
+    kernel: Kernel, state: HostState, hops: Iterable[tuple[str, IPAddress]]
+) -> dict[tuple[str, IPAddress], bool]:
     """Which of the next hops answer on their interface.
 
     Routers whose neighbour entry has failed are not probed again: a probe would make them
@@ -395,8 +389,8 @@ def answering(
 
 
 def silent_gateways(
-    plan: RoutingPlan, state: HostState, answered: Mapping[Tuple[str, IPAddress], bool]
-) -> Tuple[List[str], List[str]]:
+    plan: RoutingPlan, state: HostState, answered: Mapping[tuple[str, IPAddress], bool]
+) -> tuple[list[str], list[str]]:
     """Gateways of the plan that do not answer: those where main's does, and the others.
 
     `answered` is the result of `answering` for `gateways_to_ask`.
@@ -423,7 +417,7 @@ def silent_gateways(
     return beaten, alone
 
 
-def _main_gateways(state: HostState) -> List[Route]:
+def _main_gateways(state: HostState) -> list[Route]:
     return [
         route
         for route in state.routes

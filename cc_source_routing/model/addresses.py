@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -11,7 +12,7 @@ from ipaddress import (
     IPv6Network,
     ip_network,
 )
-from typing import Mapping, Union
+from typing import Union
 
 IPAddress = Union[IPv4Address, IPv6Address]
 IPInterface = Union[IPv4Interface, IPv6Interface]

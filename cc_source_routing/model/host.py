@@ -6,8 +6,9 @@ index.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from .addresses import IPAddress, IPInterface, IPNetwork
 from .constants import SCOPE_UNIVERSE
@@ -39,7 +40,7 @@ class Address(NamedTuple):
     failed: bool = False  # IFA_F_DADFAILED
     temporary: bool = False
     dynamic: bool = False  # has a lifetime (DHCP, SLAAC)
-    peer: Optional[IPNetwork] = None  # the peer's prefix on a point-to-point link
+    peer: IPNetwork | None = None  # the peer's prefix on a point-to-point link
 
     @property
     def ip(self) -> IPAddress:
@@ -56,7 +57,7 @@ class Route(NamedTuple):
     table: int
     dst: IPNetwork
     dev: str = ""
-    gateway: Optional[IPAddress] = None
+    gateway: IPAddress | None = None
     metric: int = 0
     protocol: int = 0
     scope: int = SCOPE_UNIVERSE
@@ -75,17 +76,17 @@ class Rule(NamedTuple):
     family: int
     priority: int
     table: int
-    src: Optional[IPNetwork] = None
-    dst: Optional[IPNetwork] = None
+    src: IPNetwork | None = None
+    dst: IPNetwork | None = None
     oif: str = ""
     fwmark: int = 0
     fwmask: int = 0
-    suppress_prefixlength: Optional[int] = None
-    suppress_ifgroup: Optional[int] = None
+    suppress_prefixlength: int | None = None
+    suppress_ifgroup: int | None = None
     protocol: int = 0
     # All other selectors and actions, as sorted (attribute, value) pairs.  Our rules have none, so
     # a rule that has some is not ours.
-    other: Tuple[Tuple[str, str], ...] = ()
+    other: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> Rule:
@@ -114,8 +115,8 @@ class MetadataPort:
 
     mac: str = ""  # lower case; "" when the source names the interface only
     name: str = ""  # interface name or config id, if given
-    addresses: Tuple[IPInterface, ...] = ()
-    routes: Tuple[MetadataRoute, ...] = ()  # defaults included
+    addresses: tuple[IPInterface, ...] = ()
+    routes: tuple[MetadataRoute, ...] = ()  # defaults included
     source: str = ""  # "network_data.json", "cloud-init network config v1", ...
     vlan: bool = False  # a VLAN on another port
     # Whether a static network that names no gateway has none (network_data.json).  In a network
@@ -127,8 +128,8 @@ class MetadataPort:
 class Metadata:
     """All of the cloud's metadata; an empty one means unknown, never "no ports"."""
 
-    ports: Tuple[MetadataPort, ...] = ()
-    warnings: Tuple[str, ...] = ()
+    ports: tuple[MetadataPort, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,17 +138,17 @@ class Lease:
 
     dev: str
     family: int
-    address: Optional[IPInterface] = None
-    routers: Tuple[IPAddress, ...] = ()  # option 3, in order
+    address: IPInterface | None = None
+    routers: tuple[IPAddress, ...] = ()  # option 3, in order
     # Option 121 (RFC 3442).  A conforming client that receives it ignores option 3.
-    classless_routes: Tuple[MetadataRoute, ...] = ()
+    classless_routes: tuple[MetadataRoute, ...] = ()
     client: str = ""  # "dhclient", "networkd", "NetworkManager", "dhcpcd"
     path: str = ""  # the file it came from
     # Gateways of earlier leases that this one does not name.  Set for clients that leave main's
     # default unchanged when the gateway changes.
-    former: Tuple[IPAddress, ...] = ()
+    former: tuple[IPAddress, ...] = ()
     # Prefixes that a DHCPv6 server has delegated (RFC 8415 6.3), to be routed by this NIC.
-    delegated: Tuple[IPNetwork, ...] = ()
+    delegated: tuple[IPNetwork, ...] = ()
 
 
 class PreviousGateway(NamedTuple):
@@ -157,7 +158,7 @@ class PreviousGateway(NamedTuple):
     """
 
     source: str
-    ip: Optional[IPAddress] = None
+    ip: IPAddress | None = None
     mac: str = ""  # of the interface; a different MAC is a different port
 
 
@@ -168,34 +169,34 @@ class Previous:
     # The values that interfaces had before our changes, to be restored later: groups by interface,
     # sysctls by interface and key.
     groups: Mapping[str, int] = field(default_factory=dict)
-    sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
+    sysctls: Mapping[tuple[str, str], int] = field(default_factory=dict)
     nftables: bool = False  # whether an apply has loaded our table
-    gateways: Mapping[Tuple[str, int], PreviousGateway] = field(default_factory=dict)
+    gateways: Mapping[tuple[str, int], PreviousGateway] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class HostState:
     """A snapshot of everything that a plan depends on besides the stanza."""
 
-    links: Tuple[Link, ...] = ()
-    addresses: Tuple[Address, ...] = ()
-    routes: Tuple[Route, ...] = ()
-    rules: Tuple[Rule, ...] = ()
-    neighbours: Tuple[Neighbour, ...] = ()
+    links: tuple[Link, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
     metadata: Metadata = Metadata()
-    leases: Tuple[Lease, ...] = ()
+    leases: tuple[Lease, ...] = ()
     # Probed gateway guesses: (interface, address) -> answered.
-    probes: Mapping[Tuple[str, IPAddress], bool] = field(default_factory=dict)
+    probes: Mapping[tuple[str, IPAddress], bool] = field(default_factory=dict)
     # Names of routing tables that others define in rt_tables: id -> name.
     foreign_tables: Mapping[int, str] = field(default_factory=dict)
     # Table ids that earlier applies allocated: interface name -> id.
     saved_tables: Mapping[str, int] = field(default_factory=dict)
     # net.ipv4.conf.<interface or "all">.<key>: (interface, key) -> value.
-    sysctls: Mapping[Tuple[str, str], int] = field(default_factory=dict)
+    sysctls: Mapping[tuple[str, str], int] = field(default_factory=dict)
     # The checksum of our loaded nftables table; "" when there is no such table, None when it was
     # not read (published_ports is off and was off before).
-    nftables: Optional[str] = None
+    nftables: str | None = None
     previous: Previous = Previous()
     # The rule_priority of the last apply; None when there was none.
-    saved_rule_priority: Optional[int] = None
-    warnings: Tuple[str, ...] = ()
+    saved_rule_priority: int | None = None
+    warnings: tuple[str, ...] = ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 from .addresses import IPAddress, IPInterface, IPNetwork
 from .constants import MARK_MASK, OUR_GROUP
@@ -32,7 +33,7 @@ class Gateway(NamedTuple):
     source: str  # short and stable: "stanza", "metadata", "default route", "lease", ...
     reason: str  # for people: "default route via ens4 in table main (proto dhcp)"
     onlink: bool = False
-    outlived: Tuple[IPAddress, ...] = ()  # main's default gateways that a newer lease replaced
+    outlived: tuple[IPAddress, ...] = ()  # main's default gateways that a newer lease replaced
     # Whether configuration or the network reports it.  One that is only assumed serves the NIC's
     # own packets, but not what its siblings send to its subnet.
     reported: bool = True
@@ -45,14 +46,14 @@ class PlannedNic:
     name: str
     mac: str
     table: int
-    addresses: Tuple[IPInterface, ...]  # those that get rules, sorted
-    sources: Tuple[IPNetwork, ...] = ()  # further prefixes that get rules, sorted
+    addresses: tuple[IPInterface, ...]  # those that get rules, sorted
+    sources: tuple[IPNetwork, ...] = ()  # further prefixes that get rules, sorted
     gateways: Mapping[int, Gateway] = field(default_factory=dict)  # by family
-    routes: Tuple[Route, ...] = ()  # of its table, both families
-    rules: Tuple[Rule, ...] = ()
+    routes: tuple[Route, ...] = ()  # of its table, both families
+    rules: tuple[Rule, ...] = ()
     mark: int = 0  # connection mark of published_ports, within the plan's mask; 0: none
 
-    def gateway(self, family: int) -> Optional[Gateway]:
+    def gateway(self, family: int) -> Gateway | None:
         return self.gateways.get(family)
 
 
@@ -63,35 +64,35 @@ class RoutingPlan:
     Empty (`nics` is ()) when there is nothing to do; `reason` then says why.
     """
 
-    nics: Tuple[PlannedNic, ...] = ()
+    nics: tuple[PlannedNic, ...] = ()
     group: int = OUR_GROUP
-    rp_filter: Optional[int] = None  # value for managed NICs; None: keep
+    rp_filter: int | None = None  # value for managed NICs; None: keep
     published_ports: bool = False
     mark_mask: int = MARK_MASK
     rule_priority: int = 5000  # of our first rule
     asked_priority: int = 5000  # the stanza's; it differs while a full tunnel precedes it
     reason: str = ""
-    warnings: Tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     unserved: Mapping[str, str] = field(default_factory=dict)  # NIC -> why it is not managed
     # Tables of interfaces that are not planned now (down, no address yet).  They stay reserved,
     # since a network manager's own files may restore them by number.
     reserved_tables: Mapping[str, int] = field(default_factory=dict)
     # Table names that others define in rt_tables.
-    taken_names: FrozenSet[str] = frozenset()
+    taken_names: frozenset[str] = frozenset()
 
     @property
-    def routes(self) -> Tuple[Route, ...]:
+    def routes(self) -> tuple[Route, ...]:
         return tuple(route for nic in self.nics for route in nic.routes)
 
     @property
-    def rules(self) -> Tuple[Rule, ...]:
+    def rules(self) -> tuple[Rule, ...]:
         return tuple(sorted((rule for nic in self.nics for rule in nic.rules), key=rule_order))
 
-    def nic(self, name: str) -> Optional[PlannedNic]:
+    def nic(self, name: str) -> PlannedNic | None:
         return next((nic for nic in self.nics if nic.name == name), None)
 
 
-def rule_order(rule: Rule) -> Tuple[Any, ...]:
+def rule_order(rule: Rule) -> tuple[Any, ...]:
     """Sort key: the order in which the kernel evaluates rules, by family."""
     src, dst = rule.src, rule.dst
     return (

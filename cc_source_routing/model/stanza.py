@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import FrozenSet, Optional, Tuple
 
 from .addresses import FAMILIES, IPAddress, IPNetwork
 from .constants import MARK_MASK
@@ -13,7 +12,7 @@ from .constants import MARK_MASK
 @dataclass(frozen=True)
 class StanzaRoute:
     to: IPNetwork
-    via: Optional[IPAddress] = None
+    via: IPAddress | None = None
     on_link: bool = False
 
 
@@ -25,12 +24,12 @@ class InterfaceStanza:
     match_name: str = ""  # glob
     match_macaddress: str = ""  # lower case
     enabled: bool = True
-    table: Optional[int] = None
-    gateway4: Optional[IPv4Address] = None
-    gateway6: Optional[IPv6Address] = None
-    routes: Tuple[StanzaRoute, ...] = ()
+    table: int | None = None
+    gateway4: IPv4Address | None = None
+    gateway6: IPv6Address | None = None
+    routes: tuple[StanzaRoute, ...] = ()
     on_link: bool = False  # the gateways may be outside the NIC's subnets
-    sources: Tuple[IPNetwork, ...] = ()  # prefixes that the cloud routes to this port
+    sources: tuple[IPNetwork, ...] = ()  # prefixes that the cloud routes to this port
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Stanza:
 
     enabled: bool = True
     renderer: str = "auto"
-    families: FrozenSet[int] = frozenset(FAMILIES)
+    families: frozenset[int] = frozenset(FAMILIES)
     gateway_guess: str = "verify"  # never | verify | always
     rp_filter: str = "keep"  # keep | loose | strict
     published_ports: bool = False
     published_ports_mark: int = MARK_MASK  # one byte of 32 bits, as a mask
     table_base: int = 500
     rule_priority: int = 5000
-    exclude: Tuple[str, ...] = ()
-    interfaces: Tuple[InterfaceStanza, ...] = ()
+    exclude: tuple[str, ...] = ()
+    interfaces: tuple[InterfaceStanza, ...] = ()

@@ -6,7 +6,7 @@ has the rules that select by source, `routes` the tables that they look up.
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Sequence, Set, Tuple
+from collections.abc import Mapping, Sequence
 
 from ..errors import Fault, StanzaError
 from ..model import (
@@ -63,7 +63,7 @@ def build(decisions: Decisions) -> RoutingPlan:
 
 def _sides(
     decisions: Decisions, tables: Mapping[str, int], placement: Placement
-) -> Tuple[Dict[str, Dict[int, Side]], List[Fault], List[str]]:
+) -> tuple[dict[str, dict[int, Side]], list[Fault], list[str]]:
     """The sides of each served NIC, by name and family; the faults; and warnings."""
     stanza, index = decisions.stanza, decisions.index
     families = sorted(stanza.families)
@@ -71,8 +71,8 @@ def _sides(
     sources, source_warnings = claim_sources(index, decisions.served, claims)
     warnings += source_warnings
     warnings += _placement_warnings(stanza, placement)
-    sides: Dict[str, Dict[int, Side]] = {link.name: {} for link, _entry in decisions.served}
-    faults: List[Fault] = []
+    sides: dict[str, dict[int, Side]] = {link.name: {} for link, _entry in decisions.served}
+    faults: list[Fault] = []
     for family in families:
         obstacle = _obstacle(family, placement.priority, index)
         if obstacle:
@@ -147,7 +147,7 @@ def _local_comes_first(family: int, priority: int, state: HostState) -> bool:
     )
 
 
-def _placement_warnings(stanza: Stanza, placement: Placement) -> List[str]:
+def _placement_warnings(stanza: Stanza, placement: Placement) -> list[str]:
     if not placement.tunnels:
         return []
     first = min(placement.tunnels, key=lambda rule: rule.priority)
@@ -158,8 +158,8 @@ def _placement_warnings(stanza: Stanza, placement: Placement) -> List[str]:
 
 
 def _tables_of_others(
-    stanza: Stanza, priority: int, state: HostState, tables: Set[int]
-) -> Tuple[Dict[int, Tuple[Rule, ...]], List[str]]:
+    stanza: Stanza, priority: int, state: HostState, tables: set[int]
+) -> tuple[dict[int, tuple[Rule, ...]], list[str]]:
     """Foreign rules whose tables are looked up before our defaults, by family; and warnings."""
     found = {}
     warnings = []
@@ -182,7 +182,7 @@ def _assemble(
 ) -> RoutingPlan:
     stanza, index = decisions.stanza, decisions.index
     tables = {side.table for own in sides.values() for side in own.values()}
-    marks: Dict[int, int] = {}
+    marks: dict[int, int] = {}
     if stanza.published_ports:
         marks = allocate_marks(sorted(tables), stanza.table_base, stanza.published_ports_mark)
     others, other_warnings = _tables_of_others(stanza, placement.priority, index.state, tables)
@@ -230,14 +230,14 @@ def _planned_nic(
     sides: Mapping[str, Mapping[int, Side]],
     marks: Mapping[int, int],
     priority: int,
-    others: Mapping[int, Tuple[Rule, ...]],
+    others: Mapping[int, tuple[Rule, ...]],
     decisions: Decisions,
 ) -> PlannedNic:
     own = [side for _family, side in sorted(sides[link.name].items())]
     table = own[0].table
     mark = marks.get(table, 0)
-    routes: List[Route] = []
-    rules: List[Rule] = []
+    routes: list[Route] = []
+    rules: list[Rule] = []
     for side in own:
         family = side.family
         siblings = [s[family] for name, s in sides.items() if name != link.name and family in s]

@@ -15,7 +15,8 @@ nft(8)), where both are known.
 from __future__ import annotations
 
 import hashlib
-from typing import Dict, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..model import RoutingPlan
 
@@ -33,10 +34,10 @@ class Ruleset(NamedTuple):
 NO_RULESET = Ruleset("", "")
 
 
-def allocate_marks(tables: Sequence[int], base: int, mask: int) -> Dict[int, int]:
+def allocate_marks(tables: Sequence[int], base: int, mask: int) -> dict[int, int]:
     """A mark within `mask` for each table, as stable as the table ids; 0 when none is free."""
     lowest = mask & -mask
-    marks: Dict[int, int] = {}
+    marks: dict[int, int] = {}
     for table in sorted(tables):
         wish = (table - base) % MARKS
         free = ((1 + (wish + step) % MARKS) * lowest for step in range(MARKS))

@@ -7,8 +7,8 @@ caller asks it, adds the answer to the `HostState` and decides again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Tuple
 
 from ..errors import Fault
 from ..model import (
@@ -51,13 +51,13 @@ class Decisions:
     gateways: Mapping[str, Mapping[int, Gateway]] = field(default_factory=dict)
     # Why a NIC has no table: the selection excludes it, or it has no gateway.
     unserved: Mapping[str, str] = field(default_factory=dict)
-    faults: Tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...] = ()
     # Open question: does one of these (interface, address) pairs answer ARP or neighbour discovery?
     # Answered by `HostState.probes`.
-    probes: Tuple[Tuple[str, IPAddress], ...] = ()
+    probes: tuple[tuple[str, IPAddress], ...] = ()
     # Open question: does a router on these links answer a router solicitation?  Answered by
     # `HostState.neighbours` and `HostState.routes`, or by silence.
-    routerless: Tuple[Link, ...] = ()
+    routerless: tuple[Link, ...] = ()
 
     @property
     def should_wait_for_router(self) -> bool:
@@ -67,7 +67,7 @@ class Decisions:
         return any(earlier.get(link.name) != link.mac for link in self.routerless)
 
     @property
-    def served(self) -> List[Tuple[Link, Optional[InterfaceStanza]]]:
+    def served(self) -> list[tuple[Link, InterfaceStanza | None]]:
         """The managed NICs that have a gateway, each with its stanza entry."""
         return [(link, entry) for link, entry in self.selection.managed if self.gateways[link.name]]
 
@@ -78,10 +78,10 @@ def decide(stanza: Stanza, state: HostState) -> Decisions:
     if not stanza.enabled:
         return Decisions(stanza, index)
     selection = select_links(stanza, index)
-    gateways: Dict[str, Dict[int, Gateway]] = {}
-    faults: List[Fault] = []
-    probes: List[Tuple[str, IPAddress]] = []
-    routerless: List[Link] = []
+    gateways: dict[str, dict[int, Gateway]] = {}
+    faults: list[Fault] = []
+    probes: list[tuple[str, IPAddress]] = []
+    routerless: list[Link] = []
     for link, entry in selection.managed:
         gateways[link.name] = {}
         for family in sorted(stanza.families):
@@ -115,15 +115,13 @@ def decide(stanza: Stanza, state: HostState) -> Decisions:
 
 
 def prefixes_routed_to(
-    index: HostIndex, link: Link, entry: Optional[InterfaceStanza]
-) -> Tuple[IPNetwork, ...]:
+    index: HostIndex, link: Link, entry: InterfaceStanza | None
+) -> tuple[IPNetwork, ...]:
     """Prefixes that are routed to a NIC: those of the stanza and those delegated by DHCPv6."""
     return (*(entry.sources if entry is not None else ()), *index.delegated(link.name))
 
 
-def _has_prefix(
-    index: HostIndex, link: Link, entry: Optional[InterfaceStanza], family: int
-) -> bool:
+def _has_prefix(index: HostIndex, link: Link, entry: InterfaceStanza | None, family: int) -> bool:
     return any(prefix.version == family for prefix in prefixes_routed_to(index, link, entry))
 
 
@@ -134,7 +132,7 @@ def _with_ipv6(index: HostIndex) -> int:
 
 def _unserved(
     index: HostIndex, selection: Selection, gateways: Mapping[str, Mapping[int, Gateway]]
-) -> Dict[str, str]:
+) -> dict[str, str]:
     unserved = dict(selection.left_out)
     for link, _entry in selection.managed:
         if not gateways[link.name]:

@@ -6,8 +6,9 @@ table.  A new stanza that does not fit is an error; of a saved one, the part tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Callable, List, Sequence, Tuple, TypeVar
+from typing import Callable, TypeVar
 
 from ..errors import Fault, StanzaError
 from ..model import InterfaceStanza, Stanza
@@ -17,13 +18,13 @@ Planned = TypeVar("Planned")
 
 def fit(
     stanza: Stanza, planner: Callable[[Stanza], Planned]
-) -> Tuple[Stanza, Planned, Tuple[Fault, ...]]:
+) -> tuple[Stanza, Planned, tuple[Fault, ...]]:
     """The part of `stanza` that fits the host, `planner`'s result for it, and what does not fit.
 
     `planner` plans a stanza for the host as it is, and raises `StanzaError` with the parts that
     contradict the host.
     """
-    left_out: List[Fault] = []
+    left_out: list[Fault] = []
     while True:
         try:
             return stanza, planner(stanza), tuple(left_out)

@@ -7,8 +7,9 @@ see at 3 a.m.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple
 
 from ..errors import Fault
 from ..model import (
@@ -38,11 +39,11 @@ class Question:
     link: Link
     family: int
     index: HostIndex
-    entry: Optional[InterfaceStanza]
+    entry: InterfaceStanza | None
     guess: str  # never | verify | always
 
 
-def choose_gateway(question: Question) -> Optional[Gateway]:
+def choose_gateway(question: Question) -> Gateway | None:
     """The gateway of the first rung that has one; None when no rung has."""
     own = {address.ip for address in question.index.addresses(question.link.name, question.family)}
     for rung in LADDER:
@@ -55,7 +56,7 @@ def choose_gateway(question: Question) -> Optional[Gateway]:
     return None
 
 
-def stanza_gateway_fault(question: Question) -> Optional[Fault]:
+def stanza_gateway_fault(question: Question) -> Fault | None:
     """The fault in the stanza's gateway, given the NIC's current addresses."""
     entry, dev, family = question.entry, question.link.name, question.family
     addresses = question.index.addresses(dev, family)
@@ -92,12 +93,12 @@ def was_revoked(question: Question) -> bool:
     return _earlier_source(question) == ADVERTISED
 
 
-def is_evident(gateway: Optional[Gateway]) -> bool:
+def is_evident(gateway: Gateway | None) -> bool:
     """Whether a source reports it now: it is neither assumed nor only remembered."""
     return gateway is not None and gateway.source not in (*ASSUMED, EARLIER_RUN)
 
 
-def unprobed_guesses(question: Question, gateway: Optional[Gateway]) -> List[IPAddress]:
+def unprobed_guesses(question: Question, gateway: Gateway | None) -> list[IPAddress]:
     """Addresses, not probed so far, that would replace `gateway` if they answered."""
     if question.guess != "verify" or (gateway is not None and gateway.reported):
         return []
@@ -108,7 +109,7 @@ def unprobed_guesses(question: Question, gateway: Optional[Gateway]) -> List[IPA
     return [ip for ip in guesses if (dev, ip) not in index.state.probes]
 
 
-def _guesses(index: HostIndex, dev: str, family: int) -> List[IPAddress]:
+def _guesses(index: HostIndex, dev: str, family: int) -> list[IPAddress]:
     """The first address of each subnet of the interface, without its own addresses."""
     own = {address.ip for address in index.addresses(dev, family)}
     candidates = []
@@ -124,7 +125,7 @@ def _guesses(index: HostIndex, dev: str, family: int) -> List[IPAddress]:
 # -- the rungs ---------------------------------------------------------------
 
 
-def _from_stanza(question: Question) -> Optional[Gateway]:
+def _from_stanza(question: Question) -> Gateway | None:
     ip = _stanza_ip(question.entry, question.family)
     if ip is None or question.entry is None:
         return None
@@ -132,7 +133,7 @@ def _from_stanza(question: Question) -> Optional[Gateway]:
     return _gateway(question, ip, "stanza", reason)
 
 
-def _from_others_policy(question: Question) -> Optional[Gateway]:
+def _from_others_policy(question: Question) -> Gateway | None:
     """The default through this NIC in a table that a foreign rule selects for its address."""
     dev, family = question.link.name, question.family
     own = [address.ip for address in question.index.addresses(dev, family)]
@@ -153,7 +154,7 @@ def _from_others_policy(question: Question) -> Optional[Gateway]:
     return None
 
 
-def _from_metadata(question: Question) -> Optional[Gateway]:
+def _from_metadata(question: Question) -> Gateway | None:
     port = _current_port(question)
     if port is None:
         return None
@@ -168,7 +169,7 @@ def _from_metadata(question: Question) -> Optional[Gateway]:
     return None
 
 
-def _current_port(question: Question) -> Optional[MetadataPort]:
+def _current_port(question: Question) -> MetadataPort | None:
     """The NIC's port; None if the metadata gives it other addresses than the NIC has now.
 
     Metadata from before a change of address is not evidence.
@@ -186,7 +187,7 @@ def _is_current(question: Question, port: MetadataPort) -> bool:
     return any(interface.ip in own for interface in port.addresses)
 
 
-def _from_main_default(question: Question) -> Optional[Gateway]:
+def _from_main_default(question: Question) -> Gateway | None:
     outlived = _outlived(question)
     defaults = [r for r in _main_defaults(question) if r.gateway not in outlived]
     if not defaults:
@@ -214,7 +215,7 @@ def _from_main_default(question: Question) -> Optional[Gateway]:
     return _gateway(question, best.gateway, "default route", reason)
 
 
-def _from_lease(question: Question) -> Optional[Gateway]:
+def _from_lease(question: Question) -> Gateway | None:
     lease = question.index.lease(question.link.name, question.family)
     if lease is None:
         return None
@@ -228,7 +229,7 @@ def _from_lease(question: Question) -> Optional[Gateway]:
     return _gateway(question, ip, "lease", reason)._replace(outlived=outlived)
 
 
-def _from_router_advertisement(question: Question) -> Optional[Gateway]:
+def _from_router_advertisement(question: Question) -> Gateway | None:
     """A router in the neighbour cache, for NICs on which advertisements set no default route.
 
     A router that is no longer a default router (lifetime 0, RFC 4861 6.3.4) is still a neighbour
@@ -250,7 +251,7 @@ def _from_router_advertisement(question: Question) -> Optional[Gateway]:
     return _gateway(question, best.ip, ROUTER_ADVERTISEMENT, reason)
 
 
-def _from_only_gateway(question: Question) -> Optional[Gateway]:
+def _from_only_gateway(question: Question) -> Gateway | None:
     """The only next hop of a route that covers the NIC's own network, so that it leads beyond it.
 
     A link-local next hop also counts, since routers have such addresses (RFC 4861 6.1.2).
@@ -263,7 +264,7 @@ def _from_only_gateway(question: Question) -> Optional[Gateway]:
     return only.gateway if covers or only.gateway.ip.is_link_local else None
 
 
-def _from_only_neighbour(question: Question) -> Optional[Gateway]:
+def _from_only_neighbour(question: Question) -> Gateway | None:
     """The only next hop of routes elsewhere, which may be just a neighbour (a flannel node)."""
     only = _only_gateway(question)
     return None if only is None else only.gateway._replace(source=NEXT_HOP, reported=False)
@@ -274,7 +275,7 @@ class _Only(NamedTuple):
     to: IPNetwork  # the widest prefix that it leads to
 
 
-def _only_gateway(question: Question) -> Optional[_Only]:
+def _only_gateway(question: Question) -> _Only | None:
     """The only gateway of any route through the NIC, in table main or else in the metadata.
 
     The kernel removes main's routes when a link goes down, and ifupdown does not restore them.
@@ -308,7 +309,7 @@ def _only_gateway(question: Question) -> Optional[_Only]:
     return _Only(_gateway(question, ip, "only gateway", reason), shortest)
 
 
-def _from_earlier_run(question: Question) -> Optional[Gateway]:
+def _from_earlier_run(question: Question) -> Gateway | None:
     """The gateway of an earlier run: a current error or silence never deletes it.
 
     The kernel removes a table's routes with their link, and they may not be restored yet.  So the
@@ -336,7 +337,7 @@ def _from_earlier_run(question: Question) -> Optional[Gateway]:
     return None
 
 
-def _from_earlier_report(question: Question) -> Optional[Gateway]:
+def _from_earlier_report(question: Question) -> Gateway | None:
     """A gateway that a source reported at an earlier run; an assumed one is guessed again.
 
     It comes before a router that only the neighbour cache knows, since any host that forwards
@@ -348,7 +349,7 @@ def _from_earlier_report(question: Question) -> Optional[Gateway]:
     return found if found is not None and found.reported else None
 
 
-def _from_guess(question: Question) -> Optional[Gateway]:
+def _from_guess(question: Question) -> Gateway | None:
     if question.guess == "never" or has_no_gateway(question) or was_revoked(question):
         return None
     if question.index.is_virtual(question.link):
@@ -367,7 +368,7 @@ def _from_guess(question: Question) -> Optional[Gateway]:
 
 
 # Live state precedes written state: metadata and leases describe an earlier situation.
-LADDER: Tuple[Callable[[Question], Optional[Gateway]], ...] = (
+LADDER: tuple[Callable[[Question], Gateway | None], ...] = (
     _from_stanza,
     _from_others_policy,
     _from_main_default,
@@ -392,7 +393,7 @@ REVOCABLE = frozenset((ADVERTISED, "stanza"))
 # -- helpers -----------------------------------------------------------------
 
 
-def lease_gateway(lease: Lease) -> Tuple[Optional[IPAddress], str]:
+def lease_gateway(lease: Lease) -> tuple[IPAddress | None, str]:
     """A lease's gateway and the option that it comes from.
 
     A client that receives classless routes must ignore the router option (RFC 3442).  Then only a
@@ -410,12 +411,12 @@ def _gateway(question: Question, ip: IPAddress, source: str, reason: str) -> Gat
     return Gateway(ip, source, reason, onlink=not on_link)
 
 
-def _main_defaults(question: Question) -> List[Route]:
+def _main_defaults(question: Question) -> list[Route]:
     routes = question.index.main_routes(question.link.name, question.family)
     return [route for route in routes if route.dst.prefixlen == 0 and route.gateway is not None]
 
 
-def _outlived(question: Question) -> Tuple[IPAddress, ...]:
+def _outlived(question: Question) -> tuple[IPAddress, ...]:
     """Gateways of main's defaults that come from a lease before the current one.
 
     The client's script sets them (as routes of protocol boot) and leaves them in place when the
@@ -428,7 +429,7 @@ def _outlived(question: Question) -> Tuple[IPAddress, ...]:
     return tuple(ip for ip in lease.former if ip in left)
 
 
-def _own_defaults(question: Question) -> List[Route]:
+def _own_defaults(question: Question) -> list[Route]:
     """The default routes of the NIC's own table, as an earlier run set them."""
     return [
         route
@@ -440,17 +441,17 @@ def _own_defaults(question: Question) -> List[Route]:
     ]
 
 
-def _earlier_source(question: Question) -> Optional[str]:
+def _earlier_source(question: Question) -> str | None:
     key = question.link.name, question.family
     earlier = question.index.state.previous.gateways.get(key)
     return earlier and earlier.source
 
 
-def _stanza_ip(entry: Optional[InterfaceStanza], family: int) -> Optional[IPAddress]:
+def _stanza_ip(entry: InterfaceStanza | None, family: int) -> IPAddress | None:
     if entry is None:
         return None
     return entry.gateway4 if family == 4 else entry.gateway6
 
 
-def _defaults(routes: Iterable[MetadataRoute], family: int) -> List[IPAddress]:
+def _defaults(routes: Iterable[MetadataRoute], family: int) -> list[IPAddress]:
     return [r.via for r in routes if r.to.prefixlen == 0 and r.to.version == family]

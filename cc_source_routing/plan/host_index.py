@@ -7,7 +7,6 @@ instead of each iterating over the snapshot.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Dict, List, Optional, Tuple
 
 from ..model import (
     PROTO_BOOT,
@@ -46,7 +45,7 @@ VIRTUAL_KINDS = frozenset(("veth", "macvlan", "macvtap", "ipvlan", "ipvtap"))
 # The metric of ip6_null_entry (net/ipv6/route.c).
 NULL_METRIC = 0xFFFFFFFF
 
-Key = Tuple[str, int]  # interface name, family
+Key = tuple[str, int]  # interface name, family
 
 
 def is_serviceable(address: Address) -> bool:
@@ -78,8 +77,8 @@ class HostIndex:
 
     def __init__(self, state: HostState):
         self.state = state
-        self.links: Dict[str, Link] = {link.name: link for link in state.links}
-        self._addresses: Dict[Key, List[Address]] = defaultdict(list)
+        self.links: dict[str, Link] = {link.name: link for link in state.links}
+        self._addresses: dict[Key, list[Address]] = defaultdict(list)
         for address in state.addresses:
             self._addresses[address.dev, address.family].append(address)
         self._ruled = {
@@ -87,9 +86,9 @@ class HostIndex:
             for rule in state.rules
             if rule.src is not None and rule.src.prefixlen == rule.src.max_prefixlen
         }
-        self._main: Dict[Key, List[Route]] = defaultdict(list)
-        self.main_prefixes: Dict[int, Dict[IPNetwork, None]] = {4: {}, 6: {}}
-        self._defaults: Dict[Tuple[int, str, int], List[Route]] = defaultdict(list)
+        self._main: dict[Key, list[Route]] = defaultdict(list)
+        self.main_prefixes: dict[int, dict[IPNetwork, None]] = {4: {}, 6: {}}
+        self._defaults: dict[tuple[int, str, int], list[Route]] = defaultdict(list)
         for route in state.routes:
             if route.dst.prefixlen == 0:
                 self._defaults[route.table, route.dev, route.family].append(route)
@@ -102,14 +101,14 @@ class HostIndex:
             not (link.loopback or link.master or link.kind in VIRTUAL_KINDS | OVERLAY_KINDS)
             for link in state.links
         )
-        self._neighbours: Dict[Key, List[Neighbour]] = defaultdict(list)
+        self._neighbours: dict[Key, list[Neighbour]] = defaultdict(list)
         for neighbour in state.neighbours:
             self._neighbours[neighbour.dev, neighbour.ip.version].append(neighbour)
-        self._leases: Dict[Key, Lease] = {}
+        self._leases: dict[Key, Lease] = {}
         for lease in state.leases:
             self._leases.setdefault((lease.dev, lease.family), lease)
 
-    def addresses(self, dev: str, family: int) -> List[Address]:
+    def addresses(self, dev: str, family: int) -> list[Address]:
         """The serviceable addresses of an interface, in the kernel's order."""
         return [
             address
@@ -127,7 +126,7 @@ class HostIndex:
         """
         return address.tentative and address.dynamic and address.ip not in self._ruled
 
-    def error_default(self, family: int) -> Optional[Route]:
+    def error_default(self, family: int) -> Route | None:
         """Table main's best default, if it is an error (``unreachable``, ``blackhole``...).
 
         The kernel's own last IPv6 route, with the highest possible metric, does not count.
@@ -142,7 +141,7 @@ class HostIndex:
         best = min(found, key=lambda route: route.metric, default=None)
         return best if best is not None and best.type != "unicast" else None
 
-    def defaults(self, table: int, dev: str, family: int) -> List[Route]:
+    def defaults(self, table: int, dev: str, family: int) -> list[Route]:
         """A table's unicast defaults through an interface."""
         return [
             route
@@ -150,14 +149,14 @@ class HostIndex:
             if route.type == "unicast" and route.dst.prefixlen == 0
         ]
 
-    def main_routes(self, dev: str, family: int) -> List[Route]:
+    def main_routes(self, dev: str, family: int) -> list[Route]:
         """Table main's unicast routes through an interface."""
         return [route for route in self._main[dev, family] if route.type == "unicast"]
 
-    def neighbours(self, dev: str, family: int) -> List[Neighbour]:
+    def neighbours(self, dev: str, family: int) -> list[Neighbour]:
         return self._neighbours[dev, family]
 
-    def lease(self, dev: str, family: int) -> Optional[Lease]:
+    def lease(self, dev: str, family: int) -> Lease | None:
         """The lease of an address that the interface has now.
 
         A lease for another address belongs to another network; it may come from an image or a
@@ -168,12 +167,12 @@ class HostIndex:
             return lease
         return lease if self._has(dev, lease.address.ip) else None
 
-    def delegated(self, dev: str) -> Tuple[IPNetwork, ...]:
+    def delegated(self, dev: str) -> tuple[IPNetwork, ...]:
         """The prefixes that a DHCPv6 server has delegated to the interface."""
         lease = self.lease(dev, 6)
         return lease.delegated if lease is not None else ()
 
-    def port(self, link: Link) -> Optional[MetadataPort]:
+    def port(self, link: Link) -> MetadataPort | None:
         """The metadata port of a link; None if none can be attributed to it.
 
         A MAC alone does not identify the port: a VLAN may share the MAC of its parent port (Neutron
@@ -209,7 +208,7 @@ class HostIndex:
         """Whether a link has a kind used for containers and VMs, on a host with real links."""
         return link.kind in VIRTUAL_KINDS and self._has_real_links
 
-    def connected(self, dev: str, family: int) -> List[IPNetwork]:
+    def connected(self, dev: str, family: int) -> list[IPNetwork]:
         """Prefixes that are on the interface's own link, sorted, longest first.
 
         They come from its addresses, unless the prefix is flagged as not on-link
@@ -222,7 +221,7 @@ class HostIndex:
             for route in self.main_routes(dev, family)
             if route.gateway is None and is_specific(route.dst)
         }
-        found: Dict[IPNetwork, None] = {}
+        found: dict[IPNetwork, None] = {}
         for address in self.addresses(dev, family):
             network = address.peer or address.interface.network
             host_only = network.prefixlen == network.max_prefixlen
@@ -240,6 +239,6 @@ class HostIndex:
         return any(ip in network for network in self.connected(dev, ip.version))
 
 
-def network_order(network: IPNetwork) -> Tuple[int, int, int]:
+def network_order(network: IPNetwork) -> tuple[int, int, int]:
     """Sort key: by family, then by address, then longer prefixes first."""
     return (network.version, int(network.network_address), -network.prefixlen)

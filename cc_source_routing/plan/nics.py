@@ -8,7 +8,7 @@ decided later.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from ..errors import Fault
 from ..model import FAMILIES, LINK_DOWN, NO_ADDRESS, HostState, InterfaceStanza, Link, Stanza
@@ -19,15 +19,15 @@ from .host_index import OVERLAY_KINDS, HostIndex
 class Selection(NamedTuple):
     """The managed links, each with its stanza entry, and the reasons for the links left out."""
 
-    managed: Tuple[Tuple[Link, Optional[InterfaceStanza]], ...]
-    left_out: Dict[str, str]
-    faults: Tuple[Fault, ...]
-    warnings: Tuple[str, ...]
+    managed: tuple[tuple[Link, InterfaceStanza | None], ...]
+    left_out: dict[str, str]
+    faults: tuple[Fault, ...]
+    warnings: tuple[str, ...]
 
 
-def natural_order(name: str) -> Tuple[Tuple[int, int, str], ...]:
+def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key in which ens4 comes before ens10."""
-    parts: List[Tuple[int, int, str]] = []
+    parts: list[tuple[int, int, str]] = []
     digits = ""
     for char in name + "\0":
         if "0" <= char <= "9":
@@ -50,9 +50,9 @@ def potential_nics(state: HostState) -> int:
 def select_links(stanza: Stanza, index: HostIndex) -> Selection:
     """Split the host's links into managed and left out."""
     managed = []
-    left_out: Dict[str, str] = {}
-    faults: List[Fault] = []
-    owner: Dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    faults: list[Fault] = []
+    owner: dict[str, str] = {}
     used = set()
     for link in sorted(index.state.links, key=lambda link: natural_order(link.name)):
         if link.loopback:
@@ -93,13 +93,13 @@ def matches(entry: InterfaceStanza, link: Link) -> bool:
     return entry.id == link.name
 
 
-def _entry_for(link: Link, stanza: Stanza) -> Optional[InterfaceStanza]:
+def _entry_for(link: Link, stanza: Stanza) -> InterfaceStanza | None:
     return next((entry for entry in stanza.interfaces if matches(entry, link)), None)
 
 
 def _unfit(
-    link: Link, entry: Optional[InterfaceStanza], stanza: Stanza, index: HostIndex
-) -> Optional[str]:
+    link: Link, entry: InterfaceStanza | None, stanza: Stanza, index: HostIndex
+) -> str | None:
     """Why a link cannot be managed, whatever its addresses."""
     if entry is not None and not entry.enabled:
         return f"disabled by the stanza (interfaces.{entry.id})"
@@ -122,7 +122,7 @@ def _unfit(
     return None
 
 
-def _without_address(link: Link, stanza: Stanza, index: HostIndex) -> Optional[str]:
+def _without_address(link: Link, stanza: Stanza, index: HostIndex) -> str | None:
     if any(index.addresses(link.name, family) for family in FAMILIES if family in stanza.families):
         return None
     return NO_ADDRESS

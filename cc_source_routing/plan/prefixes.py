@@ -7,12 +7,12 @@ compares millions.  Here a prefix is a pair of integers.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
-from typing import Dict, Iterable, List, Tuple
 
 from ..model import IPNetwork
 
-Span = Tuple[int, int]  # first and last address
+Span = tuple[int, int]  # first and last address
 
 
 def span(network: IPNetwork) -> Span:
@@ -26,8 +26,8 @@ class Spans:
 
     def __init__(self, networks: Iterable[IPNetwork]):
         # Prefixes are nested or disjoint, so the outermost ones are enough.
-        self._first: List[int] = []
-        self._last: List[int] = []
+        self._first: list[int] = []
+        self._last: list[int] = []
         for first, last in sorted((span(n) for n in networks), key=lambda s: (s[0], -s[1])):
             if not self._last or first > self._last[-1]:
                 self._first.append(first)
@@ -39,16 +39,16 @@ class Spans:
         return at >= 0 and self._last[at] >= first
 
 
-def collapse(networks: Iterable[IPNetwork]) -> List[IPNetwork]:
+def collapse(networks: Iterable[IPNetwork]) -> list[IPNetwork]:
     """The fewest prefixes that cover the same addresses; all of one family."""
-    known: Dict[Tuple[int, int], IPNetwork] = {}
+    known: dict[tuple[int, int], IPNetwork] = {}
     make = IPv4Network
     width = 32
     for network in networks:
         known[int(network.network_address), network.prefixlen] = network
         if network.version == 6:
             make, width = IPv6Network, 128  # type: ignore[assignment]
-    merged: List[Tuple[int, int]] = []
+    merged: list[tuple[int, int]] = []
     end = -1
     for first, length in sorted(known):
         if first <= end:

@@ -10,7 +10,8 @@ tunnel is gone.
 
 from __future__ import annotations
 
-from typing import AbstractSet, Iterable, List, NamedTuple, Sequence, Tuple
+from collections.abc import Iterable, Sequence, Set
+from typing import NamedTuple
 
 from ..model import OUR_PROTOCOL, TABLE_LOCAL, TABLE_MAIN, HostState, Rule
 from .host_index import is_specific
@@ -26,19 +27,17 @@ class Placement(NamedTuple):
     """The priority of our first rule, and the tunnel rules that it precedes."""
 
     priority: int
-    tunnels: Tuple[Rule, ...] = ()
+    tunnels: tuple[Rule, ...] = ()
 
 
-def place(
-    asked: int, families: Iterable[int], state: HostState, nics: AbstractSet[str]
-) -> Placement:
+def place(asked: int, families: Iterable[int], state: HostState, nics: Set[str]) -> Placement:
     """The placement of our rules for the requested priority `asked`; `nics` are managed.
 
     The rules stay at `asked` if a rule that is not a tunnel's is in between: it may precede ours on
     purpose.
     """
     steps = [asked - STEP * step for step in range(STEPS) if asked - STEP * step > STEP]
-    tunnels: List[Rule] = []
+    tunnels: list[Rule] = []
     for family in families:
         rules = [
             rule
@@ -69,7 +68,7 @@ def place(
     return Placement(places[0], tuple(dict.fromkeys(tunnels)))
 
 
-def _just_before(priority: int, rules: Sequence[Rule]) -> List[Rule]:
+def _just_before(priority: int, rules: Sequence[Rule]) -> list[Rule]:
     """The rules at the consecutive priorities just before one."""
     at = {rule.priority: rule for rule in rules}
     run = []
@@ -79,7 +78,7 @@ def _just_before(priority: int, rules: Sequence[Rule]) -> List[Rule]:
     return run
 
 
-def _is_tunnel(rule: Rule, state: HostState, nics: AbstractSet[str]) -> bool:
+def _is_tunnel(rule: Rule, state: HostState, nics: Set[str]) -> bool:
     """Whether a rule sends all unmarked packets to a default that no managed NIC has."""
     if not _matches_all(rule) or rule.suppress_prefixlength is not None or rule.table == TABLE_MAIN:
         return False

@@ -6,7 +6,7 @@ links and gateways (through its own gateway), and its default.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import Fault
 from ..model import (
@@ -27,11 +27,11 @@ from .sides import Side
 
 
 def stanza_routes(
-    index: HostIndex, link: Link, entry: Optional[InterfaceStanza], table: int, family: int
-) -> Tuple[Tuple[Route, ...], List[Fault]]:
+    index: HostIndex, link: Link, entry: InterfaceStanza | None, table: int, family: int
+) -> tuple[tuple[Route, ...], list[Fault]]:
     """The routes that a NIC's stanza entry adds to its table, and the faults in them."""
-    routes: List[Route] = []
-    faults: List[Fault] = []
+    routes: list[Route] = []
+    faults: list[Fault] = []
     for number, wanted in enumerate(entry.routes if entry else ()):
         if wanted.to.version != family:
             continue
@@ -55,9 +55,9 @@ def stanza_routes(
 
 def table_routes(
     side: Side, siblings: Sequence[Side], main_prefixes: Iterable[IPNetwork]
-) -> Tuple[Route, ...]:
+) -> tuple[Route, ...]:
     """All routes of one NIC's table in one family, in a fixed order."""
-    entries: Dict[IPNetwork, Route] = {}
+    entries: dict[IPNetwork, Route] = {}
     for network in side.connected:
         entries[network] = route_of(side.table, network, side.name)
     for route in side.extra:
@@ -83,7 +83,7 @@ def table_routes(
     return (*ordered, default)
 
 
-def _collapse(foreign: Set[IPNetwork], barriers: Set[IPNetwork]) -> List[IPNetwork]:
+def _collapse(foreign: set[IPNetwork], barriers: set[IPNetwork]) -> list[IPNetwork]:
     """Merge prefixes to fewer ones for the same addresses, where no other prefix is among them.
 
     Without this N NICs need N(N-1) routes in each family.  Near a barrier (a prefix of the table
@@ -106,8 +106,8 @@ def _collapse(foreign: Set[IPNetwork], barriers: Set[IPNetwork]) -> List[IPNetwo
 def _throws(
     entries: Mapping[IPNetwork, Route],
     main_prefixes: Iterable[IPNetwork],
-    foreign: Set[IPNetwork],
-) -> List[IPNetwork]:
+    foreign: set[IPNetwork],
+) -> list[IPNetwork]:
     """Prefixes of main that are more specific than one of the table's: main decides (stage +20)."""
     candidates = [n for n in main_prefixes if n not in entries and n not in foreign]
     if not candidates:
@@ -125,7 +125,7 @@ def route_of(
     table: int,
     dst: IPNetwork,
     dev: str,
-    via: Optional[IPAddress] = None,
+    via: IPAddress | None = None,
     onlink: bool = False,
 ) -> Route:
     # The scope that the kernel sets: IPv4 on-link routes have scope link, IPv6 routes have none.

@@ -32,8 +32,9 @@ ip-rule(8) for the suppressors, and fib_rules_lookup in net/core/fib_rules.c.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence, Set
 from ipaddress import ip_network
-from typing import AbstractSet, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 from ..model import (
     MAIN_PRIORITY,
@@ -79,20 +80,20 @@ class Own(NamedTuple):
     family: int
     name: str
     table: int
-    addresses: Tuple[IPInterface, ...]
+    addresses: tuple[IPInterface, ...]
     mark: int = 0  # connection mark of published_ports; 0: none
     mark_mask: int = 0
-    sources: Tuple[IPNetwork, ...] = ()  # further prefixes besides the addresses
+    sources: tuple[IPNetwork, ...] = ()  # further prefixes besides the addresses
 
 
-def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> Tuple[Rule, ...]:
+def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> tuple[Rule, ...]:
     """All rules of one NIC and family; `others` is a result of `foreign_lookups`."""
     bare = Rule(own.family, priority, own.table, protocol=OUR_PROTOCOL)
     sources = [bare._replace(src=ip_network(interface.ip)) for interface in own.addresses]
     sources += [bare._replace(src=prefix) for prefix in own.sources]
     if own.mark:
         sources.append(bare._replace(fwmark=own.mark, fwmask=own.mark_mask))
-    rules: List[Rule] = []
+    rules: list[Rule] = []
     for source in sources:
         specific = source._replace(suppress_prefixlength=DEFAULT_LENGTH)
         rules += [
@@ -116,7 +117,7 @@ def own_rules(own: Own, priority: int, others: Sequence[Rule]) -> Tuple[Rule, ..
 
 def foreign_lookups(
     rules: Iterable[Rule], family: int, priority: int, tables: Iterable[int]
-) -> Tuple[Rule, ...]:
+) -> tuple[Rule, ...]:
     """Rules of others that send all packets, or those to one network, to a table of their own.
 
     The result has the kernel's order, and each table and network once.  Only rules between ours and
@@ -124,7 +125,7 @@ def foreign_lookups(
     are not about our addresses alone, and are not mirrored.
     """
     reserved = RESERVED_TABLES.union(tables)
-    found: Dict[Tuple[int, Optional[IPNetwork]], Rule] = {}
+    found: dict[tuple[int, IPNetwork | None], Rule] = {}
     for rule in sorted(rules, key=lambda rule: rule.priority):
         after_ours = priority + STAGE_BOUND_DEFAULT < rule.priority < MAIN_PRIORITY
         selects_more = rule.src or rule.oif or rule.fwmark or rule.other
@@ -134,7 +135,7 @@ def foreign_lookups(
     return tuple(found.values())
 
 
-def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
+def has_our_form(rule: Rule, stage: int, tables: Set[int]) -> bool:
     """Whether a rule at one of our stages has the form of our rules there, or of those of 0.1.0.
 
     `tables` are those that may be ours.  This identifies rules that networkd has adopted, which
@@ -166,7 +167,7 @@ def has_our_form(rule: Rule, stage: int, tables: AbstractSet[int]) -> bool:
     return rule.src is None and rule.dst is None and from_all.get(stage, False)
 
 
-def _mirrored(source: Rule, other: Rule, priority: int) -> Tuple[Rule, ...]:
+def _mirrored(source: Rule, other: Rule, priority: int) -> tuple[Rule, ...]:
     """The rules that apply `other` to one source, before main's and our own default."""
     specific = source._replace(
         priority=priority + STAGE_OTHERS_SPECIFIC,

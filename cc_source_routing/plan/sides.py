@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_network
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import NamedTuple
 
 from ..model import Gateway, InterfaceStanza, IPInterface, IPNetwork, Link, Route
 from .decide import prefixes_routed_to
@@ -16,18 +17,18 @@ class Side(NamedTuple):
     name: str
     table: int
     gateway: Gateway
-    addresses: Tuple[IPInterface, ...]
-    sources: Tuple[IPNetwork, ...]  # prefixes that leave by it, besides its addresses
-    connected: Tuple[IPNetwork, ...]
+    addresses: tuple[IPInterface, ...]
+    sources: tuple[IPNetwork, ...]  # prefixes that leave by it, besides its addresses
+    connected: tuple[IPNetwork, ...]
     static: Mapping[IPNetwork, Route]  # configured specific routes of main through it
-    extra: Tuple[Route, ...]  # the stanza's routes for its table
+    extra: tuple[Route, ...]  # the stanza's routes for its table
 
     @property
     def family(self) -> int:
         return self.gateway.ip.version
 
     @property
-    def prefixes(self) -> Set[IPNetwork]:
+    def prefixes(self) -> set[IPNetwork]:
         """The prefixes that siblings reach by their own gateways; none if the gateway is assumed.
 
         Whether an assumed gateway routes is unknown, so there table main decides.
@@ -39,13 +40,13 @@ class Side(NamedTuple):
 
 def claim_addresses(
     index: HostIndex,
-    served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
+    served: Sequence[tuple[Link, InterfaceStanza | None]],
     families: Iterable[int],
-) -> Tuple[Dict[Tuple[str, int], Tuple[IPInterface, ...]], List[str]]:
+) -> tuple[dict[tuple[str, int], tuple[IPInterface, ...]], list[str]]:
     """The addresses of each NIC that get rules; an address on two NICs goes to the first."""
-    claims: Dict[Tuple[str, int], Tuple[IPInterface, ...]] = {}
-    warnings: List[str] = []
-    owner: Dict[object, str] = {}
+    claims: dict[tuple[str, int], tuple[IPInterface, ...]] = {}
+    warnings: list[str] = []
+    owner: dict[object, str] = {}
     for link, _entry in served:
         for family in families:
             mine = []
@@ -63,19 +64,19 @@ def claim_addresses(
 
 def claim_sources(
     index: HostIndex,
-    served: Sequence[Tuple[Link, Optional[InterfaceStanza]]],
-    claims: Mapping[Tuple[str, int], Tuple[IPInterface, ...]],
-) -> Tuple[Dict[Tuple[str, int], Tuple[IPNetwork, ...]], List[str]]:
+    served: Sequence[tuple[Link, InterfaceStanza | None]],
+    claims: Mapping[tuple[str, int], tuple[IPInterface, ...]],
+) -> tuple[dict[tuple[str, int], tuple[IPNetwork, ...]], list[str]]:
     """The prefixes of each NIC that get rules, except those that overlap a sibling's.
 
     The rules of an address and of a prefix around it have the same priorities, and the kernel does
     not define which of them is evaluated first.
     """
-    taken: List[Tuple[IPNetwork, str]] = [
+    taken: list[tuple[IPNetwork, str]] = [
         (ip_network(interface.ip), name) for (name, _f), own in claims.items() for interface in own
     ]
-    found: Dict[Tuple[str, int], Tuple[IPNetwork, ...]] = {}
-    warnings: List[str] = []
+    found: dict[tuple[str, int], tuple[IPNetwork, ...]] = {}
+    warnings: list[str] = []
     for link, entry in served:
         for prefix in dict.fromkeys(prefixes_routed_to(index, link, entry)):
             clash = next(
@@ -104,9 +105,9 @@ def side_of(
     name: str,
     table: int,
     gateway: Gateway,
-    addresses: Tuple[IPInterface, ...],
-    sources: Tuple[IPNetwork, ...],
-    extra: Tuple[Route, ...],
+    addresses: tuple[IPInterface, ...],
+    sources: tuple[IPNetwork, ...],
+    extra: tuple[Route, ...],
 ) -> Side:
     """The side of the NIC `name` in its gateway's address family."""
     family = gateway.ip.version

@@ -7,7 +7,7 @@ anything.
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from collections.abc import Sequence
 
 from ..errors import Fault, PlanError
 from ..model import OUR_PROTOCOL, RESERVED_TABLES, HostState, InterfaceStanza
@@ -16,8 +16,8 @@ TABLES_PER_BASE = 1000
 
 
 def allocate_tables(
-    wanted: Sequence[Tuple[str, Optional[InterfaceStanza]]], base: int, state: HostState
-) -> Tuple[Dict[str, int], List[Fault]]:
+    wanted: Sequence[tuple[str, InterfaceStanza | None]], base: int, state: HostState
+) -> tuple[dict[str, int], list[Fault]]:
     """Table ids for the interfaces in `wanted` (name, stanza entry), in that order.
 
     Explicit ids of the stanza come first, then the earlier id of a name, unless something else uses
@@ -25,8 +25,8 @@ def allocate_tables(
     raises `PlanError` when no number is left.
     """
     filled = _filled_by_others(state)
-    ids: Dict[str, int] = {}
-    faults: List[Fault] = []
+    ids: dict[str, int] = {}
+    faults: list[Fault] = []
     for name, entry in wanted:
         if entry is None or entry.table is None:
             continue
@@ -73,11 +73,11 @@ def allocate_tables(
     return ids, faults
 
 
-def _filled_by_others(state: HostState) -> Set[int]:
+def _filled_by_others(state: HostState) -> set[int]:
     return {route.table for route in state.routes if route.protocol != OUR_PROTOCOL}
 
 
-def _defaults_of_others(state: HostState) -> Set[int]:
+def _defaults_of_others(state: HostState) -> set[int]:
     """Tables with a foreign default, which precedes ours by its metric."""
     return {
         route.table

@@ -26,7 +26,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Dict, NamedTuple, Tuple
+from typing import NamedTuple
 
 from ..errors import DiscoveryError
 
@@ -39,7 +39,7 @@ class Evidence(NamedTuple):
 
 
 # Name -> module, in order of preference for `auto`.
-RENDERERS: Dict[str, str] = {
+RENDERERS: dict[str, str] = {
     "netplan": "netplan",
     "networkd": "networkd",
     "network-manager": "network_manager",
@@ -53,7 +53,7 @@ def renderer(name: str) -> ModuleType:
     return importlib.import_module(f".{RENDERERS[name]}", __name__)
 
 
-def select(name: str, root: Path) -> Tuple[str, str]:
+def select(name: str, root: Path) -> tuple[str, str]:
     """The renderer to use, and why.  `name` is the stanza's; ``auto`` inspects the root.
 
     Raises `DiscoveryError`, which lists the evidence for each, if none is available.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any, List, Tuple
+from typing import Any
 
 from ..errors import FileError
 from ..files.write import LONG_NAME, TABLE_NAMES_PATH
@@ -33,7 +33,7 @@ HEADER = "# Written by source-routing and lost at its next run; see source-routi
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9_./:@%+=, -]*\Z")
 
 
-def common_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
+def common_files(plan: RoutingPlan) -> tuple[ConfigFile, ...]:
     """Names for our tables and our protocol, so that `ip` prints them; () without tables.
 
     The file also preserves each interface's table id: one that is down keeps its line.
@@ -59,7 +59,7 @@ def common_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
 # -- ip -batch -------------------------------------------------------------------
 
 
-def batch_up(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ...]:
+def batch_up(plan: RoutingPlan, nic: PlannedNic, family: int) -> tuple[str, ...]:
     """The lines of ``ip -4 (or -6) -force -batch`` that restore `nic` in one family.
 
     () if the plan has nothing for it there.  Routes come before rules.  Each family has
@@ -80,7 +80,7 @@ def batch_up(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ...]
     return tuple(shell_safe(line) for line in lines)
 
 
-def batch_down(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ...]:
+def batch_down(plan: RoutingPlan, nic: PlannedNic, family: int) -> tuple[str, ...]:
     """The lines that delete the rules of `nic` itself in one family.
 
     The kernel deletes its routes with the link; a rule that looks up the empty table
@@ -92,7 +92,7 @@ def batch_down(plan: RoutingPlan, nic: PlannedNic, family: int) -> Tuple[str, ..
 
 
 def _route_line(route: Route) -> str:
-    words: List[str] = ["route replace"]
+    words: list[str] = ["route replace"]
     if route.type != "unicast":
         words.append(route.type)
     words.append(str(route.dst) if route.dst.prefixlen else "default")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional
+from typing import NamedTuple
 
 from ..errors import FileError
 from ..files.read import list_names, read_file, resolve
@@ -44,7 +45,7 @@ class Unit(NamedTuple):
     link: str
 
 
-def program(root: Path, name: str) -> Optional[str]:
+def program(root: Path, name: str) -> str | None:
     """The path of the installed program `name`, or None."""
     for directory in PROGRAM_DIRECTORIES:
         if os.access(_place(root, f"{directory}/{name}"), os.X_OK):
@@ -69,7 +70,7 @@ def unit(root: Path, name: str) -> Unit:
     return Unit(False, False, "")
 
 
-def systemd_version(root: Path) -> Optional[int]:
+def systemd_version(root: Path) -> int | None:
     """The systemd release in the root, from its library's name or dpkg; None if unknown.
 
     Running the program itself would execute an image's code on the build host.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Tuple
 
 from ..files.read import list_names
 from ..files.write import leftovers, target_name
@@ -25,7 +24,7 @@ SETTLED_SOURCES = ("stanza", "metadata")
 ANY_GATEWAY = "any"
 
 
-def hook_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
+def hook_files(plan: RoutingPlan) -> tuple[ConfigFile, ...]:
     """``hook.sh`` and a file for each NIC.
 
     An empty plan gives only the hook: it starts an apply when the first NIC comes up,
@@ -37,13 +36,13 @@ def hook_files(plan: RoutingPlan) -> Tuple[ConfigFile, ...]:
     )
 
 
-def hook_paths(root: Path) -> Tuple[str, ...]:
+def hook_paths(root: Path) -> tuple[str, ...]:
     """Paths that any run of `hook_files` may have written below `root`."""
     names = dict.fromkeys(map(target_name, list_names(root, NICS_PATH)))
     return (HOOK_PATH, *(f"{NICS_PATH}/{name}" for name in names if not id_fault(name)))
 
 
-def existing(root: Path, paths: Tuple[str, ...]) -> Tuple[str, ...]:
+def existing(root: Path, paths: tuple[str, ...]) -> tuple[str, ...]:
     """Those of `paths` that exist, if only as the temporary file of a killed writer."""
     return tuple(
         path for path in paths if os.path.lexists(root / path.lstrip("/")) or leftovers(root, path)
@@ -68,7 +67,7 @@ def _advertised(nic: PlannedNic) -> str:
     return "6" if gateway is not None and gateway.source == ADVERTISED else ""
 
 
-def _outlived(nic: PlannedNic) -> Tuple[IPAddress, ...]:
+def _outlived(nic: PlannedNic) -> tuple[IPAddress, ...]:
     gateway = nic.gateway(4)
     return () if gateway is None else gateway.outlived
 

@@ -8,8 +8,9 @@ kernel messages (`link_events`), where systemd runs.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Iterable, Iterator, List, Tuple
+from typing import Any
 
 from ..errors import FileError
 from ..files.read import list_names, resolve
@@ -46,7 +47,7 @@ def inspect(root: Path, plan: RoutingPlan) -> Any:
     return None
 
 
-def render(plan: RoutingPlan, facts: Any) -> Tuple[ConfigFile, ...]:
+def render(plan: RoutingPlan, facts: Any) -> tuple[ConfigFile, ...]:
     """The hooks in if-up.d, if-post-down.d and dhclient-exit-hooks.d, and the files they read.
 
     Rendered for an empty plan too, since an event may bring in a NIC.
@@ -60,18 +61,18 @@ def render(plan: RoutingPlan, facts: Any) -> Tuple[ConfigFile, ...]:
     )
 
 
-def owned(root: Path) -> Tuple[str, ...]:
+def owned(root: Path) -> tuple[str, ...]:
     return (
         *existing(root, (UP_PATH, DOWN_PATH, DHCLIENT_PATH, *hook_paths(root))),
         *owned_link_events(root, SERVICE),
     )
 
 
-def warnings(plan: RoutingPlan, facts: Any) -> Tuple[str, ...]:
+def warnings(plan: RoutingPlan, facts: Any) -> tuple[str, ...]:
     return ()
 
 
-def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+def after(written: Iterable[str], removed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """Start or stop listening to the kernel, where systemd runs."""
     return listening(written, removed)
 
@@ -94,7 +95,7 @@ def _configuration(root: Path) -> Iterator[str]:
         yield f"{INTERFACES_PATH}.d/{name}"
 
 
-def _interfaces(root: Path, path: str) -> List[str]:
+def _interfaces(root: Path, path: str) -> list[str]:
     try:
         text = read_text(root, path) or ""
     except FileError:

@@ -9,8 +9,8 @@ that replays the known NICs; there is no resident process.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable, Tuple
 
 from ..model import OUR_GROUP, OUR_PROTOCOL, ConfigFile
 from .common import render_template
@@ -54,7 +54,7 @@ STOP = ("systemctl", "--no-block", "stop", SOCKET_UNIT)
 MANY_NICS = 8
 
 
-def link_event_files(manager: str) -> Tuple[ConfigFile, ...]:
+def link_event_files(manager: str) -> tuple[ConfigFile, ...]:
     """The units and their script; a drop-in of the service `manager` wants the units."""
     return (
         ConfigFile(
@@ -79,13 +79,13 @@ def link_event_files(manager: str) -> Tuple[ConfigFile, ...]:
     )
 
 
-def owned_link_events(root: Path, manager: str) -> Tuple[str, ...]:
+def owned_link_events(root: Path, manager: str) -> tuple[str, ...]:
     return existing(
         root, (SCRIPT_PATH, SOCKET_PATH, SERVICE_PATH, AGAIN_PATH, _wants_path(manager))
     )
 
 
-def listening(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+def listening(written: Iterable[str], removed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """The commands that start or stop the socket after these files were written or removed."""
     units = (SOCKET_PATH, SERVICE_PATH)
     return (

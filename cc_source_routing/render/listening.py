@@ -6,8 +6,6 @@ has overrun, so another unit opens it again and runs an apply for the lost messa
 
 from __future__ import annotations
 
-from typing import Tuple
-
 from ..model import ConfigFile
 from .common import render_template
 
@@ -19,7 +17,7 @@ RTMGRP_IPV4_RULE, RTMGRP_IPV6_RULE = 0x80, 1 << (19 - 1)  # RTNLGRP_IPV6_RULE is
 BUFFER = "32M"  # bytes; 28 NICs with a route to each other are 1600 messages of 2 KB
 
 
-def listening_files(socket: str, groups: int, what: str) -> Tuple[ConfigFile, ...]:
+def listening_files(socket: str, groups: int, what: str) -> tuple[ConfigFile, ...]:
     """The unit `socket`, which listens to `groups` (for `what`), and the unit that reopens it."""
     path, again_path = listening_paths(socket)
     again = again_path.rpartition("/")[2]
@@ -32,7 +30,7 @@ def listening_files(socket: str, groups: int, what: str) -> Tuple[ConfigFile, ..
     )
 
 
-def listening_paths(socket: str) -> Tuple[str, str]:
+def listening_paths(socket: str) -> tuple[str, str]:
     """The paths of those two units."""
     path = f"/etc/systemd/system/{socket}"
     return path, path.replace(".socket", "-again.service")

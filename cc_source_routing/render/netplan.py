@@ -13,9 +13,10 @@ merged from many files, and an id need not be the interface's name.  The drop-in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Optional, Tuple
+from typing import Callable
 
 from ..model import ConfigFile, RoutingPlan
 from . import Evidence, network_manager, networkd
@@ -30,8 +31,8 @@ YAML_DIRECTORIES = ("/usr/lib/netplan", "/lib/netplan", "/etc/netplan", "/run/ne
 class Facts:
     """The facts of each backend's renderer; None if not installed, or masked."""
 
-    networkd: Optional[networkd.Facts] = None
-    network_manager: Optional[network_manager.Facts] = None
+    networkd: networkd.Facts | None = None
+    network_manager: network_manager.Facts | None = None
 
 
 def available(root: Path) -> Evidence:
@@ -51,7 +52,7 @@ def available(root: Path) -> Evidence:
 def inspect(
     root: Path,
     plan: RoutingPlan,
-    index_of: Callable[[str], Optional[int]] = interface_index,
+    index_of: Callable[[str], int | None] = interface_index,
 ) -> Facts:
     by_networkd = program(root, "systemd-networkd") and not unit(root, networkd.SERVICE).masked
     by_manager = program(root, "NetworkManager") and not unit(root, network_manager.SERVICE).masked
@@ -61,8 +62,8 @@ def inspect(
     )
 
 
-def render(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
-    files: Dict[str, ConfigFile] = {}
+def render(plan: RoutingPlan, facts: Facts) -> tuple[ConfigFile, ...]:
+    files: dict[str, ConfigFile] = {}
     if facts.networkd is not None:
         files.update((file.path, file) for file in networkd.render(plan, facts.networkd))
     if facts.network_manager is not None:
@@ -72,12 +73,12 @@ def render(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
     return tuple(files.values())
 
 
-def owned(root: Path) -> Tuple[str, ...]:
+def owned(root: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*networkd.owned(root), *network_manager.owned(root))))
 
 
-def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
-    found: Tuple[str, ...] = ()
+def warnings(plan: RoutingPlan, facts: Facts) -> tuple[str, ...]:
+    found: tuple[str, ...] = ()
     if facts.networkd is not None:
         # NetworkManager, if present, configures the devices without a .network file.
         found += networkd.warnings(plan, facts.networkd, others=facts.network_manager is not None)
@@ -86,6 +87,6 @@ def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
     return found
 
 
-def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+def after(written: Iterable[str], removed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     new, gone = tuple(written), tuple(removed)
     return (*networkd.after(new, gone), *network_manager.after(new, gone))

@@ -10,9 +10,9 @@ and those that netplan generates need no distinction.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, Tuple
 
 from ..model import ConfigFile, RoutingPlan
 from ..text.addresses import interface_name
@@ -35,7 +35,7 @@ class Facts:
     dispatcher: bool = True  # NetworkManager-dispatcher.service is not masked
     cloud_setup: str = ""  # the link that enables nm-cloud-setup; "" if disabled
     # The replay files that an earlier run has written: (NIC, content).
-    earlier: Tuple[Tuple[str, str], ...] = ()
+    earlier: tuple[tuple[str, str], ...] = ()
 
 
 def available(root: Path) -> Evidence:
@@ -63,7 +63,7 @@ def inspect(root: Path, plan: RoutingPlan) -> Facts:
     )
 
 
-def render(plan: RoutingPlan, facts: Facts, replay: bool = True) -> Tuple[ConfigFile, ...]:
+def render(plan: RoutingPlan, facts: Facts, replay: bool = True) -> tuple[ConfigFile, ...]:
     """The dispatcher script and the files it reads; for an empty plan too, for later NICs.
 
     Without `replay` every event starts an apply, which knows the rules that another
@@ -89,14 +89,14 @@ def render(plan: RoutingPlan, facts: Facts, replay: bool = True) -> Tuple[Config
     )
 
 
-def owned(root: Path) -> Tuple[str, ...]:
+def owned(root: Path) -> tuple[str, ...]:
     return (
         *existing(root, (DISPATCHER_PATH, *hook_paths(root))),
         *owned_link_events(root, SERVICE),
     )
 
 
-def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
+def warnings(plan: RoutingPlan, facts: Facts) -> tuple[str, ...]:
     found = []
     if not facts.dispatcher:
         found.append(
@@ -111,6 +111,6 @@ def warnings(plan: RoutingPlan, facts: Facts) -> Tuple[str, ...]:
     return tuple(found)
 
 
-def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+def after(written: Iterable[str], removed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """Start or stop listening to the kernel; the dispatcher reads its scripts at each event."""
     return listening(written, removed)

@@ -32,9 +32,10 @@ networkd reload while the file is missing, and release the NIC.
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable
 
 from ..files.write import leftovers
 from ..model import (
@@ -139,12 +140,12 @@ SINCE_SUPPRESS_INTERFACE_GROUP = 250
 class Facts:
     """The state of the root that the drop-ins depend on."""
 
-    version: Optional[int] = None  # of systemd; None: not found
-    files: Tuple[Tuple[str, NetworkFile], ...] = ()  # NIC -> its .network file
+    version: int | None = None  # of systemd; None: not found
+    files: tuple[tuple[str, NetworkFile], ...] = ()  # NIC -> its .network file
     # Drop-ins of an earlier run: (path, content, the NICs that its header names).
-    earlier: Tuple[Tuple[str, str, Tuple[str, ...]], ...] = ()
+    earlier: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
 
-    def file(self, nic: str) -> Optional[NetworkFile]:
+    def file(self, nic: str) -> NetworkFile | None:
         return next((file for name, file in self.files if name == nic), None)
 
     def has(self, release: int) -> bool:
@@ -184,7 +185,7 @@ def available(root: Path) -> Evidence:
 def inspect(
     root: Path,
     plan: RoutingPlan,
-    index_of: Callable[[str], Optional[int]] = interface_index,
+    index_of: Callable[[str], int | None] = interface_index,
 ) -> Facts:
     earlier = []
     for path in _drop_ins(root):
@@ -193,15 +194,15 @@ def inspect(
     return Facts(systemd_version(root), network_files(root, plan.nics, index_of), tuple(earlier))
 
 
-def render(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
+def render(plan: RoutingPlan, facts: Facts) -> tuple[ConfigFile, ...]:
     return (*drop_ins(plan, facts), *event_files())
 
 
-def owned(root: Path) -> Tuple[str, ...]:
+def owned(root: Path) -> tuple[str, ...]:
     return (*_drop_ins(root), *owned_events(root))
 
 
-def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> Tuple[str, ...]:
+def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> tuple[str, ...]:
     """The parts of the plan that drop-ins cannot hold; `others`: NICs may have another manager."""
     found = []
     event_path = "`source-routing apply` after each of its events keeps the rest"
@@ -224,10 +225,10 @@ def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> Tuple[str
     return tuple(found)
 
 
-def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+def after(written: Iterable[str], removed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """Reload networkd, and start or stop the watch."""
     new, gone = tuple(written), tuple(removed)
-    commands: List[Tuple[str, ...]] = []
+    commands: list[tuple[str, ...]] = []
     if any(map(_is_drop_in, (*new, *gone))):
         commands.append(RELOAD_ALL if any(map(is_event_unit, gone)) else RELOAD)
     if any(map(is_event_unit, new)):
@@ -287,9 +288,9 @@ def _is_declared(rule: Rule, plan: RoutingPlan) -> bool:
 # -- drop-ins --------------------------------------------------------------------
 
 
-def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
+def drop_ins(plan: RoutingPlan, facts: Facts) -> tuple[ConfigFile, ...]:
     """One drop-in for each .network file of a planned NIC, and earlier ones that are kept."""
-    by_path: Dict[str, List[PlannedNic]] = {}
+    by_path: dict[str, list[PlannedNic]] = {}
     shared = set()
     missing = set()
     for name, file in facts.files:
@@ -316,7 +317,7 @@ def drop_ins(plan: RoutingPlan, facts: Facts) -> Tuple[ConfigFile, ...]:
     return tuple(files[path] for path in sorted(files))
 
 
-def _kept(facts: Facts, absent: FrozenSet[str]) -> Iterable[Tuple[str, str]]:
+def _kept(facts: Facts, absent: frozenset[str]) -> Iterable[tuple[str, str]]:
     """The earlier drop-ins of which all NICs are `absent` for the moment: (path, content)."""
     for path, content, nics in facts.earlier:
         if nics and absent.issuperset(nics):
@@ -326,11 +327,11 @@ def _kept(facts: Facts, absent: FrozenSet[str]) -> Iterable[Tuple[str, str]]:
 def _drop_in(
     plan: RoutingPlan,
     facts: Facts,
-    nics: List[PlannedNic],
-    unmanaged: List[PlannedNic],
+    nics: list[PlannedNic],
+    unmanaged: list[PlannedNic],
     shared: bool,
 ) -> str:
-    sections: List[Tuple[str, Sequence[Tuple[str, str]]]] = []
+    sections: list[tuple[str, Sequence[tuple[str, str]]]] = []
     if not shared and facts.has(SINCE_GROUP):
         sections.append(("Link", (("Group", str(plan.group)),)))
     moved = plan.asked_priority - plan.rule_priority
@@ -361,7 +362,7 @@ def _is_expressible(rule: Rule, facts: Facts) -> bool:
     return facts.has(SINCE_FAMILY) or rule.src is not None
 
 
-def _rule(rule: Rule) -> Tuple[Tuple[str, str], ...]:
+def _rule(rule: Rule) -> tuple[tuple[str, str], ...]:
     settings = [("Priority", str(rule.priority)), ("Family", f"ipv{rule.family}")]
     if rule.src is not None:
         settings.append(("From", str(rule.src)))
@@ -379,7 +380,7 @@ def _rule(rule: Rule) -> Tuple[Tuple[str, str], ...]:
     return tuple(settings)
 
 
-def _route(route: Route) -> Tuple[Tuple[str, str], ...]:
+def _route(route: Route) -> tuple[tuple[str, str], ...]:
     settings = [("Destination", str(route.dst)), ("Table", str(route.table))]
     if route.type != "unicast":
         settings.append(("Type", route.type))
@@ -398,7 +399,7 @@ def _is_drop_in(path: str) -> bool:
     return path.endswith(f".network.d/{DROP_IN}")
 
 
-def _drop_ins(root: Path) -> List[str]:
+def _drop_ins(root: Path) -> list[str]:
     """Our drop-ins in /etc/systemd/network, recognized by name and header."""
     found = []
     for directory in names(root, "/etc/systemd/network"):
@@ -410,7 +411,7 @@ def _drop_ins(root: Path) -> List[str]:
     return found
 
 
-def _header_nics(content: str) -> Tuple[str, ...]:
+def _header_nics(content: str) -> tuple[str, ...]:
     """The NICs named in the header of one of our drop-ins."""
     first = content.partition("\n")[0] + "\n"
     if not (first.startswith(_HEADER_START) and first.endswith(_HEADER_END)):

@@ -22,7 +22,6 @@ directory, and starts the path unit only where networkd is started.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Tuple
 
 from ..model import ConfigFile
 from . import router_events
@@ -44,7 +43,7 @@ START = ("systemctl", "--no-block", "start", PATH_UNIT, router_events.SOCKET_UNI
 STOP = ("systemctl", "--no-block", "stop", PATH_UNIT, router_events.SOCKET_UNIT)
 
 
-def event_files() -> Tuple[ConfigFile, ...]:
+def event_files() -> tuple[ConfigFile, ...]:
     return (
         ConfigFile(
             SCRIPT_PATH,
@@ -64,7 +63,7 @@ def is_event_unit(path: str) -> bool:
     return path in (PATH_PATH, SERVICE_PATH, router_events.SOCKET_PATH)
 
 
-def owned_events(root: Path) -> Tuple[str, ...]:
+def owned_events(root: Path) -> tuple[str, ...]:
     """Those of our event files that exist."""
     paths = (SCRIPT_PATH, PATH_PATH, SERVICE_PATH, WANTS_PATH, *router_events.PATHS)
     return existing(root, paths)

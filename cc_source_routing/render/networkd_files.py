@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, NamedTuple
 
 from ..model import PlannedNic
 from .evidence import names, text
@@ -28,7 +29,7 @@ NETWORK_DIRECTORIES = (
 _FILE = re.compile(r"[A-Za-z0-9_.:@+-]+\.network")
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 
-Match = Dict[str, str]
+Match = dict[str, str]
 
 
 class NetworkFile(NamedTuple):
@@ -47,7 +48,7 @@ class NetworkFile(NamedTuple):
         return f"/etc/systemd/network/{self.path.rpartition('/')[2]}.d"
 
 
-def interface_index(name: str) -> Optional[int]:
+def interface_index(name: str) -> int | None:
     """The kernel's index of an interface in this network namespace."""
     try:
         return socket.if_nametoindex(name)
@@ -58,13 +59,13 @@ def interface_index(name: str) -> Optional[int]:
 def network_files(
     root: Path,
     nics: Sequence[PlannedNic],
-    index_of: Callable[[str], Optional[int]] = interface_index,
-) -> Tuple[Tuple[str, NetworkFile], ...]:
+    index_of: Callable[[str], int | None] = interface_index,
+) -> tuple[tuple[str, NetworkFile], ...]:
     """(NIC, its active .network file) for each NIC that has one."""
     in_use = _files_in_use(root)
     available = _effective_files(root)
     matches = {path: match_section(text(root, path)) for path in available}
-    found: List[Tuple[str, str]] = []
+    found: list[tuple[str, str]] = []
     for nic in nics:
         index = index_of(nic.name)
         path = in_use.get(index) if index is not None else None
@@ -126,7 +127,7 @@ def pins_one_device(match: Match) -> bool:
     return any(value and not re.search(r"[\s*?\[!]", value) for value in one)
 
 
-def _is_shared(path: str, users: Sequence[str], in_use: Dict[int, str], match: Match) -> bool:
+def _is_shared(path: str, users: Sequence[str], in_use: dict[int, str], match: Match) -> bool:
     return (
         users.count(path) > 1 or list(in_use.values()).count(path) > 1 or not pins_one_device(match)
     )
@@ -146,9 +147,9 @@ def _mac(value: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
 
 
-def _effective_files(root: Path) -> List[str]:
+def _effective_files(root: Path) -> list[str]:
     """The .network files in effect, in the order in which networkd tries them."""
-    chosen: Dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for directory in NETWORK_DIRECTORIES:
         for name in names(root, directory):
             if _FILE.fullmatch(name):
@@ -157,7 +158,7 @@ def _effective_files(root: Path) -> List[str]:
     return [chosen[name] for name in sorted(chosen) if text(root, chosen[name]).strip()]
 
 
-def _files_in_use(root: Path) -> Dict[int, str]:
+def _files_in_use(root: Path) -> dict[int, str]:
     found = {}
     for name in names(root, LINKS):
         if not name.isdigit():
@@ -169,6 +170,6 @@ def _files_in_use(root: Path) -> Dict[int, str]:
     return found
 
 
-def _assignments(document: str) -> Dict[str, str]:
+def _assignments(document: str) -> dict[str, str]:
     pairs = (line.partition("=") for line in document.splitlines() if not line.startswith("#"))
     return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs if key.strip()}

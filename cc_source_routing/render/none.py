@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Iterable, Tuple
+from typing import Any
 
 from ..model import ConfigFile, RoutingPlan
 from . import Evidence
@@ -17,17 +18,17 @@ def inspect(root: Path, plan: RoutingPlan) -> Any:
     return None
 
 
-def render(plan: RoutingPlan, facts: Any) -> Tuple[ConfigFile, ...]:
+def render(plan: RoutingPlan, facts: Any) -> tuple[ConfigFile, ...]:
     return ()
 
 
-def owned(root: Path) -> Tuple[str, ...]:
+def owned(root: Path) -> tuple[str, ...]:
     return ()
 
 
-def warnings(plan: RoutingPlan, facts: Any) -> Tuple[str, ...]:
+def warnings(plan: RoutingPlan, facts: Any) -> tuple[str, ...]:
     return ()
 
 
-def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+def after(written: Iterable[str], removed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     return ()

@@ -10,8 +10,6 @@ advertises something new or if one of our rules or routes is missing.
 
 from __future__ import annotations
 
-from typing import Tuple
-
 from ..model import OUR_GROUP, OUR_PROTOCOL, OUR_PROTOCOL_NAME, ConfigFile
 from .common import render_template
 from .listening import (
@@ -41,7 +39,7 @@ GROUPS = (
 )
 
 
-def router_event_files(service: str) -> Tuple[ConfigFile, ...]:
+def router_event_files(service: str) -> tuple[ConfigFile, ...]:
     """The units, and their script, which starts `service`."""
     script = render_template(
         "router-event.j2",

@@ -6,7 +6,7 @@ a reload runs all generators, on a first boot for nothing.
 
 from __future__ import annotations
 
-from typing import Iterable, Tuple
+from collections.abc import Iterable
 
 UNITS_PATH = "/etc/systemd/system/"
 SERVICE = "source-routing-daemon-reload.service"
@@ -19,6 +19,6 @@ RELOAD = (
 )
 
 
-def after(written: Iterable[str], removed: Iterable[str]) -> Tuple[Tuple[str, ...], ...]:
+def after(written: Iterable[str], removed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """The reload command if a unit file was removed."""
     return (RELOAD,) if any(path.startswith(UNITS_PATH) for path in removed) else ()

@@ -7,11 +7,9 @@ manager configure it twice, or cost the hooks their fast path.  Pure.
 
 from __future__ import annotations
 
-from typing import FrozenSet
-
 from ..model import PASSING_REASONS, RoutingPlan
 
 
-def waiting_nics(plan: RoutingPlan) -> FrozenSet[str]:
+def waiting_nics(plan: RoutingPlan) -> frozenset[str]:
     """Names of the NICs that only wait for a link, an address, a gateway or a sibling."""
     return frozenset(name for name, why in plan.unserved.items() if why in PASSING_REASONS)

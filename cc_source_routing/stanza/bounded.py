@@ -6,11 +6,11 @@ user may change it.  Pure; independent of the meaning of the keys.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Tuple, Union
+from typing import Any, NamedTuple, Union
 
 from ..text.names import shown
 
-Path = Tuple[Union[str, int], ...]
+Path = tuple[Union[str, int], ...]
 """The keys and list positions that lead to a value."""
 
 MAX_VALUES = 100_000
@@ -29,14 +29,14 @@ class Oversize(Exception):
 
 class Bounded(NamedTuple):
     value: Any
-    order: Dict[Path, int]  # the position of each path in the document
-    odd_keys: Tuple[Tuple[Path, Any], ...]  # omitted keys that are not strings: path, key
+    order: dict[Path, int]  # the position of each path in the document
+    odd_keys: tuple[tuple[Path, Any], ...]  # omitted keys that are not strings: path, key
 
 
 def bounded(value: Any) -> Bounded:
     """A copy of `value` within the limits above; raises `Oversize`."""
-    order: Dict[Path, int] = {}
-    odd: List[Tuple[Path, Any]] = []
+    order: dict[Path, int] = {}
+    odd: list[tuple[Path, Any]] = []
 
     def copy(item: Any, path: Path) -> Any:
         order[path] = len(order)

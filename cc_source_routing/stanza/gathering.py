@@ -9,7 +9,7 @@ itself is not validated here.
 from __future__ import annotations
 
 import re
-from typing import Any, List, Optional, Set
+from typing import Any
 
 from ..errors import Fault, StanzaError, stanza_error
 from . import KEY, merging, parts
@@ -36,17 +36,17 @@ class Gathering:
     def __init__(self) -> None:
         self.all: Any = {}
         self.documents = 0
-        self.sources: List[Document] = []  # documents with line numbers that form the stanza
-        self.faults: List[Fault] = []  # faults of the YAML notation
-        self.unread: Set[str] = set()
-        self.warnings: List[str] = []
-        self.unknown: List[str] = []
+        self.sources: list[Document] = []  # documents with line numbers that form the stanza
+        self.faults: list[Fault] = []  # faults of the YAML notation
+        self.unread: set[str] = set()
+        self.warnings: list[str] = []
+        self.unknown: list[str] = []
 
     @property
     def value(self) -> Any:
         return self.all.get(KEY, ABSENT) if isinstance(self.all, dict) else ABSENT
 
-    def line_of(self, path: str) -> Optional[int]:
+    def line_of(self, path: str) -> int | None:
         """The line of a dotted path, in the last part that has it."""
         lines = (source.line_of(path) for source in reversed(self.sources))
         return next((line for line in lines if line), None)
@@ -111,7 +111,7 @@ class Gathering:
         self.unread |= document.unread
         return document
 
-    def _compare(self, before: Any, wanted: Any, subject: str, document: List[Document]) -> None:
+    def _compare(self, before: Any, wanted: Any, subject: str, document: list[Document]) -> None:
         """Warn about the effect of a part's stanza where an earlier part has one too."""
         now = self.value
         if before is ABSENT and now is ABSENT:
@@ -190,7 +190,7 @@ def _whole(config: Yaml) -> Any:
         raise stanza_error(message, fault.line) from None
 
 
-def _plain(part: Part) -> Optional[Yaml]:
+def _plain(part: Part) -> Yaml | None:
     """A template's text after its first line; None where our key depends on the server."""
     rest = part.text.lstrip().partition("\n")[2]
     if parts.kind_of(rest) != parts.CONFIG or _STATEMENT.search(rest):

@@ -9,9 +9,10 @@ independent of the stanza.
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any, Callable
 
-MergerSpec = Tuple[Any, Any]
+MergerSpec = tuple[Any, Any]
 """A merger's name and its options, both as the document has them."""
 
 DEFAULT = "dict(replace)+list()+str()"
@@ -50,12 +51,12 @@ def one_line(error: Exception) -> str:
     return text.encode("ascii", "backslashreplace").decode("ascii")[:200] or type(error).__name__
 
 
-def _of_document(how: Any) -> List[MergerSpec]:
+def _of_document(how: Any) -> list[MergerSpec]:
     if how is None:
         return []
     if isinstance(how, str):
         return _of_text(how)
-    specs: List[MergerSpec] = []
+    specs: list[MergerSpec] = []
     for entry in how:
         if isinstance(entry, dict):
             name, options = entry["name"], entry["settings"]
@@ -67,8 +68,8 @@ def _of_document(how: Any) -> List[MergerSpec]:
     return specs
 
 
-def _of_text(text: str) -> List[MergerSpec]:
-    specs: List[MergerSpec] = []
+def _of_text(text: str) -> list[MergerSpec]:
+    specs: list[MergerSpec] = []
     for piece in text.split("+"):
         name = piece.lower().strip().replace("-", "_")
         if not name:
@@ -86,7 +87,7 @@ class _Mergers:
 
     def __init__(self, specs: Sequence[MergerSpec]):
         kinds = {"m_dict": _Dicts, "m_list": _Lists, "m_str": _Strings}
-        self.mergers: List[Any] = []
+        self.mergers: list[Any] = []
         for name, options in specs:
             name = name if name.startswith("m_") else f"m_{name}"
             if name not in kinds:

@@ -10,18 +10,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
     NamedTuple,
-    Optional,
 )
 
 from ..text.names import exclude_glob_fault, id_fault, mac_fault, name_glob_fault, shown
@@ -108,10 +103,10 @@ class Violation(NamedTuple):
     around: Schema  # the schema that has the keyword
 
 
-def violations(errors: Iterable[ValidationError]) -> Dict[Path, Violation]:
+def violations(errors: Iterable[ValidationError]) -> dict[Path, Violation]:
     """The one violation to report at each faulty path."""
     every = [violation for error in errors for violation in _violations(error)]
-    chosen: Dict[Path, Violation] = {}
+    chosen: dict[Path, Violation] = {}
     for violation in sorted(every, key=lambda each: _PRECEDENCE.index(each.keyword)):
         chosen.setdefault(violation.path, violation)
     return chosen
@@ -183,7 +178,7 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _type_hint(names: List[str], found: Any, around: Schema, path: Path) -> str:
+def _type_hint(names: list[str], found: Any, around: Schema, path: Path) -> str:
     if "array" in names and isinstance(found, str):
         return f"; write [{found}]" if _PLAIN_PART.match(found) else "; put it in [ ]"
     if "array" in names and isinstance(found, dict):
@@ -244,14 +239,14 @@ def _pattern(violation: Violation) -> str:
     return fault or f"is {shown(found)}, which has not the form that is needed here"
 
 
-_JUDGES: Dict[str, Callable[[str], str]] = {
+_JUDGES: dict[str, Callable[[str], str]] = {
     "exclude": exclude_glob_fault,
     "macaddress": mac_fault,
     "name": name_glob_fault,
 }
 
 
-def _repeated(items: List[Any]) -> List[str]:
+def _repeated(items: list[Any]) -> list[str]:
     """Strings that occur in a list more than once; other types have their own fault."""
     counts = Counter(item for item in items if isinstance(item, str))
     return [item for item, count in counts.items() if count > 1]
@@ -261,7 +256,7 @@ def _entries(violation: Violation) -> str:
     return f"has more than {violation.expected} entries"
 
 
-_SENTENCES: Dict[str, Callable[[Violation], str]] = {
+_SENTENCES: dict[str, Callable[[Violation], str]] = {
     "type": _type,
     "enum": _enum,
     "not": _not,
@@ -283,7 +278,7 @@ _SENTENCES: Dict[str, Callable[[Violation], str]] = {
 # -- keys ---------------------------------------------------------------------------
 
 
-def nearest_key(key: str, known: Mapping[str, Any], likeness: float = 0.6) -> Optional[str]:
+def nearest_key(key: str, known: Mapping[str, Any], likeness: float = 0.6) -> str | None:
     """The known key that was probably meant; likeness 1 means equal."""
     plain = _plain(key)
     if plain in known:
@@ -298,7 +293,7 @@ def _plain(key: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key[:64]).replace("-", "_").lower()
 
 
-def _near(word: str, known: List[str], likeness: float = 0.6) -> Optional[str]:
+def _near(word: str, known: list[str], likeness: float = 0.6) -> str | None:
     close = get_close_matches(word[:64], known, n=1, cutoff=likeness)
     return close[0] if close else None
 

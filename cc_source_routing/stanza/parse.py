@@ -12,18 +12,11 @@ import copy
 import json
 import pkgutil
 from bisect import bisect
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import (
     Any,
-    Collection,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
     NamedTuple,
-    Optional,
-    Set,
-    Tuple,
     Union,
 )
 
@@ -47,7 +40,7 @@ from .saved import FAMILY_VERSIONS
 MAX_FAULTS = 50
 """More faults than this are counted, not reported."""
 
-Found = Dict[Path, Union[str, Violation]]
+Found = dict[Path, Union[str, Violation]]
 """What is wrong, by path; a violation becomes its sentence only when it is reported."""
 
 
@@ -62,7 +55,7 @@ class Checked(NamedTuple):
     """A stanza and its faults; with any fault the stanza is meaningless."""
 
     stanza: Stanza
-    faults: List[Fault]  # the first `MAX_FAULTS` in document order
+    faults: list[Fault]  # the first `MAX_FAULTS` in document order
     more: int = 0  # the number of further faults
 
 
@@ -102,23 +95,23 @@ def check_stanza(value: Any, known: Collection[str] = ()) -> Checked:
     return Checked(stanza, *_faults(found, limited.order, known))
 
 
-def more_faults(count: int) -> List[Fault]:
+def more_faults(count: int) -> list[Fault]:
     """One fault that sums up those not reported individually; [] for none."""
     return [Fault("", f"and {count} more faults")] if count else []
 
 
-def schema_defaults() -> Dict[str, Any]:
+def schema_defaults() -> dict[str, Any]:
     """The default of each top-level key."""
     properties = _schema()["properties"]
     return {key: copy.deepcopy(one["default"]) for key, one in properties.items()}
 
 
-def schema_keys() -> Dict[str, Schema]:
+def schema_keys() -> dict[str, Schema]:
     """Each key's dotted path and subschema; ``*`` is an interface name or a list position."""
     return dict(_keys(_schema(), ""))
 
 
-def _keys(schema: Schema, prefix: str) -> Iterator[Tuple[str, Schema]]:
+def _keys(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
     for key, inner in schema.get("properties", {}).items():
         yield prefix + key, inner
         yield from _keys(inner, f"{prefix}{key}.")
@@ -150,10 +143,10 @@ def _blotted(value: Any, found: Collection[Path], path: Path = ()) -> Any:
 
 def _faults(
     found: Found, order: Mapping[Path, int], known: Collection[str]
-) -> Tuple[List[Fault], int]:
+) -> tuple[list[Fault], int]:
     """The first faults, and the number of further ones."""
 
-    def place(path: Path) -> Tuple[int, str]:
+    def place(path: Path) -> tuple[int, str]:
         nearest = path
         while nearest not in order:  # a missing key: use its mapping
             nearest = nearest[:-1]
@@ -173,11 +166,11 @@ class _Reader:
 
     def __init__(self, found: Found):
         self.found = found
-        self.versions: Set[int] = set(FAMILY_VERSIONS.values())
-        self.claims: Dict[Tuple[str, str], Path] = {}  # (name or MAC) -> entry
-        self.tables: Dict[int, str] = {}
-        self.taken: Dict[IPNetwork, Path] = {}  # non-overlapping sources -> path
-        self.sorted: Dict[int, List[IPNetwork]] = {4: [], 6: []}  # these sources by family
+        self.versions: set[int] = set(FAMILY_VERSIONS.values())
+        self.claims: dict[tuple[str, str], Path] = {}  # (name or MAC) -> entry
+        self.tables: dict[int, str] = {}
+        self.taken: dict[IPNetwork, Path] = {}  # non-overlapping sources -> path
+        self.sorted: dict[int, list[IPNetwork]] = {4: [], 6: []}  # these sources by family
 
     def say(self, path: Path, fault: str) -> None:
         if fault:
@@ -233,7 +226,7 @@ class _Reader:
             sources=self.sources((*path, "sources"), raw.get("sources", [])),
         )
 
-    def match(self, path: Path, raw: Any) -> Tuple[str, str, bool]:
+    def match(self, path: Path, raw: Any) -> tuple[str, str, bool]:
         """The name glob and MAC to match by, and whether they are known (not wrong)."""
         if raw is None:
             fault = interface_name_fault(str(path[-1]))
@@ -262,7 +255,7 @@ class _Reader:
         if other != path:
             self.say(at, f"means {what[1]}, as {path_text(other)} does: two entries for one NIC")
 
-    def table(self, path: Path, table: Any, many: bool) -> Optional[int]:
+    def table(self, path: Path, table: Any, many: bool) -> int | None:
         if table is None or table is _BAD:
             return None
         at = (*path, "table")
@@ -283,7 +276,7 @@ class _Reader:
             self.say(at, f"is {text}, but families has no ipv{version}")
         return address
 
-    def sources(self, path: Path, raw: Any) -> Tuple[IPNetwork, ...]:
+    def sources(self, path: Path, raw: Any) -> tuple[IPNetwork, ...]:
         found = []
         for number, text in enumerate(raw if raw is not _BAD else ()):
             at = (*path, number)
@@ -309,9 +302,9 @@ class _Reader:
                 found.append(network)
         return tuple(sorted(found, key=lambda n: (n.version, int(n.network_address))))
 
-    def routes(self, path: Path, raw: Any) -> Tuple[StanzaRoute, ...]:
+    def routes(self, path: Path, raw: Any) -> tuple[StanzaRoute, ...]:
         found = []
-        seen: Dict[Any, int] = {}
+        seen: dict[Any, int] = {}
         for number, item in enumerate(raw if raw is not _BAD else ()):
             route = self.route((*path, number), item) if item is not _BAD else None
             if route is None:
@@ -322,7 +315,7 @@ class _Reader:
             found.append(route)
         return tuple(found)
 
-    def route(self, path: Path, raw: Mapping[str, Any]) -> Optional[StanzaRoute]:
+    def route(self, path: Path, raw: Mapping[str, Any]) -> StanzaRoute | None:
         network = router = None
         on_link = raw.get("on_link", False)
         if raw.get("to", _BAD) is not _BAD:

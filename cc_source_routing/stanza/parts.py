@@ -8,7 +8,8 @@ are not unpacked recursively.  The content is not validated here.
 from __future__ import annotations
 
 import zlib
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from ..errors import StanzaError, stanza_error
 
@@ -85,7 +86,7 @@ def is_mime(text: str) -> bool:
     return "MIME-Version" in HeaderParser().parsestr(text)
 
 
-def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
+def of_mime(text: str, most: int) -> tuple[list[Part], bool]:
     """The parts of MIME, none of them over `most` bytes, and whether it is a multipart.
 
     Raises `StanzaError` for one that cannot be unpacked.
@@ -99,7 +100,7 @@ def of_mime(text: str, most: int) -> Tuple[List[Part], bool]:
         raise stanza_error("is MIME that is nested too deeply") from None
     if len(leaves) > MAX_PARTS:
         raise stanza_error(f"has more than {MAX_PARTS} parts")
-    parts: List[Part] = []
+    parts: list[Part] = []
     end, lines = 0, 0  # of the previous part
     for number, part in enumerate(leaves, 1):
         title, headers = f"part {number}", dict(part.items())
@@ -152,7 +153,7 @@ def of_archive(entries: Any) -> Iterator[Part]:
                 if kind.startswith("text/"):
                     raise _failing(f"has {title} whose text is not UTF-8") from None
                 continue  # binary: no handler takes it
-        headers: Dict[str, str] = {}
+        headers: dict[str, str] = {}
         for name, value in entry.items():
             if str(name).lower() in _NO_HEADERS:
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any, Callable, Dict, TypeVar
+from typing import Any, Callable, TypeVar
 
 from ..model import InterfaceStanza, Stanza, StanzaRoute
 
@@ -43,7 +43,7 @@ def stanza_to_json(stanza: Stanza) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
-def _interface_value(entry: InterfaceStanza) -> Dict[str, Any]:
+def _interface_value(entry: InterfaceStanza) -> dict[str, Any]:
     match = {"name": entry.match_name, "macaddress": entry.match_macaddress}
     optional = {
         "match": {key: text for key, text in match.items() if text},
@@ -84,7 +84,7 @@ def stanza_from_json(text: str) -> Stanza:
         raise ValueError(f"is no saved stanza ({error})") from None
 
 
-def _interface(name: str, saved: Dict[str, Any]) -> InterfaceStanza:
+def _interface(name: str, saved: dict[str, Any]) -> InterfaceStanza:
     match = {f"match_{key}": text for key, text in saved.get("match", {}).items()}
     others = {key: value for key, value in saved.items() if key != "match"}
     return _read(
@@ -101,7 +101,7 @@ def _interface(name: str, saved: Dict[str, Any]) -> InterfaceStanza:
     )
 
 
-def _read(kind: Callable[..., _T], saved: Dict[str, Any], **readers: Callable[[Any], Any]) -> _T:
+def _read(kind: Callable[..., _T], saved: dict[str, Any], **readers: Callable[[Any], Any]) -> _T:
     """An instance of the dataclass `kind`; a field without a reader has its default's type."""
     defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
     values = {}

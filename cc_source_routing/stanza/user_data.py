@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Tuple, Union
+from typing import Any
 
 from ..errors import FileError, StanzaError, stanza_error
 from ..model import Stanza
@@ -60,16 +60,16 @@ class LoadedStanza:
     """The content of a file; `stanza` is None if it has no ``source_routing`` key."""
 
     path: str
-    stanza: Optional[Stanza]
+    stanza: Stanza | None
     kind: str  # user-data, a drop-in valid only in cloud.cfg.d, or a bare stanza
-    warnings: Tuple[str, ...]
+    warnings: tuple[str, ...]
     handed: Any = None
     """The key's value as cloud-init passes it to the module, if this file is its only input."""
-    unknown: Tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     """Reasons why that value is unknown from this file alone; empty if it is known."""
 
 
-def load_stanza_file(path: Union[str, Path]) -> LoadedStanza:
+def load_stanza_file(path: str | Path) -> LoadedStanza:
     """Read a file of user-data, a drop-in of cloud.cfg.d, or the bare options of a stanza.
 
     Raises `FileError` if it cannot be read and `StanzaError` for any fault in its content.
@@ -156,7 +156,7 @@ def _gather_plain(gathering: Gathering, text: str) -> str:
     return DROP_IN
 
 
-def _validate(gathering: Gathering) -> Optional[Stanza]:
+def _validate(gathering: Gathering) -> Stanza | None:
     """Validate the gathered stanza; raises for its faults and for those of its notation."""
     stanza, more, faults = None, 0, list(gathering.faults)
     if gathering.value is not ABSENT and "" not in gathering.unread:

@@ -7,7 +7,7 @@ tags and values, anchors and merges that would expand to gigabytes.  No I/O.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -35,11 +35,11 @@ class Document(NamedTuple):
     """The value under one key (or the whole), and the faults of its notation."""
 
     value: Any
-    faults: List[Fault]
-    unread: Set[str]  # paths of unreadable values, about which nothing more is reported
-    lines: Dict[str, Optional[int]]
+    faults: list[Fault]
+    unread: set[str]  # paths of unreadable values, about which nothing more is reported
+    lines: dict[str, int | None]
 
-    def line_of(self, path: str) -> Optional[int]:
+    def line_of(self, path: str) -> int | None:
         """The line of a dotted path, or of the nearest key above it."""
         while path not in self.lines and path:
             path = path.rpartition(".")[0]
@@ -51,7 +51,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str):
         super().__init__(text)
-        self.failures: List[Tuple[Any, Exception]] = []
+        self.failures: list[tuple[Any, Exception]] = []
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         if node.tag in _NUMBERS and node.id == "scalar" and len(node.value) > MAX_DIGITS:
@@ -75,11 +75,11 @@ class Yaml:
         self.offset = offset
         self.root: Any = None
         """The document's node; None for an empty text."""
-        self.keys: Dict[str, List[Tuple[Any, Any]]] = {}
+        self.keys: dict[str, list[tuple[Any, Any]]] = {}
         """The nodes of each key on top and of its values, as often as it is there."""
-        self._sizes: Dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
         self._merged = 0
-        self._twice: List[Tuple[Any, Any]] = []
+        self._twice: list[tuple[Any, Any]] = []
         try:
             self._loader = _Loader(text)
             self.root = self._loader.get_single_node()
@@ -100,7 +100,7 @@ class Yaml:
             if key.id == "scalar":
                 self.keys.setdefault(key.value, []).append((key, value))
 
-    def take(self, key: Optional[str]) -> Document:
+    def take(self, key: str | None) -> Document:
         """The value of `key`, or of the whole for None; call it before `whole`, not after."""
         at, node = self.keys[key][-1] if key is not None else (self.root, self.root)
         document = Document(None, [], set(), {"": self.line_of(at)})
@@ -150,7 +150,7 @@ class Yaml:
             inner = () if node.id == "scalar" else node.value
             if node.id == "mapping":
                 inner = [one for pair in node.value for one in pair]
-                first: Dict[Tuple[str, str], Any] = {}
+                first: dict[tuple[str, str], Any] = {}
                 for key, value in node.value:
                     before = first.setdefault((key.tag, str(key.value)), key)
                     if key.tag == _TAG + "merge":
@@ -166,13 +166,13 @@ class Yaml:
             )
         return size
 
-    def _find(self, node: Any, lines: Dict[str, Optional[int]]) -> Dict[int, str]:
+    def _find(self, node: Any, lines: dict[str, int | None]) -> dict[int, str]:
         """The dotted path of each node below `node`; adds the lines of those paths to `lines`."""
-        paths: Dict[int, str] = {id(node): ""}
-        waiting: List[Any] = [((), node)]
+        paths: dict[int, str] = {id(node): ""}
+        waiting: list[Any] = [((), node)]
         while waiting and len(lines) <= MAX_VALUES:
             path, node = waiting.pop()
-            inner: List[Any] = []
+            inner: list[Any] = []
             if node.id == "mapping":
                 inner = [(self._part(key), key, value) for key, value in node.value]
             elif node.id == "sequence":
@@ -202,10 +202,10 @@ class Yaml:
         line = self.line_of(first)
         return "is there more than once" + (f" (first at line {line})" if line else "")
 
-    def line_of(self, node: Any) -> Optional[int]:
+    def line_of(self, node: Any) -> int | None:
         return self._line(node.start_mark.line)
 
-    def _line(self, line: int) -> Optional[int]:
+    def _line(self, line: int) -> int | None:
         return self.offset + line + 1 if self.offset >= 0 else None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any, Optional, Tuple
+from typing import Any, Optional
 
 from ..model import IPAddress, IPNetwork
 
@@ -128,7 +128,7 @@ def _mac_as_name(text: str) -> str:
     return f"is a MAC address; write macaddress: '{text}'" if _MAC.match(text) else ""
 
 
-def normal_mac(text: str) -> Optional[str]:
+def normal_mac(text: str) -> str | None:
     """`text` in lower case with colons, or None if it is not a MAC address."""
     return text.lower().replace("-", ":") if _MAC.match(text) else None
 
@@ -147,7 +147,7 @@ def mac_fault(text: str) -> str:
 
 # -- IP addresses ----------------------------------------------------------------------
 
-Checked = Tuple[Optional[IPAddress], str]
+Checked = tuple[Optional[IPAddress], str]
 _ADDRESS_MAX = 64
 _LEADING_ZERO = re.compile(r"([0-9]+\.)*0[0-9]")
 
@@ -206,7 +206,7 @@ def edge_of(address: IPAddress, network: IPNetwork) -> str:
     return ""
 
 
-def source_prefix(text: str) -> Tuple[Optional[IPNetwork], str]:
+def source_prefix(text: str) -> tuple[IPNetwork | None, str]:
     """Parse a prefix of source addresses; returns (prefix, fault) like `destination`."""
     if text == "default":
         return None, "is default, which is everybody's; name the prefix of this NIC"
@@ -216,7 +216,7 @@ def source_prefix(text: str) -> Tuple[Optional[IPNetwork], str]:
     return network, fault
 
 
-def destination(text: str) -> Tuple[Optional[IPNetwork], str]:
+def destination(text: str) -> tuple[IPNetwork | None, str]:
     """Parse a destination prefix; returns (prefix, fault).  A bare address is a /32 or /128.
 
     If the intention is clear despite a fault, the prefix is returned too, so that
@@ -244,7 +244,7 @@ def destination(text: str) -> Tuple[Optional[IPNetwork], str]:
     return _usable(network)
 
 
-def _usable(network: IPNetwork) -> Tuple[Optional[IPNetwork], str]:
+def _usable(network: IPNetwork) -> tuple[IPNetwork | None, str]:
     if network.prefixlen == 0:
         return None, f"is {network}, a default, which is told by gateway{network.version}"
     if network.network_address.is_loopback:

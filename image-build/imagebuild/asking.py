@@ -6,8 +6,9 @@ import contextlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, List, NamedTuple
+from typing import NamedTuple
 
 from .chroot import attempt_in
 from .errors import BuildError
@@ -19,8 +20,8 @@ _SENT = ("examine.py", "firstboot.py", "inside.py", "modulelist.py")
 class Findings(NamedTuple):
     """The findings about an image, a sentence each."""
 
-    faults: List[str]  # its servers would not work, or not all in the same way
-    warnings: List[str]  # possibly intended
+    faults: list[str]  # its servers would not work, or not all in the same way
+    warnings: list[str]  # possibly intended
     own_network: bool = False  # cloud-init leaves the network to the image
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 from . import cache, clean, disk, install, payload, roottree
 from .command import run
@@ -16,7 +15,7 @@ def baked_root(
     progress: Progress,
     *,
     module: bool = True,
-    default_stanza: Optional[str] = None,
+    default_stanza: str | None = None,
     refresh: bool = False,
 ) -> Path:
     """The finished tree, from the cache if none of its inputs has changed."""
@@ -45,7 +44,7 @@ def disk_image(
     progress: Progress,
     *,
     module: bool = True,
-    default_stanza: Optional[str] = None,
+    default_stanza: str | None = None,
     compress: bool = False,
     refresh: bool = False,
 ) -> Path:

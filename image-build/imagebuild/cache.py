@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Callable, Iterator, List
+from typing import IO, Callable
 
 from .errors import BuildError
 
@@ -34,7 +35,7 @@ def key(*parts: str) -> str:
 
 
 # Locks on the entries that this process uses, held until it ends.
-_in_use: List[IO[str]] = []
+_in_use: list[IO[str]] = []
 
 
 def remembered(

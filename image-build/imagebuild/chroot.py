@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Optional, Sequence
 
 from .command import Argument, Completed, attempt, failure
 from .errors import BuildError
@@ -36,7 +36,7 @@ exec chroot "$root" "$@"
 
 
 def attempt_in(
-    root: Path, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
+    root: Path, argv: Sequence[Argument], *, timeout: float = 120, stdin: str | None = None
 ) -> Completed:
     """Run `argv` in `root`, or directly if that is ``/``.  A failing exit code is a result."""
     if root != Path("/"):
@@ -45,7 +45,7 @@ def attempt_in(
 
 
 def run_in(
-    root: Path, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
+    root: Path, argv: Sequence[Argument], *, timeout: float = 120, stdin: str | None = None
 ) -> str:
     """Run `argv` in `root`; returns its standard output, and raises if it fails."""
     done = attempt_in(root, argv, timeout=timeout, stdin=stdin)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Optional, Tuple
 
 from . import asking, home, traces
 from .chroot import run_in
 
 # Globs below the root of further files of one machine or of the build, which nobody needs and
 # which are no fault if present.
-_FILES: Tuple[str, ...] = (
+_FILES: tuple[str, ...] = (
     "etc/machine-info",
     "var/lib/systemd/credential.secret",
     "var/lib/dpkg/*-old",
@@ -27,7 +26,7 @@ _FILES: Tuple[str, ...] = (
 )
 
 # Directories that are emptied, but kept.
-_EMPTIED: Tuple[str, ...] = (
+_EMPTIED: tuple[str, ...] = (
     "var/lib/apt/lists",
     "var/cache/apt/archives",
     "var/log/journal",
@@ -36,7 +35,7 @@ _EMPTIED: Tuple[str, ...] = (
 )
 
 
-def source_date() -> Optional[int]:
+def source_date() -> int | None:
     """SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), or None."""
     value = os.environ.get("SOURCE_DATE_EPOCH", "")
     return int(value) if value.isdigit() else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, NamedTuple, Optional, Sequence, Union
+from typing import NamedTuple, Union
 
 from .errors import BuildError
 
@@ -31,9 +32,9 @@ def attempt(
     argv: Sequence[Argument],
     *,
     timeout: float = 120,
-    stdin: Optional[str] = None,
-    env: Optional[Mapping[str, str]] = None,
-    cwd: Optional[Path] = None,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Completed:
     """Run a program; a failing exit code is a result, not an error.
 
@@ -65,9 +66,9 @@ def run(
     argv: Sequence[Argument],
     *,
     timeout: float = 120,
-    stdin: Optional[str] = None,
-    env: Optional[Mapping[str, str]] = None,
-    cwd: Optional[Path] = None,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> str:
     """Run a program; returns its standard output, and raises `BuildError` if it fails."""
     done = attempt(argv, timeout=timeout, stdin=stdin, env=env, cwd=cwd)

@@ -14,8 +14,8 @@ import shutil
 import struct
 import tempfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 from . import cache
 from .chroot import run_in

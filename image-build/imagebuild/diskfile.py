@@ -11,8 +11,9 @@ import ctypes
 import json
 import os
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import List, Mapping, NamedTuple
+from typing import NamedTuple
 
 from . import partitions
 from .command import Argument, attempt, run
@@ -128,7 +129,7 @@ def _plain(image: Path) -> Path:
 
 def to_raw(image: Path, raw: Path) -> None:
     """Write a sparse raw copy to work on."""
-    argv: List[Argument] = ["qemu-img", "convert", "-f", inspect(image).format, "-O", "raw"]
+    argv: list[Argument] = ["qemu-img", "convert", "-f", inspect(image).format, "-O", "raw"]
     done = attempt([*argv, _plain(image), raw], timeout=1800)
     if done.returncode != 0:
         raise BuildError(f"{image}: {done.reason}")
@@ -171,7 +172,7 @@ def _mount(
         raise BuildError(f"{part.type} at byte {part.start}: {' '.join(said)}")
 
 
-def _mount_below(raw: Path, there: List[Partition], root: Path, *, read_only: bool) -> None:
+def _mount_below(raw: Path, there: list[Partition], root: Path, *, read_only: bool) -> None:
     for entry in partitions.fstab(root):
         part = partitions.meant(entry.device, there)
         if part is None or part.type not in partitions.MOUNTABLE:

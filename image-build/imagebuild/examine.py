@@ -15,7 +15,7 @@ import os
 import pkgutil
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any
 
 # In the image these modules are beside this file, without a package.
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MODULE = modulelist.MODULE
 PACKAGE = "cc_source_routing"
 
 
-def main(only_first_boot: bool = False) -> Dict[str, Any]:
+def main(only_first_boot: bool = False) -> dict[str, Any]:
     """All findings; with `only_first_boot` those that do not concern our module."""
     findings = first_boot()
     if not only_first_boot:
@@ -40,7 +40,7 @@ def main(only_first_boot: bool = False) -> Dict[str, Any]:
     return findings
 
 
-def first_boot() -> Dict[str, Any]:
+def first_boot() -> dict[str, Any]:
     """Findings on whether cloud-init will run at all, and on what its configuration says."""
     from cloudinit import util
 
@@ -65,7 +65,7 @@ def is_module(name: str) -> bool:
     return False
 
 
-def listing() -> List[str]:
+def listing() -> list[str]:
     """Faults in the network stage's module list as cloud-init reads it."""
     from cloudinit import util
 
@@ -83,7 +83,7 @@ def listing() -> List[str]:
     return faults
 
 
-def module_faults() -> List[str]:
+def module_faults() -> list[str]:
     """Faults that keep cloud-init from loading the module at all."""
     missing = [name for name in inside.NEEDED if not inside.importable(name)]
     faults = [f"cloud-init's Python has no {name}" for name in missing]
@@ -96,7 +96,7 @@ def module_faults() -> List[str]:
     return faults
 
 
-def files_faults() -> List[str]:
+def files_faults() -> list[str]:
     """Faults in the files that the module needs when it has a stanza."""
     package = importlib.import_module(PACKAGE)
     faults = []
@@ -119,7 +119,7 @@ def files_faults() -> List[str]:
     return faults
 
 
-def call_faults() -> List[str]:
+def call_faults() -> list[str]:
     """Faults when this release's own code of cloud-init calls the module."""
     from cloudinit.config import modules
 
@@ -128,7 +128,7 @@ def call_faults() -> List[str]:
 
         def run(
             self, _name: str, functor: Any, arguments: Any, freq: Any = None
-        ) -> Tuple[bool, Any]:
+        ) -> tuple[bool, Any]:
             if isinstance(arguments, dict):  # 23.2 and later
                 return True, functor(**arguments)
             return True, functor(*arguments)
@@ -156,13 +156,13 @@ class Collector(logging.Handler):
 
     def __init__(self, level: int):
         super().__init__(level)
-        self.texts: List[str] = []
+        self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self.texts.append(record.getMessage())
 
 
-def _names(directory: str) -> List[str]:
+def _names(directory: str) -> list[str]:
     try:
         return os.listdir(directory)
     except OSError:

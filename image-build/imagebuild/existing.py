@@ -11,8 +11,9 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import List, Mapping, NamedTuple, Optional
+from typing import NamedTuple
 
 from . import (
     asking,
@@ -80,16 +81,16 @@ class Baked(NamedTuple):
     """The result of baking."""
 
     changed: bool  # False: the image already had the module
-    contents: Optional[Contents]  # None: this machine cannot open the image
+    contents: Contents | None  # None: this machine cannot open the image
 
 
 def bake(
     image: Path,
     output: Path,
-    default_stanza: Optional[str],
+    default_stanza: str | None,
     progress: Progress,
     *,
-    way: Optional[str] = None,
+    way: str | None = None,
     compress: bool = True,
 ) -> Baked:
     """Write `image` with the module to `output`, which may be the same file.
@@ -133,7 +134,7 @@ def _is_still(finished: Path, kind: str) -> bool:
         return False
 
 
-def _already(raw: Path, stanza: Optional[str]) -> Optional[Contents]:
+def _already(raw: Path, stanza: str | None) -> Contents | None:
     """The image's contents if baking would change nothing; tried where writes have no effect."""
     with contextlib.suppress(BuildError), verify.look_into(raw) as root:
         if install.present(root) and not verify.findings(root).faults:
@@ -143,8 +144,8 @@ def _already(raw: Path, stanza: Optional[str]) -> Optional[Contents]:
 
 
 def _by(
-    way: Optional[str], raw: Path, root: Path, stanza: Optional[str], progress: Progress
-) -> Optional[Contents]:
+    way: str | None, raw: Path, root: Path, stanza: str | None, progress: Progress
+) -> Contents | None:
     if way == LOOP:
         return _by_loop(raw, root, stanza, progress)
     why = "there is no virt-customize (package guestfs-tools)"
@@ -166,7 +167,7 @@ class _NoAppliance(BuildError):
     """libguestfs could not start its appliance; the image is unchanged."""
 
 
-def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -> Contents:
+def _by_loop(raw: Path, root: Path, stanza: str | None, progress: Progress) -> Contents:
     diskfile.mount_root(raw, root, read_only=False)
     try:
         _check_kind(root)
@@ -196,7 +197,7 @@ def _by_loop(raw: Path, root: Path, stanza: Optional[str], progress: Progress) -
         run(["umount", "--recursive", root])
 
 
-def _install_packages(root: Path, packages: List[str]) -> None:
+def _install_packages(root: Path, packages: list[str]) -> None:
     known = [how for program, how in _INSTALLERS.items() if (root / program).exists()]
     if not known:
         raise BuildError(f"{root} lacks {' '.join(packages)}, and has no package manager known")
@@ -232,7 +233,7 @@ def _check_machine(root: Path) -> None:
         raise BuildError(f"{root} is for {machine}, its programs do not run on this {here}")
 
 
-def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> Optional[Contents]:
+def _by_virt_customize(raw: Path, stanza: str | None, progress: Progress) -> Contents | None:
     """Bake in libguestfs' appliance, into which the checkout is copied."""
     lacking = _looked_at(raw)
     place = "/var/lib/source-routing-bake"
@@ -253,7 +254,7 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
             f"import sys; sys.path.insert(0, '{place}/image-build'); "
             "from pathlib import Path; from imagebuild import clean; clean.clean(Path('/'))"
         )
-        argv: List[str] = ["virt-customize", "--quiet", "--format", "raw", "--add", str(raw)]
+        argv: list[str] = ["virt-customize", "--quiet", "--format", "raw", "--add", str(raw)]
         argv += ["--copy-in", f"{carried}:{Path(place).parent}"]
         # --install downloads package lists even if nothing is missing.
         argv += ["--install", ",".join(lacking)] if lacking else []
@@ -282,12 +283,12 @@ def _by_virt_customize(raw: Path, stanza: Optional[str], progress: Progress) -> 
     return held
 
 
-def _warn(warnings: List[str], progress: Progress) -> None:
+def _warn(warnings: list[str], progress: Progress) -> None:
     for warning in warnings:
         progress.say(f"Warning: {warning}")
 
 
-def _looked_at(raw: Path) -> List[str]:
+def _looked_at(raw: Path) -> list[str]:
     """The packages that the image lacks; all of them if this machine cannot open the image."""
     with contextlib.ExitStack() as stack:
         try:
@@ -301,7 +302,7 @@ def _looked_at(raw: Path) -> List[str]:
             raise BuildError(str(error).replace(str(root), "it")) from error
 
 
-def programs(way: Optional[str]) -> Mapping[str, str]:
+def programs(way: str | None) -> Mapping[str, str]:
     """The programs that `way` needs on this machine: program -> Debian package."""
     more = {"virt-customize": "guestfs-tools"} if way == VIRT_CUSTOMIZE else {}
     return {**diskfile.PROGRAMS, **more}

@@ -11,7 +11,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable
 
 # In the image these modules are beside this file, without a package.
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 else:
     import modulelist
 
-Line = Tuple[str, str]  # (path, line) of a file of the boot loader
-Config = Tuple[str, Mapping[str, Any]]  # (path, content) of cloud.cfg or a drop-in
-Kinds = Tuple[Tuple[str, "re.Pattern[str]"], ...]  # (files, which of their lines)
+Line = tuple[str, str]  # (path, line) of a file of the boot loader
+Config = tuple[str, Mapping[str, Any]]  # (path, content) of cloud.cfg or a drop-in
+Kinds = tuple[tuple[str, "re.Pattern[str]"], ...]  # (files, which of their lines)
 
 DISABLED = "/etc/cloud/cloud-init.disabled"
 IDENTIFY = "/etc/cloud/ds-identify.cfg"
@@ -87,7 +88,7 @@ class Root:
     def at(self, path: str) -> str:
         return self.place + path
 
-    def matches(self, pattern: str) -> List[str]:
+    def matches(self, pattern: str) -> list[str]:
         return sorted(path[len(self.place) :] for path in glob.glob(self.at(pattern)))
 
     def text(self, path: str) -> str:
@@ -113,7 +114,7 @@ def findings(
     configs: Sequence[Config],
     merged: Mapping[str, Any],
     known: Callable[[str], bool],
-) -> Tuple[List[str], List[str]]:
+) -> tuple[list[str], list[str]]:
     """(faults, warnings), a sentence each.
 
     `configs` are cloud.cfg and its drop-ins in reading order, as (path, content);
@@ -125,14 +126,14 @@ def findings(
     return faults, warnings + network(configs, merged) + frozen_lists(configs, known)
 
 
-def switched_off(root: Root) -> List[str]:
+def switched_off(root: Root) -> list[str]:
     faults = []
     if os.path.lexists(root.at(DISABLED)):
         faults.append(f"cloud-init is disabled: {DISABLED} is there")
     return faults
 
 
-def units(root: Root) -> List[str]:
+def units(root: Root) -> list[str]:
     """Faults for units of cloud-init that systemd would not start."""
     faults = []
     for name in UNITS:
@@ -165,7 +166,7 @@ def _wanted(root: Root, name: str) -> bool:
     )
 
 
-def command_line(root: Root) -> Tuple[List[str], List[str]]:
+def command_line(root: Root) -> tuple[list[str], list[str]]:
     """(faults, warnings) about the kernel command line, which cloud-init reads."""
     menu, later = kernel_lines(root)
     faults, warnings = [], []
@@ -189,7 +190,7 @@ def command_line(root: Root) -> Tuple[List[str], List[str]]:
     return faults, warnings
 
 
-def kernel_lines(root: Root) -> Tuple[List[Line], List[Line]]:
+def kernel_lines(root: Root) -> tuple[list[Line], list[Line]]:
     """(lines of the boot menu, lines from which later menus are made), each as (path, line)."""
     # Boot entries of RHEL 8 use a variable; grub.cfg has its value if grubenv does not.
     values = [line.split("=", 1)[1] for _path, line in _lines(root, VARIABLE)]
@@ -198,7 +199,7 @@ def kernel_lines(root: Root) -> Tuple[List[Line], List[Line]]:
     return menu, _lines(root, SOURCES)
 
 
-def _taken(menu: List[Line]) -> Iterator[str]:
+def _taken(menu: list[Line]) -> Iterator[str]:
     """The lines that boot by default: a menu's first, and all entry files except rescue."""
     seen = set()
     for path, line in menu:
@@ -208,7 +209,7 @@ def _taken(menu: List[Line]) -> Iterator[str]:
         seen.add(path)
 
 
-def _lines(root: Root, kinds: Kinds) -> List[Line]:
+def _lines(root: Root, kinds: Kinds) -> list[Line]:
     return [
         (path, line)
         for pattern, wanted in kinds
@@ -222,7 +223,7 @@ def _paths(paths: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(paths))
 
 
-def data_sources(root: Root, merged: Mapping[str, Any]) -> List[str]:
+def data_sources(root: Root, merged: Mapping[str, Any]) -> list[str]:
     """Faults in the choice of data sources."""
     faults = []
     names = merged.get("datasource_list")
@@ -257,7 +258,7 @@ def _network_of(merged: Mapping[str, Any]) -> Mapping[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def network(configs: Sequence[Config], merged: Mapping[str, Any]) -> List[str]:
+def network(configs: Sequence[Config], merged: Mapping[str, Any]) -> list[str]:
     """Warnings about a network configuration in the image, which overrides that of the cloud."""
     config = _network_of(merged)
     if not config:
@@ -271,7 +272,7 @@ def network(configs: Sequence[Config], merged: Mapping[str, Any]) -> List[str]:
     ]
 
 
-def frozen_lists(configs: Sequence[Config], known: Callable[[str], bool]) -> List[str]:
+def frozen_lists(configs: Sequence[Config], known: Callable[[str], bool]) -> list[str]:
     """Warnings about a drop-in that replaces a module list with one for another cloud-init."""
     warnings = []
     for key in LISTS:

@@ -11,7 +11,7 @@ import contextlib
 import glob
 import re
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple
 
 from . import payload
 from .chroot import attempt_in, run_in
@@ -79,7 +79,7 @@ def find(root: Path) -> Home:
     raise BuildError(f"{root}{behind} does not start with a Python: {first[:80]!r}")
 
 
-def interpreter(text: str) -> Optional[str]:
+def interpreter(text: str) -> str | None:
     """The Python interpreter in a script's first lines, as a path or a name."""
     words = text.splitlines()[0][2:].split() if text.startswith("#!") else []
     if words and words[0].endswith("/env"):
@@ -90,7 +90,7 @@ def interpreter(text: str) -> Optional[str]:
     return long[1] if long and "python" in long[1] else None
 
 
-def _of_env(words: List[str]) -> List[str]:
+def _of_env(words: list[str]) -> list[str]:
     """The command that env(1) would run, after its options (-S splits the line) and variables."""
     while words and (words[0].startswith("-") or "=" in words[0]):
         split = re.fullmatch(r"(?:-[iv0]*S|--split-string=)(.+)", words[0])
@@ -106,7 +106,7 @@ def _exists(root: Path, path: str) -> bool:
     return attempt_in(root, ["test", "-e", path]).returncode == 0
 
 
-def sites(root: Path) -> List[Path]:
+def sites(root: Path) -> list[Path]:
     """The directories of `root` that may hold the package: the usual ones, and `register`'s.
 
     `register`, when installed, names its Python in its first line.  So the package is found

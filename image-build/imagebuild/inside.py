@@ -13,13 +13,14 @@ import shutil
 import site
 import sys
 import tempfile
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any
 
 NEEDED = ("pyroute2", "jinja2", "jsonschema", "yaml")
 """Modules that our module imports when it has a stanza."""
 
 
-def main(request: Mapping[str, Any]) -> Dict[str, Any]:
+def main(request: Mapping[str, Any]) -> dict[str, Any]:
     """`request`: drop_in (name), ours (names of all our drop-ins), text, staging."""
     import cloudinit
     from cloudinit import version
@@ -44,8 +45,8 @@ def main(request: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def effective(
-    text: Optional[str], drop_in: str, ours: List[str]
-) -> Tuple[Optional[List[Any]], List[str]]:
+    text: str | None, drop_in: str, ours: list[str]
+) -> tuple[list[Any] | None, list[str]]:
     """cloud_init_modules as cloud-init merges it, and the drop-ins that set it after ours.
 
     The merge of cloud.cfg and its drop-ins leaves our own ones out if `text` is None, and
@@ -85,7 +86,7 @@ def importable(name: str) -> bool:
     return True
 
 
-def finds(name: str) -> Optional[str]:
+def finds(name: str) -> str | None:
     """The file in which cloud-init's own code finds the module `name`, or None."""
     from cloudinit.config import modules
 

@@ -10,8 +10,9 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from . import home, modulelist, payload, wholefile
 from .chroot import attempt_in, run_in
@@ -59,10 +60,10 @@ _DPKG_HOOK = (
 class Outcome(NamedTuple):
     """The changes of an installation; none on a second run."""
 
-    written: List[str]
-    removed: List[str]
-    listed: List[str]  # the module list of the network stage, by name
-    warnings: List[str]
+    written: list[str]
+    removed: list[str]
+    listed: list[str]  # the module list of the network stage, by name
+    warnings: list[str]
 
     @property
     def changed(self) -> bool:
@@ -70,7 +71,7 @@ class Outcome(NamedTuple):
 
 
 def install(
-    root: Path, default_stanza: Optional[str] = None, checkout: Path = payload.CHECKOUT
+    root: Path, default_stanza: str | None = None, checkout: Path = payload.CHECKOUT
 ) -> Outcome:
     """Install the package into `root` and register its module with the cloud-init there.
 
@@ -125,7 +126,7 @@ def present(root: Path) -> bool:
     return bool(_recorded(root.resolve()))
 
 
-def lacking(root: Path) -> List[str]:
+def lacking(root: Path) -> list[str]:
     """The Debian names of the packages that `install` needs and `root` lacks."""
     root = _real_root(root)
     python = home.find(root).python
@@ -135,7 +136,7 @@ def lacking(root: Path) -> List[str]:
     return [_MISSING[name] for name in facts["missing"]]
 
 
-def _lacks(root: Path, python: str, facts: Dict[str, Any]) -> str:
+def _lacks(root: Path, python: str, facts: dict[str, Any]) -> str:
     if facts["alone"]:
         # A virtual environment or a separate Python does not use the distribution's packages.
         wanted = " ".join(_MISSING_BY_PIP[name] for name in facts["missing"])
@@ -159,7 +160,7 @@ def uninstall(root: Path) -> Outcome:
     if any(path.endswith(".timer") for path in recorded):
         # The administrator may have enabled it; without systemd nobody has.
         attempt_in(root, ["systemctl", "--quiet", "--now", "disable", "source-routing.timer"])
-    undone: List[str] = []
+    undone: list[str] = []
     if payload.REGISTER in recorded:
         argv = [payload.REGISTER, "--remove"]
         done = attempt_in(root, argv)
@@ -171,14 +172,14 @@ def uninstall(root: Path) -> Outcome:
     return Outcome([], undone + removed, [], warnings)
 
 
-def _reload_systemd(root: Path, paths: List[str]) -> None:
+def _reload_systemd(root: Path, paths: list[str]) -> None:
     """Reload a systemd that runs there if `paths` has units."""
     units = any(path.startswith(f"{payload.UNITS}/") for path in paths)
     if units and root == Path("/") and Path("/run/systemd/system").is_dir():
         attempt_in(root, ["systemctl", "daemon-reload"])
 
 
-def _reported(verb: str, text: str) -> List[str]:
+def _reported(verb: str, text: str) -> list[str]:
     """The paths that `register` reports as written or removed."""
     lines = [line.split(" ", 1) for line in text.splitlines()]
     return [words[1] for words in lines if words[0] == verb and len(words) == 2]
@@ -195,10 +196,10 @@ def _ask(
     root: Path,
     python: str,
     *,
-    text: Optional[str] = None,
+    text: str | None = None,
     find: bool = False,
-    staging: Optional[str] = None,
-) -> Dict[str, Any]:
+    staging: str | None = None,
+) -> dict[str, Any]:
     request = {
         "drop_in": MODULES_DROP_IN,
         "ours": [MODULES_DROP_IN, DEFAULT_DROP_IN],
@@ -212,11 +213,11 @@ def _ask(
     done = attempt_in(root, [python, "-B", "-", json.dumps(request)], stdin=code)
     if done.returncode != 0:
         raise BuildError(f"asking the cloud-init of {root}: {failure([python], done)}")
-    answer: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
-def _module_list(root: Path, entries: Any) -> Optional[str]:
+def _module_list(root: Path, entries: Any) -> str | None:
     """The drop-in with our module after the image's own list; None if it is already listed."""
     try:
         return modulelist.drop_in(entries)
@@ -225,7 +226,7 @@ def _module_list(root: Path, entries: Any) -> Optional[str]:
 
 
 def _rehearse(
-    root: Path, python: str, text: Optional[str], stanza: Optional[str], checkout: Path
+    root: Path, python: str, text: str | None, stanza: str | None, checkout: Path
 ) -> None:
     """Try the package, the module list and the stanza in the root, from a scratch directory."""
     with _scratch(root) as scratch:
@@ -299,9 +300,9 @@ def _put(root: Path, path: str, file: File) -> bool:
     return True
 
 
-def _recorded(root: Path) -> List[str]:
+def _recorded(root: Path) -> list[str]:
     """Absolute paths of what earlier runs have installed, from their RECORD."""
-    paths: List[str] = []
+    paths: list[str] = []
     for directory in dist_infos(root):
         with contextlib.suppress(FileNotFoundError):
             if (directory / "INSTALLER").read_text().strip() != payload.INSTALLER:
@@ -311,14 +312,14 @@ def _recorded(root: Path) -> List[str]:
     return paths
 
 
-def dist_infos(root: Path) -> List[Path]:
+def dist_infos(root: Path) -> list[Path]:
     """The .dist-info directory of each release that is installed in `root`."""
     return [
         path for site in home.sites(root) for path in sorted(site.glob(f"{PACKAGE}-*.dist-info"))
     ]
 
 
-def _remove(root: Path, paths: List[str]) -> List[str]:
+def _remove(root: Path, paths: list[str]) -> list[str]:
     """Remove files, and the package's directories that become empty."""
     removed = []
     directories = set()

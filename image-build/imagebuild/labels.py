@@ -12,8 +12,8 @@ import errno
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
 
 from . import partitions
 from .chroot import attempt_in
@@ -28,7 +28,7 @@ _NOT_OF_THE_IMAGE = frozenset({"proc", "sys", "dev", "run", "tmp"})
 _MATTERS = ("etc", "usr")
 
 
-def policy(root: Path) -> Optional[str]:
+def policy(root: Path) -> str | None:
     """The name of the image's SELinux policy; None if it has none or no labels."""
     config = root / _CONFIG
     if partitions.inside(root, "/etc/selinux") is None or config.is_symlink():
@@ -41,7 +41,7 @@ def policy(root: Path) -> Optional[str]:
     return settings.get("SELINUXTYPE", "targeted").strip() if on else None
 
 
-def fault(root: Path) -> List[str]:
+def fault(root: Path) -> list[str]:
     """A sentence if files that the boot needs have no label."""
     if policy(root) is None or os.path.lexists(root / AUTORELABEL):
         return []
@@ -53,7 +53,7 @@ def fault(root: Path) -> List[str]:
     return [f"/{bare[0]}{more}: no SELinux label, which the image's policy asks for"]
 
 
-def restore(root: Path) -> Optional[str]:
+def restore(root: Path) -> str | None:
     """Label all unlabelled files; returns a sentence on how, or None if there were none.
 
     Files that cannot be labelled here are labelled at the image's first boot.
@@ -79,7 +79,7 @@ def restore(root: Path) -> Optional[str]:
     return f"{len(bare)} files got the SELinux labels that {how}."
 
 
-def _by_setfiles(root: Path, name: str, paths: List[str]) -> None:
+def _by_setfiles(root: Path, name: str, paths: list[str]) -> None:
     contexts = f"/etc/selinux/{name}/contexts/files/file_contexts"
     # -m: without SELinux in the kernel, no file system is mounted with label support.
     argv = ["setfiles", "-m", "-F", "-0", "-f", "-", contexts]
@@ -101,11 +101,11 @@ def _as_neighbours(path: Path) -> None:
                 raise
 
 
-def _kind(path: Path) -> Tuple[int, str]:
+def _kind(path: Path) -> tuple[int, str]:
     return stat.S_IFMT(path.lstat().st_mode), path.suffix
 
 
-def _label(path: Path) -> Optional[bytes]:
+def _label(path: Path) -> bytes | None:
     try:
         return os.getxattr(path, ATTRIBUTE, follow_symlinks=False)
     except OSError:

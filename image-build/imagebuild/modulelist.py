@@ -7,7 +7,8 @@ library alone.
 from __future__ import annotations
 
 import json
-from typing import Any, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 MODULE = "source_routing"
 CONFD = "/etc/cloud/cloud.cfg.d"
@@ -33,7 +34,7 @@ class RegistrationError(Exception):
     """The module cannot be registered with the installed cloud-init; one sentence."""
 
 
-def drop_in(entries: Any) -> Optional[str]:
+def drop_in(entries: Any) -> str | None:
     """The image's own list with our module appended; None if it is already listed."""
     if not isinstance(entries, list) or not entries:
         raise RegistrationError("the cloud-init configuration has no cloud_init_modules")

@@ -11,9 +11,9 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 from pathlib import Path
-from typing import Dict, Mapping
 
 from . import cache, clean, install, payload
 from .command import run
@@ -49,7 +49,7 @@ def build(directory: Path, checkout: Path = payload.CHECKOUT) -> Path:
     return target
 
 
-def contents(date: int, checkout: Path = payload.CHECKOUT) -> Dict[str, File]:
+def contents(date: int, checkout: Path = payload.CHECKOUT) -> dict[str, File]:
     """All files of the Debian package: absolute path -> content."""
     files = module(_SITE, _PYTHON, "dpkg", checkout)
     files[f"{_DOC}/copyright"] = File((_SOURCES / "copyright").read_bytes())
@@ -65,7 +65,7 @@ def contents(date: int, checkout: Path = payload.CHECKOUT) -> Dict[str, File]:
 
 def module(
     site: str, python: str, installer: str, checkout: Path = payload.CHECKOUT
-) -> Dict[str, File]:
+) -> dict[str, File]:
     """The files common to all package formats: absolute path -> content."""
     files = {f"{site}/{name}": file for name, file in payload.modules(checkout).items()}
     for name, file in payload.metadata(site, {}, checkout).items():
@@ -87,7 +87,7 @@ def stage(directory: Path, files: Mapping[str, File]) -> None:
         _write(directory, path, file)
 
 
-def _control(files: Mapping[str, File], checkout: Path) -> Dict[str, File]:
+def _control(files: Mapping[str, File], checkout: Path) -> dict[str, File]:
     fields = (_SOURCES / "control").read_text(encoding="utf-8")
     size = sum(-(-len(file.content) // 1024) for file in files.values())
     replaced = {

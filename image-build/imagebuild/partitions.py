@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from .command import attempt
 from .errors import BuildError
@@ -40,7 +41,7 @@ class Partition(NamedTuple):
     size: int
     number: int  # 0: without a partition table
     type: str = ""
-    names: Dict[str, str] = {}  # by UUID, LABEL, PARTUUID, PARTLABEL
+    names: dict[str, str] = {}  # by UUID, LABEL, PARTUUID, PARTLABEL
 
 
 class Entry(NamedTuple):
@@ -56,7 +57,7 @@ class Entry(NamedTuple):
         return _NEEDED_PLACES.fullmatch(self.place) is not None
 
 
-def of(raw: Path) -> List[Partition]:
+def of(raw: Path) -> list[Partition]:
     """All partitions, or the single file system of a disk without a partition table."""
     done = attempt(["sfdisk", "--json", raw])
     with open(raw, "rb") as disk:
@@ -91,7 +92,7 @@ def _probed(raw: Path, part: Partition) -> Partition:
     return part._replace(type=tags.get("TYPE", ""), names={**part.names, **names})
 
 
-def meant(device: str, there: List[Partition]) -> Optional[Partition]:
+def meant(device: str, there: list[Partition]) -> Partition | None:
     """The partition that fstab names `device`; None if it is not on this disk."""
     link = _BY_LINK.fullmatch(device)
     kind, name = (link[1].upper(), link[2]) if link else device.partition("=")[::2]
@@ -104,7 +105,7 @@ def meant(device: str, there: List[Partition]) -> Optional[Partition]:
     return None
 
 
-def fstab(root: Path) -> List[Entry]:
+def fstab(root: Path) -> list[Entry]:
     """The mounts below the root at boot, outer ones first."""
     path = root / "etc/fstab"
     if inside(root, "/etc") is None or path.is_symlink() or not path.is_file():
@@ -127,7 +128,7 @@ def _entries(text: str) -> Iterator[Entry]:
             yield Entry(device.replace('"', ""), place, subvolume[1] if subvolume else "")
 
 
-def inside(root: Path, place: str) -> Optional[Path]:
+def inside(root: Path, place: str) -> Path | None:
     """The directory `place` of the root; None if it is missing, or if a link leads to it.
 
     A link in an image may lead to this machine's own directories.
@@ -140,7 +141,7 @@ def inside(root: Path, place: str) -> Optional[Path]:
     return path
 
 
-def mounts_below(directory: Path) -> List[str]:
+def mounts_below(directory: Path) -> list[str]:
     """Mount points below a directory, outer ones first, for its own file systems."""
     found = set()
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:

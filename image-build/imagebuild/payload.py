@@ -6,8 +6,9 @@ import base64
 import configparser
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple
+from typing import NamedTuple
 
 from .command import attempt, missing
 from .errors import BuildError
@@ -39,9 +40,9 @@ class Project(NamedTuple):
     name: str
     version: str
     summary: str
-    packages: List[str]
-    package_data: Dict[str, List[str]]
-    scripts: Dict[str, str]
+    packages: list[str]
+    package_data: dict[str, list[str]]
+    scripts: dict[str, str]
 
     @property
     def dist_info(self) -> str:
@@ -85,10 +86,10 @@ def _version(checkout: Path) -> str:
     return found[1]
 
 
-def modules(checkout: Path = CHECKOUT) -> Dict[str, File]:
+def modules(checkout: Path = CHECKOUT) -> dict[str, File]:
     """The importable tree: path below site-packages -> content."""
     about = project(checkout)
-    files: Dict[str, File] = {}
+    files: dict[str, File] = {}
     for package in about.packages:
         directory = checkout / package.replace(".", "/")
         if not (directory / "__init__.py").is_file():
@@ -98,7 +99,7 @@ def modules(checkout: Path = CHECKOUT) -> Dict[str, File]:
     return files
 
 
-def _members(directory: Path, patterns: List[str]) -> Iterator[Path]:
+def _members(directory: Path, patterns: list[str]) -> Iterator[Path]:
     for pattern in patterns:
         matches = sorted(path for path in directory.glob(pattern) if path.is_file())
         if not matches:
@@ -106,7 +107,7 @@ def _members(directory: Path, patterns: List[str]) -> Iterator[Path]:
         yield from matches
 
 
-def scripts(python: str, checkout: Path = CHECKOUT) -> Dict[str, File]:
+def scripts(python: str, checkout: Path = CHECKOUT) -> dict[str, File]:
     """The commands: name -> a script for the interpreter `python`."""
     return {
         name: File(
@@ -122,7 +123,7 @@ def scripts(python: str, checkout: Path = CHECKOUT) -> Dict[str, File]:
     }
 
 
-def registration(python: str) -> Dict[str, File]:
+def registration(python: str) -> dict[str, File]:
     """`register` for the interpreter `python`, with its modules: absolute path -> content."""
     here = Path(__file__).parent
     program = (here / "register.py").read_bytes().split(b"\n", 1)[1]
@@ -132,7 +133,7 @@ def registration(python: str) -> Dict[str, File]:
     return files
 
 
-def units(checkout: Path = CHECKOUT) -> Dict[str, File]:
+def units(checkout: Path = CHECKOUT) -> dict[str, File]:
     """The units and the programs they run: absolute path -> content.
 
     The timer is disabled until the administrator enables it.  The listener for a second NIC
@@ -147,7 +148,7 @@ def units(checkout: Path = CHECKOUT) -> Dict[str, File]:
     return files
 
 
-def metadata(site: str, installed: Dict[str, File], checkout: Path = CHECKOUT) -> Dict[str, File]:
+def metadata(site: str, installed: dict[str, File], checkout: Path = CHECKOUT) -> dict[str, File]:
     """The .dist-info for all installed files (PEP 376): absolute path -> content.
 
     Package tools, a second run and an uninstall learn from it which files are ours.

@@ -6,7 +6,8 @@ import contextlib
 import sys
 import threading
 import time
-from typing import Iterator, Optional, TextIO
+from collections.abc import Iterator
+from typing import TextIO
 
 _HEARTBEAT_SECONDS = 15.0  # without a terminal, to keep logs short
 
@@ -14,7 +15,7 @@ _HEARTBEAT_SECONDS = 15.0  # without a terminal, to keep logs short
 class Progress:
     """Prints each step with its seconds; on a terminal the seconds tick."""
 
-    def __init__(self, stream: Optional[TextIO] = None):
+    def __init__(self, stream: TextIO | None = None):
         self._stream = stream or sys.stderr
         self._tty = self._stream.isatty()
         self._start = time.monotonic()

@@ -12,15 +12,16 @@ import re
 import shlex
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from . import cache, clean, diskfile, payload
 from .chroot import run_in
 from .errors import BuildError
 
-_QUERIES: Tuple[Tuple[str, str, List[str]], ...] = (
+_QUERIES: tuple[tuple[str, str, list[str]], ...] = (
     (
         "usr/bin/dpkg-query",
         "deb",
@@ -56,7 +57,7 @@ class Contents(NamedTuple):
 
     os_release: Mapping[str, str]  # os-release(5)
     kind: str  # package type as in package URLs: deb, rpm
-    packages: Tuple[Package, ...]
+    packages: tuple[Package, ...]
     machine: str  # as in uname -m: x86_64
 
     @property
@@ -64,7 +65,7 @@ class Contents(NamedTuple):
         return self.os_release.get("ID", "linux")
 
     @property
-    def version(self) -> Optional[str]:
+    def version(self) -> str | None:
         """None for a distribution without releases, such as Debian's sid."""
         return self.os_release.get("VERSION_ID")
 
@@ -84,14 +85,14 @@ def contents(root: Path) -> Contents:
     return Contents(_os_release(root), kind, tuple(packages), machine)
 
 
-def _os_release(root: Path) -> Dict[str, str]:
+def _os_release(root: Path) -> dict[str, str]:
     # With the root's own cat: the file is a link, which may be absolute.
     text = run_in(root, ["cat", "/etc/os-release"])
     pairs = [line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z_0-9]+=", line)]
     return {name: "".join(shlex.split(value)) for name, value in pairs}
 
 
-def write_beside(image: Path, held: Contents, module: bool = True) -> List[Path]:
+def write_beside(image: Path, held: Contents, module: bool = True) -> list[Path]:
     """Write the three files, each atomically; returns their paths.
 
     Without the `module`, the image does not contain this project's files.
@@ -111,7 +112,7 @@ def write_beside(image: Path, held: Contents, module: bool = True) -> List[Path]
     return written
 
 
-def manifest(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
+def manifest(image: Path, held: Contents, digest: str) -> dict[str, Any]:
     """The contents and origin of an image."""
     project = payload.project()
     return {
@@ -132,7 +133,7 @@ def manifest(image: Path, held: Contents, digest: str) -> Dict[str, Any]:
     }
 
 
-def spdx(image: Path, held: Contents, digest: str, module: bool = True) -> Dict[str, Any]:
+def spdx(image: Path, held: Contents, digest: str, module: bool = True) -> dict[str, Any]:
     """An SPDX 2.3 document: the image, its packages, and this project's files.
 
     https://spdx.github.io/spdx-spec/v2.3/
@@ -188,7 +189,7 @@ def spdx(image: Path, held: Contents, digest: str, module: bool = True) -> Dict[
     }
 
 
-def _spdx_package(number: int, package: Package, held: Contents) -> Dict[str, Any]:
+def _spdx_package(number: int, package: Package, held: Contents) -> dict[str, Any]:
     distro = "-".join(filter(None, (held.distro, held.version)))
     # https://github.com/package-url/purl-spec
     locator = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, NamedTuple, Tuple
+from typing import NamedTuple
 
 from .errors import BuildError
 
@@ -42,7 +42,7 @@ BASE = (
 KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "zstd", "grub-pc", "e2fsprogs")
 
 # The network manager that configures the NICs.
-VARIANTS: Dict[str, Tuple[str, ...]] = {
+VARIANTS: dict[str, tuple[str, ...]] = {
     "ifupdown": ("ifupdown", "isc-dhcp-client"),
     "netplan": ("netplan.io",),
     "networkd": (),
@@ -65,7 +65,7 @@ class Recipe(NamedTuple):
         return f"{self.suite}-{self.variant}" + ("" if self.kernel else "-nokernel")
 
     @property
-    def packages(self) -> Tuple[str, ...]:
+    def packages(self) -> tuple[str, ...]:
         wanted = BASE + VARIANTS[self.variant]
         return tuple(sorted(wanted + (KERNEL if self.kernel else ())))
 

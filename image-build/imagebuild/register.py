@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING
 
 # Write no bytecode, which a removal would not find.
 sys.dont_write_bytecode = True
@@ -64,7 +64,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def list_module() -> List[Path]:
+def list_module() -> list[Path]:
     text = wanted_list()
     if text == present_list():
         return []
@@ -75,19 +75,19 @@ def list_module() -> List[Path]:
     return [DROP_IN]
 
 
-def check_list() -> List[str]:
+def check_list() -> list[str]:
     same = wanted_list() == present_list()
     return [] if same else [f"{DROP_IN} is not the present list of modules with ours added"]
 
 
-def unlist_module() -> List[Path]:
+def unlist_module() -> list[Path]:
     with contextlib.suppress(FileNotFoundError):
         DROP_IN.unlink()
         return [DROP_IN]
     return []
 
 
-def wanted_list() -> Optional[str]:
+def wanted_list() -> str | None:
     """The wanted drop-in; None if the image lists the module itself."""
     ours = [modulelist.MODULES_DROP_IN, modulelist.DEFAULT_DROP_IN]
     entries, _later = inside.effective(None, modulelist.MODULES_DROP_IN, ours)
@@ -99,7 +99,7 @@ def wanted_list() -> Optional[str]:
     return text
 
 
-def present_list() -> Optional[str]:
+def present_list() -> str | None:
     with contextlib.suppress(FileNotFoundError):
         return DROP_IN.read_text(encoding="utf-8")
     return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import List, Mapping, Tuple
 
 from . import cache
 from . import recipe as recipes
@@ -57,7 +57,7 @@ def base(recipe: Recipe, progress: Progress, *, refresh: bool = False) -> Path:
 
 def _bootstrap(recipe: Recipe, target: Path, mirror: str) -> None:
     # In a PID namespace all processes end when this one is stopped, and the tree can be removed.
-    argv: List[str] = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    argv: list[str] = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv += ["mmdebstrap", "--mode=root", "--variant=minbase", "--components=main"]
     argv.append("--include=" + ",".join(recipe.packages))
     argv += [f'--aptopt={name} "{value}"' for name, value in inherited_apt_options()]
@@ -69,7 +69,7 @@ def _bootstrap(recipe: Recipe, target: Path, mirror: str) -> None:
     run(argv, timeout=1800, env=_clean_environment())
 
 
-def inherited_apt_options() -> List[Tuple[str, str]]:
+def inherited_apt_options() -> list[tuple[str, str]]:
     dumped = attempt(["apt-config", "dump"], timeout=30)
     return _INHERITED.findall(dumped.stdout) if dumped.returncode == 0 else []
 

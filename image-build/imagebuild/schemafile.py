@@ -18,7 +18,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any
 
 # In the image these modules are beside this file, without a package.
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _DEFINITION = "cc_source_routing"
 _OWNER = "source-routing"  # the package that owns the diversion
 
 
-def teach() -> List[Path]:
+def teach() -> list[Path]:
     """Add the stanza to the installed schema; returns the changed files."""
     return [path for path in _files() if _teach(path)]
 
@@ -45,7 +45,7 @@ def rehearse() -> None:
         _taught(_original(path))
 
 
-def untaught() -> List[str]:
+def untaught() -> list[str]:
     """A sentence for each schema file that lacks our current stanza."""
     files = _files()
     faults = [] if files else ["cloud-init has no schema of cloud-config"]
@@ -57,7 +57,7 @@ def untaught() -> List[str]:
     return faults
 
 
-def forget() -> List[Path]:
+def forget() -> list[Path]:
     """Restore the originals; returns the changed files."""
     changed = []
     for path in _files():
@@ -76,7 +76,7 @@ def aside(path: Path) -> Path:
     return path.with_name(path.name + ASIDE)
 
 
-def extended(document: Dict[str, Any], stanza: Dict[str, Any]) -> Dict[str, Any]:
+def extended(document: dict[str, Any], stanza: dict[str, Any]) -> dict[str, Any]:
     """cloud-init's schema `document` with our stanza's schema added."""
     try:
         definitions, members = dict(document["$defs"]), list(document["allOf"])
@@ -114,7 +114,7 @@ def _fit(schema: Any) -> Any:
     return schema
 
 
-def _files() -> List[Path]:
+def _files() -> list[Path]:
     found = importlib.util.find_spec("cloudinit")
     if found is None or not found.submodule_search_locations:
         raise RegistrationError("there is no cloud-init for this Python")

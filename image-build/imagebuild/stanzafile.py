@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 from .errors import BuildError
 
 
-def read(argument: Optional[str]) -> Optional[str]:
+def read(argument: str | None) -> str | None:
     """The cloud-config text of a default stanza; None if there is none to set."""
     if argument is None:
         return None

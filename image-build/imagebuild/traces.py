@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple
 
 from .chroot import attempt_in
 
@@ -20,7 +20,7 @@ class Trace(NamedTuple):
     text: str = ""  # a basic regular expression; files that do not match are the image's own
 
 
-FILES: Tuple[Trace, ...] = (
+FILES: tuple[Trace, ...] = (
     # ssh-keygen at boot, or cloud-init's module ssh.
     Trace("etc/ssh/ssh_host_*", "an SSH host key"),
     Trace("root/.bash_history", "root's shell history"),
@@ -48,7 +48,7 @@ FILES: Tuple[Trace, ...] = (
 # of them for `clean --configs network` (not in all releases), net/sysconfig.py the others.
 _NETWORK = "a former server's network"
 _HEADER = "^# Created by cloud-init"
-NETWORK: Tuple[Trace, ...] = (
+NETWORK: tuple[Trace, ...] = (
     Trace("etc/netplan/50-cloud-init.yaml", _NETWORK),
     Trace("etc/network/interfaces.d/50-cloud-init*", _NETWORK),
     Trace("etc/systemd/network/10-cloud-init-*.network", _NETWORK),
@@ -63,7 +63,7 @@ NETWORK: Tuple[Trace, ...] = (
 )
 
 
-def removal(traces: Tuple[Trace, ...]) -> str:
+def removal(traces: tuple[Trace, ...]) -> str:
     """A shell script that removes the files of `traces`."""
     lines = ["rm -f -- " + " ".join(f"/{trace.pattern}" for trace in traces if not trace.text)]
     for trace in traces:
@@ -76,7 +76,7 @@ def removal(traces: Tuple[Trace, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sentences(root: Path, traces: Tuple[Trace, ...]) -> List[str]:
+def sentences(root: Path, traces: tuple[Trace, ...]) -> list[str]:
     """A sentence for each of `traces` that has files in `root`."""
     found = []
     for trace in traces:

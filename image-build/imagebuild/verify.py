@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, List, Tuple
 
 from . import asking, diskfile, home, install, labels, modulelist, partitions, payload, traces
 from .asking import Findings
@@ -16,7 +16,7 @@ from .home import Home
 from .traces import Trace
 
 # Files that `clean` removes by way of cloud-init, `source-routing remove` or find(1).
-_TAKEN_BY_OTHERS: Tuple[Trace, ...] = (
+_TAKEN_BY_OTHERS: tuple[Trace, ...] = (
     Trace("var/lib/cloud/instance", "cloud-init's state of an instance"),
     Trace("var/lib/cloud/instances/*", "cloud-init's state of an instance"),
     Trace("var/lib/cloud/seed/*", "a seed for cloud-init"),
@@ -114,7 +114,7 @@ def _registered(root: Path, where: Home) -> Findings:
     return result
 
 
-def _as_recorded(root: Path) -> List[str]:
+def _as_recorded(root: Path) -> list[str]:
     """Our files that differ from what was installed."""
     if (root / "var/lib/dpkg/info/source-routing.list").is_file():
         # Lines like "??5?????? c /etc/file".
@@ -140,7 +140,7 @@ def _as_recorded(root: Path) -> List[str]:
     return found
 
 
-def _clean(root: Path) -> List[str]:
+def _clean(root: Path) -> list[str]:
     found = []
     try:
         identity = (root / "etc/machine-id").read_text().strip()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
-from typing import Optional
 
 from imagebuild.lab import network
 from imagebuild.lab.boot import booted
@@ -146,7 +145,7 @@ def first_boot(
             yield Server(place, guest, wait_for_boot(guest), told)
 
 
-def instance_of(server: Server) -> Optional[str]:
+def instance_of(server: Server) -> str | None:
     """The instance that the guest takes itself for."""
     told = server.guest.run(["cat", "/var/lib/cloud/data/instance-id"])
     return told.stdout.strip() or None

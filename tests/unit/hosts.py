@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Iterable, List, Optional, Sequence, Tuple
 
 from cc_source_routing.model import (
     PROTO_BOOT,
@@ -41,8 +41,8 @@ def host(
     nics: dict, routes: Sequence[Route] = (), links: Sequence[Link] = (), **fields
 ) -> HostState:  # type: ignore[no-untyped-def,type-arg]
     """A host with `nics`: name -> addresses, each with its connected route in main."""
-    all_links: List[Link] = [Link(1, "lo", loopback=True)]
-    addresses: List[Address] = []
+    all_links: list[Link] = [Link(1, "lo", loopback=True)]
+    addresses: list[Address] = []
     main = list(routes)
     for number, (name, texts) in enumerate(nics.items(), start=2):
         all_links.append(link(name, number))
@@ -70,7 +70,7 @@ SEED = host(
 
 def lookup(
     plan: RoutingPlan, main: Iterable[Route], source: IPAddress, destination: IPAddress
-) -> Tuple[Optional[Route], int]:
+) -> tuple[Route | None, int]:
     """The kernel's algorithm (net/core/fib_rules.c) over values: route and rule priority."""
     tables: dict = {TABLE_MAIN: [r for r in main if r.table == TABLE_MAIN]}  # type: ignore[type-arg]
     for planned in plan.routes:
@@ -94,7 +94,7 @@ def lookup(
     return None, 0
 
 
-def longest(routes: Iterable[Route], destination: IPAddress) -> Optional[Route]:
+def longest(routes: Iterable[Route], destination: IPAddress) -> Route | None:
     matching = [r for r in routes if r.family == destination.version and destination in r.dst]
     if not matching:
         return None

@@ -20,7 +20,9 @@ VERSIONS = ("3.2.0", "4.10.3", "4.19.2", "4.26.0")
 def cached(version: str) -> Path:
     """That release in a directory of its own, fetched once."""
     default = Path.home() / ".cache/source-routing"
-    target = Path(os.environ.get("SOURCE_ROUTING_CACHE", default)) / f"jsonschema-{version}"
+    cache = Path(os.environ.get("SOURCE_ROUTING_CACHE", default))
+    # What it brings along is compiled for this Python.
+    target = cache / f"jsonschema-{version}-{sys.implementation.cache_tag}"
     if not (target / "jsonschema").is_dir():
         argv = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target)]
         subprocess.run([*argv, f"jsonschema=={version}"], check=True)

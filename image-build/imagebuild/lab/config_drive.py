@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any
 
 from ..command import run
 from .network import Port
@@ -24,7 +25,7 @@ class ConfigDrive:
     dhcp: bool = False
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
-    def files(self) -> Dict[str, str]:
+    def files(self) -> dict[str, str]:
         """Path below the drive's root -> content."""
         meta = {
             "uuid": self.uuid,
@@ -41,7 +42,7 @@ class ConfigDrive:
             "openstack/latest/user_data": self.user_data,
         }
 
-    def network_data(self) -> Dict[str, Any]:
+    def network_data(self) -> dict[str, Any]:
         """network_data.json as Nova writes it: a link for each port, a network for each subnet."""
         links, networks = [], []
         for number, port in enumerate(self.ports):
@@ -56,7 +57,7 @@ class ConfigDrive:
             networks += self._networks(number, port)
         return {"links": links, "networks": networks, "services": []}
 
-    def _networks(self, number: int, port: Port) -> List[Dict[str, Any]]:
+    def _networks(self, number: int, port: Port) -> list[dict[str, Any]]:
         common = {"link": f"tap{number}", "network_id": f"net{number}"}
         if self.dhcp:
             return [{"id": f"network{number}", "type": "ipv4_dhcp", **common}]
@@ -101,7 +102,7 @@ class ConfigDrive:
         run(["genisoimage", "-quiet", "-J", "-r", "-V", "config-2", "-o", iso, tree])
 
 
-def _route(to: str, gateway: object) -> Dict[str, str]:
+def _route(to: str, gateway: object) -> dict[str, str]:
     network = ipaddress.ip_network(to)
     return {
         "network": str(network.network_address),

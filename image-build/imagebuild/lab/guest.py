@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Mapping, Protocol, Sequence, Tuple, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..command import Completed
 from ..errors import BuildError
 from .config_drive import ConfigDrive
 
 # The commands whose output is collected from every guest, for failed tests and the demo.
-QUESTIONS: Mapping[str, Tuple[str, ...]] = {
+QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "cloud-init status": ("cloud-init", "status", "--format", "json"),
     "ip rule": ("ip", "rule"),
     "ip -6 rule": ("ip", "-6", "rule"),
@@ -75,7 +76,7 @@ def running(guest: _AnyGuest) -> Iterator[_AnyGuest]:
 class Boot:
     """The result of a boot, as the guest reports it."""
 
-    status: Dict[str, Any]  # cloud-init status --format json
+    status: dict[str, Any]  # cloud-init status --format json
     status_code: int
     seconds: float
 
@@ -131,7 +132,7 @@ def _what_it_waits_for(guest: Guest) -> str:
 
 def collect(
     guest: Guest, questions: Mapping[str, Sequence[str]] = QUESTIONS
-) -> Dict[str, Completed]:
+) -> dict[str, Completed]:
     """The results of all `questions` in a guest; a failed one has its failure as the result."""
     found = {}
     for title, argv in questions.items():

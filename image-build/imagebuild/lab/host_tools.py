@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import List, Mapping
+from collections.abc import Mapping
 
 from ..command import missing, run
 from ..errors import BuildError
 from ..progress import Progress
 
 
-def ensure(programs: Mapping[str, str], progress: Progress) -> List[str]:
+def ensure(programs: Mapping[str, str], progress: Progress) -> list[str]:
     """Install the Debian packages of those `programs` that are missing; returns their names.
 
     Without recommended packages, which could bring services.

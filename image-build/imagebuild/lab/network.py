@@ -17,11 +17,11 @@ import random
 import re
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..command import Argument, Completed, attempt, run
 from ..errors import BuildError
@@ -55,7 +55,7 @@ class Port:
     address6: IPv6Interface
     gateway6: ipaddress.IPv6Address
     default: bool  # the metadata gives it the default route
-    routes4: Tuple[str, ...] = ()  # other destinations behind the gateway
+    routes4: tuple[str, ...] = ()  # other destinations behind the gateway
 
     @property
     def tap(self) -> str:
@@ -72,7 +72,7 @@ class Port:
         return IPv6Interface(f"{self.gateway6}/{self.address6.network.prefixlen}")
 
 
-def ports(count: int = 2, seed: Optional[int] = None) -> Tuple[Port, ...]:
+def ports(count: int = 2, seed: int | None = None) -> tuple[Port, ...]:
     """`count` NICs; the first two are the public and the private one of a classic server."""
     chance = random.Random(seed) if seed is not None else random.SystemRandom()
     addresses = ["162.253.43.134/24", "10.13.96.161/19", "172.20.7.11/22", "192.168.77.5/24"]
@@ -140,17 +140,17 @@ class Namespace:
     def path(self) -> str:
         return f"/proc/{self.pid}/ns/net"
 
-    def prefix(self) -> List[str]:
+    def prefix(self) -> list[str]:
         """The words before a command that run it in this namespace."""
         return ["nsenter", f"--net={self.path}"]
 
     def run(
-        self, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
+        self, argv: Sequence[Argument], *, timeout: float = 120, stdin: str | None = None
     ) -> str:
         return run([*self.prefix(), *argv], timeout=timeout, stdin=stdin)
 
     def attempt(
-        self, argv: Sequence[Argument], *, timeout: float = 120, stdin: Optional[str] = None
+        self, argv: Sequence[Argument], *, timeout: float = 120, stdin: str | None = None
     ) -> Completed:
         return attempt([*self.prefix(), *argv], timeout=timeout, stdin=stdin)
 
@@ -163,7 +163,7 @@ class Namespace:
 class Lab:
     """A remote host, and a router with a guarded port for each NIC; a context manager."""
 
-    ports: Tuple[Port, ...] = field(default_factory=ports)
+    ports: tuple[Port, ...] = field(default_factory=ports)
     _stack: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def __enter__(self) -> Lab:
@@ -314,7 +314,7 @@ def link_local(mac: str) -> ipaddress.IPv6Address:
     return ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
 
 
-def reachability(lab: Lab) -> Dict[str, bool]:
+def reachability(lab: Lab) -> dict[str, bool]:
     """Whether each address of each NIC, IPv4 before IPv6, answers the remote host."""
     addresses = [port.address4.ip for port in lab.ports] + [port.address6.ip for port in lab.ports]
     return {str(address): lab.answers(address) for address in addresses}

@@ -12,8 +12,8 @@ import os
 import signal
 import subprocess
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import List, Mapping, Optional, Sequence
 
 from .. import cache
 from ..chroot import ENVIRONMENT
@@ -71,9 +71,9 @@ class ContainerGuest:
         self._lower = ":".join(str(path) for path in lowers)
         self._cgroup = f"source-routing-lab-{uuid.uuid4().hex[:8]}"
         self._log = scratch / "console.log"
-        self._process: Optional[subprocess.Popen[bytes]] = None
-        self._leader: Optional[int] = None
-        self.network: Optional[Namespace] = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._leader: int | None = None
+        self.network: Namespace | None = None
         for name in ("upper", "work", "root"):
             (scratch / name).mkdir(parents=True, exist_ok=True)
         (scratch / "upper").chmod(0o755)  # it becomes the container's /
@@ -131,7 +131,7 @@ class ContainerGuest:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def reboot(self, drive: Optional[ConfigDrive] = None) -> None:
+    def reboot(self, drive: ConfigDrive | None = None) -> None:
         """Reboot; with another `drive` as another server, made from a snapshot of this one."""
         if self._process is None:
             raise BuildError("the container is not running")
@@ -188,7 +188,7 @@ class ContainerGuest:
     def console(self) -> str:
         return process.end_of(self._log)
 
-    def _find_leader(self) -> Optional[int]:
+    def _find_leader(self) -> int | None:
         """The host's process ID of the container's PID 1."""
         if self._leader is not None and os.path.exists(f"/proc/{self._leader}"):
             return self._leader
@@ -200,8 +200,8 @@ class ContainerGuest:
         return self._leader
 
 
-def _descendants(pid: int) -> List[int]:
-    found: List[int] = []
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
     with contextlib.suppress(OSError, ValueError):
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
         for child in map(int, text.split()):

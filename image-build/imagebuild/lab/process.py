@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Optional, Sequence
 
 from ..command import Argument
 
@@ -16,8 +16,8 @@ PROGRAMS: Mapping[str, str] = {"setpriv": "util-linux"}
 def start(
     argv: Sequence[Argument],
     *,
-    log: Optional[Path] = None,
-    env: Optional[Mapping[str, str]] = None,
+    log: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a program; its output is appended to `log`, or discarded.
 

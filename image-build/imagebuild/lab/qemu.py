@@ -13,8 +13,8 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import List, Mapping, Optional, Sequence
 
 from .. import cache
 from ..command import Completed, attempt
@@ -88,7 +88,7 @@ class VirtualGuest:
         self._image = image
         self._scratch = scratch
         self._log = scratch / "console.log"
-        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._process: subprocess.Popen[bytes] | None = None
         # Unix socket paths are limited to 108 bytes; one in the cache may be longer.
         self._sockets = tempfile.TemporaryDirectory(prefix="guest-")
         self._agent = GuestAgent(Path(self._sockets.name) / "agent")
@@ -111,7 +111,7 @@ class VirtualGuest:
         environment = {**os.environ, "TMPDIR": str(self._scratch)}
         self._process = process.start(argv, log=self._log, env=environment)
 
-    def _options(self, iso: Path) -> List[str]:
+    def _options(self, iso: Path) -> list[str]:
         options = list(_KVM if kvm_boots(self._image) else _TCG)
         options += ["-machine", "pc", "-m", "1024", "-nodefaults", "-no-user-config"]
         options += ["-display", "none", "-monitor", "none", "-vga", "none"]

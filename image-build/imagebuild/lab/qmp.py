@@ -12,8 +12,9 @@ import json
 import random
 import socket
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+from typing import Any, Callable
 
 from ..command import Completed
 from ..errors import BuildError
@@ -118,5 +119,5 @@ class GuestAgent:
             yield ask
 
 
-def _text(encoded: Optional[str]) -> str:
+def _text(encoded: str | None) -> str:
     return base64.b64decode(encoded).decode(errors="replace") if encoded else ""
