@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 from ..model import PlannedNic
+from ..text.sections import assignments
 from .evidence import names, text
 
 LINKS = "/run/systemd/netif/links"
@@ -90,15 +91,8 @@ def managed_links(root: Path) -> int:
 def match_section(document: str) -> Match:
     """The keys of [Match]; repeated keys are joined, an empty value resets."""
     found: Match = {}
-    section = ""
-    for raw in document.replace("\\\n", " ").splitlines():
-        line = raw.strip()
-        if not line or line[0] in "#;":
-            continue
-        if line.startswith("[") and line.endswith("]"):
-            section = line[1:-1]
-        elif section == "Match" and "=" in line:
-            key, _, value = (part.strip() for part in line.partition("="))
+    for section, key, value in assignments(document):
+        if section == "Match":
             found[key] = f"{found.get(key, '')} {value}".strip() if value else ""
     return found
 

@@ -34,6 +34,7 @@ from typing import Any
 
 from ...model import IPAddress, Lease, MetadataRoute
 from ...text.addresses import gateway_address, interface, ip_address, network, prefix_length
+from ...text.sections import assignments
 from .dhcpcd import classless_routes, lease_routes, usable_routes
 
 _NM_CLASSLESS = (
@@ -120,32 +121,21 @@ def _octets(value: Any) -> IPv4Address | None:
 
 def parse_network_manager(text: str, dev: str, path: str, now: float) -> tuple[Lease, ...]:
     """The leases in a device state file of NetworkManager that have not expired."""
-    groups = _groups(text)
+    four, six = _group(text, "dhcp4"), _group(text, "dhcp6")
     found = []
-    four = groups.get("dhcp4", {})
     address = interface(four.get("dhcp4.ip_address"), four.get("dhcp4.subnet_mask", 32))
     if address is not None and address.version == 4 and not _past(four.get("dhcp4.expiry"), now):
         routers, routes = lease_routes(_routers(four.get("dhcp4.routers", "")), _nm_classless(four))
         found.append(Lease(dev, 4, address, routers, routes, client="NetworkManager", path=path))
-    six = groups.get("dhcp6", {})
     address = interface(six.get("dhcp6.ip6_address"), 128)
     if address is not None and address.version == 6 and not _past(six.get("dhcp6.expiry"), now):
         found.append(Lease(dev, 6, address, client="NetworkManager", path=path))
     return tuple(found)
 
 
-def _groups(text: str) -> dict[str, dict[str, str]]:
-    """A keyfile's groups (GLib's Desktop-Entry-like format), with escapes left as they are."""
-    groups: dict[str, dict[str, str]] = {}
-    group: dict[str, str] = {}
-    for raw in text.splitlines():
-        line = raw.strip()
-        if line.startswith("[") and line.endswith("]"):
-            group = groups.setdefault(line[1:-1], {})
-        elif "=" in line and not line.startswith("#"):
-            key, _, value = line.partition("=")
-            group[key.strip()] = value.strip()
-    return groups
+def _group(text: str, name: str) -> dict[str, str]:
+    """One group of a key file, with escapes left as they are."""
+    return {key: value for group, key, value in assignments(text) if group == name}
 
 
 def _nm_classless(values: dict[str, str]) -> tuple[tuple[MetadataRoute, ...], bool]:
