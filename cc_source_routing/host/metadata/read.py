@@ -51,7 +51,6 @@ from .ports import Ports, dictionaries
 __all__ = [
     "METADATA_PATH",
     "metadata_from_datasource",
-    "metadata_from_json",
     "metadata_to_json",
     "parse_network_config",
     "parse_network_data",
@@ -278,15 +277,6 @@ def metadata_to_json(metadata: Metadata) -> str:
         ],
     }
     return json.dumps(doc, indent=2, sort_keys=True) + "\n"
-
-
-def metadata_from_json(saved: str) -> Metadata:
-    """Parse the text of `metadata_to_json`; malformed parts are left out with a warning."""
-    try:
-        doc = json.loads(saved)
-    except (ValueError, RecursionError, TypeError) as error:
-        return Metadata((), (f"saved metadata is not JSON ({_short(error)}); ignored",))
-    return _from_document(doc, "saved metadata")
 
 
 def _from_document(doc: Any, source: str) -> Metadata:
