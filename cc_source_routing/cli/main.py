@@ -214,6 +214,9 @@ def _follow(arguments: argparse.Namespace) -> int:
     journal = os.environ.get("JOURNAL_STREAM") == f"{output.st_dev}:{output.st_ino}"
 
     def say(severity: int, line: str) -> None:
+        if arguments.json:
+            print(json.dumps({"severity": severity, "what": line}), flush=True)
+            return
         # In the journal a line begins with its severity, sd-daemon(3).
         print(f"<{severity}>{line}" if journal else line, flush=True)
 
@@ -343,7 +346,7 @@ def _parser() -> argparse.ArgumentParser:
     _common(parser, top=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, run: Any, text: str, as_json: bool = True) -> argparse.ArgumentParser:
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         _common(sub, top=False)
         sub.add_argument("--json", action="store_true", help="print JSON, for programs")

@@ -21,7 +21,6 @@ from ipaddress import IPv4Interface
 from typing import NamedTuple
 
 FAILED, CONFIGURED, UNMANAGED = "failed", "configured", "unmanaged"
-AT_WORK = frozenset(("pending", "configuring"))
 
 GIVEN_UP = "systemd-networkd has given it up; telling it to configure it again"
 ADDRESS_GONE = "it holds a lease, but the address is gone; telling systemd-networkd to set it again"
