@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -13,6 +14,7 @@ from .flaps import Flaps
 from .networkd import Mender
 from .networkd_state import apply_remedy, networkd_links
 from .pace import Pace
+from .repeats import Repeats
 
 if TYPE_CHECKING:
     from ..kernel.netlink import Kernel
@@ -49,6 +51,7 @@ class _Follower:
         self._pace.ask_for_look(now)
         self._seen: engine.View | None = None  # of the last look that took all away
         self._grace: float | None = None  # until when the last look has taken nothing away
+        self._repeats = Repeats()
         self._error = ""  # the last one, which is said once
 
     def run(self, idle: float) -> None:
@@ -97,13 +100,16 @@ class _Follower:
         self._pace.looked(now, time.process_time() - before)
         view = outcome.view
         if self._grace is None:
-            self._seen = view
+            # Restoring needs nothing of the routes of others, which may be many.
+            slim = replace(view.state, routes=(), neighbours=())
+            self._seen = replace(view, state=slim)
             self._flaps.applied(view.plan, view.state)
         else:
             # What was planned before stays in force, and is not restored by a plan without it.
             self._pace.ask_for_look(self._grace)
         if outcome.changed:
-            self._say(NOTICE, self._tell(outcome))
+            line = self._tell(outcome)
+            self._report(line, line)
         return self._mend(view) or outcome.changed
 
     def _mend(self, view: engine.View) -> bool:
@@ -143,12 +149,16 @@ class _Follower:
             return True
         if operations:
             count = len(operations)
-            self._say(
-                NOTICE,
-                f"{count} {'change' if count == 1 else 'changes'}; routes or rules "
-                "of ours were missing and are back",
+            changes = "1 change" if count == 1 else f"{count} changes"
+            self._report(
+                "restored", f"{changes}; routes or rules of ours were missing and are back"
             )
         return bool(operations)
+
+    def _report(self, kind: str, line: str) -> None:
+        more = self._repeats.worth_saying(kind, time.monotonic())
+        if more is not None:
+            self._say(NOTICE, line + more)
 
     def _report_failure(self, error: str) -> None:
         """Once, and then each time that the failures in a row have doubled."""

@@ -1,4 +1,4 @@
-"""What it costs: hooks, whole applies, boots without work, lost packets, 28 NICs at once.
+"""What it costs: hooks, applies, boots without work, lost packets, 28 NICs at once, following.
 
 ``python3 tests/bench/bench.py [--quick]`` needs root, pyroute2 and what the
 kernel tests need; it works in network namespaces of its own and prints tables
@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import random
+import re
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +31,7 @@ from lab.command import REPOSITORY  # noqa: E402
 from lab.hooked import UP, Burst, Hooked  # noqa: E402
 from lab.needs import missing_for_lab  # noqa: E402
 from lab.netns import reap  # noqa: E402
+from lab.waiting import wait_until  # noqa: E402
 
 WORKER = HERE / "worker.py"
 BOTH = ["ipv4", "ipv6"]
@@ -351,10 +357,89 @@ def bursts(directory: Path, quick: bool) -> None:
     )
 
 
+def taken_away(table_number: int) -> dict[str, tuple[list[str], list[str]]]:
+    """What is taken away: the arguments of ip for that, and those that show what is left."""
+    rules = [["-4", "rule", "flush", "protocol", "83"], ["-4", "rule"]]
+    flushed = ["route", "flush", "table", str(table_number)]
+    group = ["link", "set", "dev", "ens4", "group", "default"]
+    return {
+        "all IPv4 rules": (rules[0], rules[1]),
+        "a table": (["-4", *flushed], ["-4", "route", "show", "table", str(table_number)]),
+        "a table of IPv6": (["-6", *flushed], ["-6", "route", "show", "table", str(table_number)]),
+        "a link's group": (group, ["-o", "link", "show", "dev", "ens4"]),
+    }
+
+
+def follows(directory: Path, quick: bool) -> None:
+    """(f) How long what somebody takes away is missing, and what a routing daemon costs."""
+    times = 5 if quick else 20
+    rows = []
+    with Lab() as lab:
+        server(lab, 2)
+        root, cloud = new_root(directory), Cloud(lab, nics_in_own_subnets(2))
+        command = SourceRouting(lab, "S", root)
+        command.configure(cloud.stanza(gateway_guess="never"))
+        command.ok("apply")
+        argv = (sys.executable, "-m", "cc_source_routing", "--root", str(root), "follow")
+        follower = lab.popen(
+            "S",
+            *argv,
+            "--idle",
+            "3600",
+            stdout=subprocess.PIPE,
+            env={"PYTHONPATH": str(REPOSITORY)},
+        )
+        lab.ip("S", "-4", "rule", "flush", "protocol", "83")
+        assert follower.stdout is not None
+        follower.stdout.readline()  # from here on it is awake
+        for what, (act, look) in taken_away(501).items():
+            spans = []
+            for _time in range(times):
+                before = lab.ip("S", *look)
+                lab.ip("S", *act)
+                spans.append(wait_until(lambda: lab.ip("S", *look) == before))  # noqa: B023
+                time.sleep(0.3)
+            rows.append((what, milliseconds(statistics.median(spans)), milliseconds(max(spans))))
+        table(
+            f"(f) Missing until a follower that is awake brings it back, ms, {times} times",
+            ("taken away", "median", "longest"),
+            rows,
+        )
+        daemon_routes(lab, follower.pid, quick)
+
+
+def daemon_routes(lab: Lab, pid: int, quick: bool) -> None:
+    """What a follower takes while a routing daemon changes 500 of its many routes a second."""
+    count, seconds = (20_000, 30) if quick else (200_000, 120)
+    routes = [f"10.{64 + n // 65536}.{n // 256 % 256}.{n % 256}/32" for n in range(count)]
+    via = "via 10.100.0.1 proto bird"
+    lab.batch("S", [f"route add {route} {via}" for route in routes])
+    spent = []
+    for _second in range(seconds):
+        begun = time.monotonic()
+        some = random.sample(routes, 250)
+        lab.batch("S", [f"route del {route} {via}" for route in some])
+        lab.batch("S", [f"route add {route} {via}" for route in some])
+        spent.append(cpu_seconds(pid))
+        time.sleep(max(0.0, begun + 1 - time.monotonic()))
+    half = seconds // 2
+    share = (spent[-1] - spent[half]) / (seconds - half - 1)
+    resident = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    megabytes = int(resident[1]) / 1024 if resident else 0.0
+    rows = [(f"{count} routes", f"{share * 100:.1f}", f"{megabytes:.0f}")]
+    table("(f) 500 foreign routes a second", ("host with", "% of one CPU", "peak MB"), rows)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has taken of the CPU so far, proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds, no 100 NICs")
-    parser.add_argument("--only", choices="abcde", help="one table")
+    parser.add_argument("--only", choices="abcdef", help="one table")
     parser.add_argument("--nics", type=int, nargs="+", help="numbers of NICs for table b")
     arguments = parser.parse_args()
     missing = missing_for_lab()
@@ -363,7 +448,7 @@ def main() -> int:
         return 1
     reap()
     with tempfile.TemporaryDirectory(prefix="source-routing-bench-") as directory:
-        for letter, part in zip("abcde", (hooks, applies, boots, lost, bursts)):
+        for letter, part in zip("abcdef", (hooks, applies, boots, lost, bursts, follows)):
             if arguments.only in (None, letter):
                 if part is applies:
                     applies(Path(directory), arguments.quick, arguments.nics or ())

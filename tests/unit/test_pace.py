@@ -83,24 +83,35 @@ def test_restoring_does_not_wait_for_the_budget(pace: Pace):
     assert pace.next_at == pytest.approx(1.0 + QUIET_SECONDS)
 
 
-def undone(pace: Pace, now: float) -> float:
-    """Somebody takes away a second after `now` what is ours; when it is restored."""
-    pace.hear(now + 1.0, missing=True)
+AT_ONCE = LASTING_SECONDS / 2
+
+
+def undone(pace: Pace, now: float, after: float = AT_ONCE) -> float:
+    """Somebody takes away `after` seconds what is ours; when it is restored."""
+    pace.hear(now + after, missing=True)
     due = pace.restore_at
     assert due is not None
     pace.restored(due, changed=True)
     return due
 
 
-def test_who_undoes_it_each_second_is_answered_at_longer_and_longer_pauses(pace: Pace):
+def test_who_undoes_each_restore_is_answered_at_longer_and_longer_pauses(pace: Pace):
     now, pauses = 0.0, []
     for _time in range(RESTORES_WITHOUT_PAUSE + 10):
         then = undone(pace, now)
         pauses.append(round(then - now, 3))
         now = then
-    assert max(pauses[:RESTORES_WITHOUT_PAUSE]) < 1.0 + 2 * QUIET_SECONDS
+    assert max(pauses[:RESTORES_WITHOUT_PAUSE]) < AT_ONCE + 2 * QUIET_SECONDS
     assert pauses == sorted(pauses)
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
+
+
+def test_who_undoes_it_each_second_is_answered_at_once(pace: Pace):
+    now = 0.0
+    for _time in range(100):
+        then = undone(pace, now, after=1.0)
+        assert then == pytest.approx(now + 1.0 + QUIET_SECONDS)
+        now = then
 
 
 def test_what_has_stayed_is_restored_at_once_when_it_goes_much_later(pace: Pace):
