@@ -161,7 +161,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _asked(arguments: argparse.Namespace) -> bool | None:
     """Whether the saved stanza is still configured; None if none is enabled, or if unknown."""
-    from ..host.asked import still_asked
+    from ..host.cloud_config import still_asked
     from ..host.saved_stanza import saved_stanza
 
     saved = None if arguments.config is not None else saved_stanza(arguments.root)
@@ -315,7 +315,7 @@ def _stanza(arguments: argparse.Namespace) -> Stanza:
     saved = saved_stanza(arguments.root)
     if saved is not None:
         return saved
-    from ..host.asked import is_disabled
+    from ..host.cloud_config import is_disabled
 
     return Stanza(enabled=not is_disabled(arguments.root))
 

@@ -27,7 +27,7 @@ from cloudinit.settings import PER_INSTANCE  # noqa: E402
 
 from cc_source_routing import cloud_init as cloud  # noqa: E402
 from cc_source_routing import errors  # noqa: E402
-from cc_source_routing.host.asked import still_asked  # noqa: E402
+from cc_source_routing.host.cloud_config import still_asked  # noqa: E402
 from cc_source_routing.stanza import user_data as userdata  # noqa: E402
 
 

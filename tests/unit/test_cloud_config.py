@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cc_source_routing.host.asked import is_disabled, still_asked
+from cc_source_routing.host.cloud_config import is_disabled, still_asked
 
 COMBINED = "run/cloud-init/combined-cloud-config.json"
 RESULT = "run/cloud-init/result.json"
