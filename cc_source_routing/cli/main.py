@@ -385,7 +385,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
-        help="end when nothing has happened for so long (default 30; systemd starts it again)",
+        help="end when nothing has happened for so long (default 30)",
     )
     sub = command("explain", _explain, "show the way a reply takes and what would drop it")
     sub.add_argument("--from", dest="source", metavar="ADDR", type=_address, required=True)

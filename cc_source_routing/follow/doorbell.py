@@ -1,7 +1,7 @@
 """Where events come from: the kernel's announcements, and whoever else says "look".
 
-systemd holds both descriptors between two runs (``source-routing.socket``), so nothing that
-comes in the meantime is lost; run by hand, the process listens by a socket of its own.
+A service manager may hand the descriptors over, as sd_listen_fds(3) says, and keep them between
+two runs, so that nothing is lost; run by hand, the process listens by a socket of its own.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ import socket
 import stat
 from contextlib import ExitStack
 from types import FrameType
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from ..errors import DiscoveryError
-from ..kernel.messages import GROUPS
 from .events import Heard, heard_in
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 RECEIVE_BYTES = 1 << 16
 # A host whose routes change without end must not keep a read going.
 DATAGRAMS_AT_ONCE = 4096
-SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 32 << 20
 
 
@@ -43,10 +41,12 @@ class Doorbell:
         self._stack = ExitStack()
         self._poll = select.poll()
         self._stop = self._look = False
-        self._netlink: socket.socket | None = None
+        self._netlink: Any = None
         self._bells: list[int] = []
 
     def __enter__(self) -> Doorbell:
+        from ..kernel.listen import open_listening
+
         with ExitStack() as stack:
             stack.push(self._stack)
             for descriptor in _inherited():
@@ -57,7 +57,7 @@ class Doorbell:
                 os.set_blocking(descriptor, False)
                 self._poll.register(descriptor, select.POLLIN)
             if self._netlink is None:
-                self._netlink = _own_socket()
+                self._netlink = open_listening(BUFFER_BYTES)
                 self._poll.register(self._netlink, select.POLLIN)
             self._stack.callback(self._netlink.close)
             self._catch_signals()
@@ -92,12 +92,12 @@ class Doorbell:
     ) -> None:
         self._stack.callback(signal.signal, number, signal.signal(number, handler))
 
-    def wait(self, seconds: float | None, own_port: int) -> Rung:
-        """What comes within `seconds`, or for ever for None; does not wait for more than one.
+    def wait(self, seconds: float, own_port: int) -> Rung:
+        """What comes within `seconds`; does not wait for more than one event.
 
         `own_port` is the netlink port by which we change things ourselves.
         """
-        milliseconds = None if seconds is None else max(0, round(seconds * 1000 + 0.5))
+        milliseconds = max(0, round(seconds * 1000 + 0.5))
         heard = Heard()
         for descriptor, _event in self._poll.poll(milliseconds):
             if descriptor in self._bells:
@@ -117,7 +117,6 @@ class Doorbell:
         return descriptor != self._bells[-1] and bool(content)
 
     def _announced(self, own_port: int) -> Heard:
-        assert self._netlink is not None
         heard = Heard()
         for _number in range(DATAGRAMS_AT_ONCE):
             try:
@@ -140,20 +139,3 @@ def _inherited() -> list[int]:
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
         return []
     return list(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)))
-
-
-def _own_socket() -> socket.socket:
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    try:
-        opened = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        # Without the right to a larger buffer an overrun only comes more often.
-        for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
-            try:
-                opened.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-                break
-            except OSError:
-                continue
-        opened.bind((0, GROUPS))
-    except OSError as error:
-        raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
-    return opened

@@ -11,13 +11,12 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..kernel.messages import RTM_DELROUTE, RTM_DELRULE, RTM_F_CLONED, RTM_NEWROUTE
 from ..model import OUR_PROTOCOL
 
 NLMSG = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 ALIGNMENT = 4
-RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE = 24, 25, 32, 33
 RTMSG = struct.Struct("=8BI")  # the sixth is the protocol; the last are flags
-RTM_F_CLONED = 0x200
 
 
 class Heard(NamedTuple):

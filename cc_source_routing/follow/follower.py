@@ -19,8 +19,6 @@ from .repeats import Repeats
 if TYPE_CHECKING:
     from ..kernel.netlink import Kernel
 
-IDLE_SECONDS = 30.0
-
 # Severities of syslog(3).
 ERROR, WARNING, NOTICE = 3, 4, 5
 
@@ -29,7 +27,7 @@ Say = Callable[[int, str], None]
 Tell = Callable[[engine.Outcome], str]
 
 
-def follow(root: Path, say: Say, tell: Tell, idle: float = IDLE_SECONDS) -> None:
+def follow(root: Path, say: Say, tell: Tell, idle: float) -> None:
     """Keep the saved stanza applied until nothing has happened for `idle` seconds.
 
     Looks once at the beginning: whoever starts this has a reason.  Ends early when nothing is

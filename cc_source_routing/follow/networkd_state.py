@@ -10,6 +10,7 @@ from ..errors import FileError
 from ..files.commands import run
 from ..files.read import read_file
 from ..model import HostState
+from ..text.sections import assignments
 from .networkd import LeasedAddress, NetworkdLink, Remedy
 
 # Private to networkd, but unchanged from 247 (Debian 11) to 257; see sd-network.c.
@@ -72,5 +73,5 @@ def _assignments(root: Path, path: str) -> dict[str, str]:
         file = read_file(root, path)
     except FileError:
         return {}
-    lines = file.data.decode("utf-8", "replace").splitlines() if file is not None else ()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    text = file.data.decode("utf-8", "replace") if file is not None else ""
+    return {key: value for _section, key, value in assignments(text)}

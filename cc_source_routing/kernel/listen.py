@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import DiscoveryError
 from ..model import Link
@@ -27,22 +27,30 @@ class Heard(NamedTuple):
     overrun: bool = False  # some were lost: the caller must read the whole state again
 
 
+def open_listening(buffer_bytes: int) -> Any:
+    """A socket of pyroute2 that has joined `GROUPS`; raises `DiscoveryError`.
+
+    The buffer makes room for a burst (a routing daemon's thousand routes).  Without the
+    privilege for a larger one there are more overruns.
+    """
+    try:
+        opened = rtnl.open_socket(GROUPS)
+    except OSError as error:
+        raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
+    for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, option, buffer_bytes)
+            break
+        except OSError:
+            continue
+    return opened
+
+
 class Listener:
     """A context manager that joins the groups of links, addresses, routes and rules."""
 
     def __init__(self) -> None:
-        try:
-            self._socket = rtnl.open_socket(GROUPS)
-        except OSError as error:
-            raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
-        # Make room for a burst (a routing daemon's thousand routes); without the privilege
-        # for a larger buffer there are more overruns.
-        for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
-            try:
-                self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-                break
-            except OSError:
-                continue
+        self._socket = open_listening(BUFFER_BYTES)
         self._names: dict[int, str] = {}
 
     def __enter__(self) -> Listener:

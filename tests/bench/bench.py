@@ -380,15 +380,8 @@ def follows(directory: Path, quick: bool) -> None:
         command = SourceRouting(lab, "S", root)
         command.configure(cloud.stanza(gateway_guess="never"))
         command.ok("apply")
-        argv = (sys.executable, "-m", "cc_source_routing", "--root", str(root), "follow")
-        follower = lab.popen(
-            "S",
-            *argv,
-            "--idle",
-            "3600",
-            stdout=subprocess.PIPE,
-            env={"PYTHONPATH": str(REPOSITORY)},
-        )
+        command.configure(None)
+        follower = command.popen("follow", "--idle", "3600", stdout=subprocess.PIPE)
         lab.ip("S", "-4", "rule", "flush", "protocol", "83")
         assert follower.stdout is not None
         follower.stdout.readline()  # from here on it is awake

@@ -23,6 +23,14 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture()
+def served(server: ServerFactory) -> SourceRouting:
+    """The command of a server with two NICs that has applied once."""
+    _cloud, command = server()
+    command.ok("apply")
+    return command
+
+
+@pytest.fixture()
 def server(lab: Lab, root: Path) -> ServerFactory:
     """Build a cloud (two NICs unless told) and give the command its stanza, not yet applied."""
 

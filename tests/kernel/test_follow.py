@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from lab import (
@@ -20,18 +18,13 @@ from lab import (
     snapshot,
     wait_until,
 )
-from lab.command import REPOSITORY
 
 pytestmark = pytest.mark.kernel
 
 
-def ip(lab: Lab, *argv: str) -> None:
-    lab.run("S", "ip", *argv)
-
-
 def flush_rules(lab: Lab) -> None:
     for family in ("-4", "-6"):
-        ip(lab, family, "rule", "flush", "protocol", "83")
+        lab.ip("S", family, "rule", "flush", "protocol", "83")
 
 
 class Follower:
@@ -55,14 +48,13 @@ class Follower:
 def following(command: SourceRouting, idle: float = 120, begun: bool = True) -> Iterator[Follower]:
     """Run one; from the moment on at which it is known to follow, where it has `begun`."""
     command.configure(None)
-    process = command.lab.popen(
-        command.netns,
-        sys.executable,
-        *("-m", "cc_source_routing", *command.argv("follow", "--idle", str(idle))),
+    process = command.popen(
+        "follow",
+        "--idle",
+        str(idle),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={"PYTHONPATH": str(REPOSITORY)},
     )
     follower = Follower(process)
     try:
@@ -76,18 +68,11 @@ def following(command: SourceRouting, idle: float = 120, begun: bool = True) -> 
         process.wait()
 
 
-@pytest.fixture()
-def served(server: Any) -> SourceRouting:
-    _cloud, command = server()
-    command.ok("apply")
-    return command
-
-
 TAKEN_AWAY = {
     "the rules": flush_rules,
-    "a table": lambda lab: ip(lab, "route", "flush", "table", "501"),
-    "a table of IPv6": lambda lab: ip(lab, "-6", "route", "flush", "table", "501"),
-    "a group": lambda lab: ip(lab, "link", "set", "ens4", "group", "default"),
+    "a table": lambda lab: lab.ip("S", "route", "flush", "table", "501"),
+    "a table of IPv6": lambda lab: lab.ip("S", "-6", "route", "flush", "table", "501"),
+    "a group": lambda lab: lab.ip("S", "link", "set", "ens4", "group", "default"),
 }
 
 
@@ -121,10 +106,10 @@ def test_a_link_that_stays_down_loses_its_rules_and_has_them_back_when_it_return
     cloud, command = server(nics_in_own_subnets(3), rp_filter=1)
     command.ok("apply")
     with following(command):
-        ip(lab, "link", "set", "ens4", "down")
+        lab.ip("S", "link", "set", "ens4", "down")
         wait_until(lambda: not rules_of(lab, "10.101.0.10"))
-        ip(lab, "link", "set", "ens4", "up")
-        ip(lab, "address", "replace", "fd00:101::10/64", "dev", "ens4", "nodad")
+        lab.ip("S", "link", "set", "ens4", "up")
+        lab.ip("S", "address", "replace", "fd00:101::10/64", "dev", "ens4", "nodad")
         wait_until(lambda: rules_of(lab, "10.101.0.10"))
         cloud.settle()
         wait_until(lambda: pings(lab, cloud.matrix()) == [])
@@ -135,7 +120,7 @@ def test_a_nic_that_is_gone_takes_its_rules_along_at_once(server, lab: Lab):
     _cloud, command = server(nics_in_own_subnets(3), rp_filter=1, container=False)
     command.ok("apply")
     with following(command) as follower:
-        ip(lab, "link", "del", "ens4")
+        lab.ip("S", "link", "del", "ens4")
         assert "ens4" in follower.line()
         assert not rules_of(lab, "10.101.0.10")
     command.ok("check")
@@ -143,9 +128,9 @@ def test_a_nic_that_is_gone_takes_its_rules_along_at_once(server, lab: Lab):
 
 def test_an_address_that_comes_later_is_served(served: SourceRouting, lab: Lab):
     with following(served):
-        ip(lab, "address", "add", "10.13.96.77/19", "dev", "ens4")
+        lab.ip("S", "address", "add", "10.13.96.77/19", "dev", "ens4")
         wait_until(lambda: rules_of(lab, "10.13.96.77"))
-        ip(lab, "address", "del", "10.13.96.77/19", "dev", "ens4")
+        lab.ip("S", "address", "del", "10.13.96.77/19", "dev", "ens4")
         wait_until(lambda: not rules_of(lab, "10.13.96.77"))
 
 
@@ -183,7 +168,7 @@ def test_a_failure_is_said_once_and_tried_again_until_it_is_well(served: SourceR
     with following(served) as follower:
         aside = names.rename(names.with_name("aside"))
         names.write_text("")
-        ip(lab, "address", "add", "10.13.96.77/19", "dev", "ens4")
+        lab.ip("S", "address", "add", "10.13.96.77/19", "dev", "ens4")
         assert "etc/iproute2/rt_tables.d" in follower.line()
         names.unlink()
         aside.rename(names)

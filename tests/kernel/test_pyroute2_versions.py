@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from lab import Ping, pings, snapshot
 from lab.command import REPOSITORY
+from releases import cached
 
 pytestmark = pytest.mark.kernel
 
@@ -17,21 +15,11 @@ pytestmark = pytest.mark.kernel
 VERSIONS = ("0.5.14", "0.6.13", "0.7.2", "0.7.7", "0.8.1", "0.9.7")
 
 
-def cached(version: str) -> Path:
-    """That release in a directory of its own, fetched once."""
-    default = Path.home() / ".cache/source-routing"
-    target = Path(os.environ.get("SOURCE_ROUTING_CACHE", default)) / f"pyroute2-{version}"
-    if not (target / "pyroute2").is_dir():
-        argv = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target)]
-        subprocess.run([*argv, f"pyroute2=={version}"], check=True)
-    return target
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_apply_check_and_remove_with(version, lab, server):
     cloud, command = server(rp_filter=1)
     before = snapshot(lab, "S")
-    environment = {"PYTHONPATH": f"{cached(version)}:{REPOSITORY}"}
+    environment = {"PYTHONPATH": f"{cached('pyroute2', version)}:{REPOSITORY}"}
 
     def run(*argv: str) -> str:
         program = (
@@ -136,7 +124,7 @@ def test_what_is_odd_is_read_the_same_with(version, lab):
     """Hops, next hops of the other family, rules of others, announcements; and no warning."""
     lab.add("S")
     lab.run("S", "sh", "-e", stdin=ODD)
-    environment = {"PYTHONPATH": f"{cached(version)}:{REPOSITORY}"}
+    environment = {"PYTHONPATH": f"{cached('pyroute2', version)}:{REPOSITORY}"}
     warned = ("-X", "dev", "-W", "ignore::DeprecationWarning")  # of pyroute2 0.5 itself
     done = lab.run("S", sys.executable, *warned, "-c", READ, env=environment, timeout=60)
     assert (done.stdout, done.stderr) == (AS_READ, "")

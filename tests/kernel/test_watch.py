@@ -7,7 +7,6 @@ import functools
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,14 +38,12 @@ class Watcher:
 
 @contextlib.contextmanager
 def watching(command: SourceRouting, *options: str) -> Iterator[Watcher]:
-    process = command.lab.popen(
-        command.netns,
-        sys.executable,
-        *(
-            "-m",
-            "cc_source_routing",
-            *command.argv("watch", "--json", "--seconds", "300", *options),
-        ),
+    process = command.popen(
+        "watch",
+        "--json",
+        "--seconds",
+        "300",
+        *options,
         stdout=subprocess.PIPE,
         text=True,
         # A shell has whoever it runs in the background ignore Ctrl-C, and that is inherited.
@@ -59,17 +56,6 @@ def watching(command: SourceRouting, *options: str) -> Iterator[Watcher]:
         process.wait()
 
 
-@pytest.fixture()
-def served(server: Any) -> SourceRouting:
-    _cloud, command = server()
-    command.ok("apply")
-    return command
-
-
-def ip(lab: Lab, *argv: str) -> None:
-    lab.run("S", "ip", *argv)
-
-
 def test_it_begins_with_how_things_are(served: SourceRouting):
     with watching(served) as watcher:
         (line,) = watcher.verdict()
@@ -79,7 +65,7 @@ def test_it_begins_with_how_things_are(served: SourceRouting):
 def test_a_rule_that_somebody_deletes_is_told_with_what_it_breaks(served, lab: Lab):
     with watching(served) as watcher:
         watcher.verdict()
-        ip(lab, "rule", "del", "priority", "5030", "from", "10.13.96.161")
+        lab.ip("S", "rule", "del", "priority", "5030", "from", "10.13.96.161")
         told, *found = watcher.verdict()
         assert told["about"] == "rule"
         assert told["what"] == "from 10.13.96.161 lookup 501 priority 5030 is gone"
@@ -95,13 +81,13 @@ def test_a_rule_that_somebody_deletes_is_told_with_what_it_breaks(served, lab: L
 def test_a_flap_is_told_as_what_the_kernel_did(served, lab: Lab):
     with watching(served) as watcher:
         watcher.verdict()
-        ip(lab, "link", "set", "ens4", "down")
+        lab.ip("S", "link", "set", "ens4", "down")
         lines = {line["what"]: line["meaning"] for line in watcher.verdict()}
         assert lines["ens4 is down"] == "the kernel takes its routes along"
         gone = "default via fd00:96::1 dev ens4 table 501 is gone"
         assert lines[gone] == "fd00:96::161 cannot go by it"
         # Of IPv4's nobody tells, so that they are back is news.
-        ip(lab, "link", "set", "ens4", "up")
+        lab.ip("S", "link", "set", "ens4", "up")
         served.ok("apply")
         back = "default via 10.13.96.1 dev ens4 table 501 is there"
         watcher.until(lambda line: line["what"] == back)
@@ -111,15 +97,15 @@ def test_a_flap_is_told_as_what_the_kernel_did(served, lab: Lab):
 def test_addresses_and_links_come_and_go(served, lab: Lab):
     with watching(served) as watcher:
         watcher.verdict()
-        ip(lab, "address", "add", "10.13.96.77/19", "dev", "ens4")
+        lab.ip("S", "address", "add", "10.13.96.77/19", "dev", "ens4")
         told = watcher.until(lambda line: line["about"] == "address")[-1]
         assert told["what"] == "10.13.96.77/19 is on ens4"
         assert told["meaning"] == "not in the plan yet"
-        ip(lab, "link", "add", "br9", "type", "bridge")
-        ip(lab, "link", "set", "br9", "name", "br10")
+        lab.ip("S", "link", "add", "br9", "type", "bridge")
+        lab.ip("S", "link", "set", "br9", "name", "br10")
         told = watcher.until(lambda line: line["what"] == "br9 is called br10 now")[-1]
         assert told["meaning"] == "rules and files bear the old name until the next apply"
-        ip(lab, "link", "del", "br10")
+        lab.ip("S", "link", "del", "br10")
         watcher.until(lambda line: line["what"] == "br10 is gone")
 
 
@@ -128,9 +114,9 @@ def test_what_is_the_same_as_before_is_not_told(served, lab: Lab):
     with watching(served) as watcher:
         watcher.verdict()
         for _time in range(3):
-            ip(lab, "route", "replace", "203.0.113.0/24", "via", "10.13.96.9")
-        ip(lab, "link", "set", "ens4", "allmulticast", "on")
-        ip(lab, "rule", "add", "from", "192.0.2.9", "lookup", "main", "priority", "100")
+            lab.ip("S", "route", "replace", "203.0.113.0/24", "via", "10.13.96.9")
+        lab.ip("S", "link", "set", "ens4", "allmulticast", "on")
+        lab.ip("S", "rule", "add", "from", "192.0.2.9", "lookup", "main", "priority", "100")
         lines = watcher.until(lambda line: line["about"] == "rule")
         routes = [line["what"] for line in lines if line["about"] == "route"]
         assert routes == ["203.0.113.0/24 via 10.13.96.9 dev ens4 table 254 is there"]
@@ -145,7 +131,7 @@ def test_when_more_comes_than_can_be_read_it_says_so_and_looks_anew(served, lab:
         watcher.process.send_signal(signal.SIGSTOP)
         lab.run("S", "ip", "-batch", "-", stdin=batch)
         lab.run("S", "ip", "route", "flush", "root", "203.0.0.0/8")
-        ip(lab, "rule", "del", "priority", "5030", "from", "10.13.96.161")
+        lab.ip("S", "rule", "del", "priority", "5030", "from", "10.13.96.161")
         watcher.process.send_signal(signal.SIGCONT)
         watcher.until(lambda line: "some of it is lost" in line["what"])
         watcher.until(lambda line: "rule from 10.13.96.161" in line["what"])
@@ -153,7 +139,7 @@ def test_when_more_comes_than_can_be_read_it_says_so_and_looks_anew(served, lab:
 
 def test_it_ends_as_a_check_would(served, lab: Lab):
     assert served.run("watch", "--seconds", "0.5").code == 0
-    ip(lab, "rule", "del", "priority", "5030", "from", "10.13.96.161")
+    lab.ip("S", "rule", "del", "priority", "5030", "from", "10.13.96.161")
     result = served.run("watch", "--seconds", "0.5")
     assert result.code == 1
     assert "  check    missing or different: rule from 10.13.96.161" in result.out

@@ -90,6 +90,18 @@ class SourceRouting:
         )
         return Result(done.returncode, done.stdout, done.stderr)
 
+    def popen(self, *argv: str, **options: Any) -> subprocess.Popen[Any]:
+        """Run it in the background; the lab ends it when it closes."""
+        return self.lab.popen(
+            self.netns,
+            sys.executable,
+            "-m",
+            "cc_source_routing",
+            *self.argv(*argv),
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            **options,
+        )
+
     def ok(self, *argv: str) -> str:
         """Run a command that must succeed; returns its output."""
         result = self.run(*argv)

@@ -6,19 +6,18 @@ import struct
 
 import pytest
 
-from cc_source_routing.follow.events import (
+from cc_source_routing.follow.events import Heard, heard_in
+from cc_source_routing.kernel.messages import (
     RTM_DELROUTE,
     RTM_DELRULE,
     RTM_F_CLONED,
+    RTM_NEWLINK,
     RTM_NEWROUTE,
     RTM_NEWRULE,
-    Heard,
-    heard_in,
 )
 from cc_source_routing.model import OUR_PROTOCOL, PROTO_STATIC
 
 OWN_PORT = 4321
-RTM_NEWLINK = 16
 NOTHING, CHANGED, MISSING = Heard(), Heard(changed=True), Heard(missing=True)
 
 

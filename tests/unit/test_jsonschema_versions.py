@@ -9,24 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from releases import cached
 
 from .test_stanza_faults import BAD, faults_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Ubuntu 22.04 and EL 9, bookworm, trixie, PyPI.
 VERSIONS = ("3.2.0", "4.10.3", "4.19.2", "4.26.0")
-
-
-def cached(version: str) -> Path:
-    """That release in a directory of its own, fetched once."""
-    default = Path.home() / ".cache/source-routing"
-    cache = Path(os.environ.get("SOURCE_ROUTING_CACHE", default))
-    # What it brings along is compiled for this Python.
-    target = cache / f"jsonschema-{version}-{sys.implementation.cache_tag}"
-    if not (target / "jsonschema").is_dir():
-        argv = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target)]
-        subprocess.run([*argv, f"jsonschema=={version}"], check=True)
-    return target
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -40,7 +29,7 @@ def test_each_bad_stanza_is_reported_alike_with(version: str):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": f"{cached(version)}:{REPOSITORY}"},
+        env={**os.environ, "PYTHONPATH": f"{cached('jsonschema', version)}:{REPOSITORY}"},
         capture_output=True,
         text=True,
         check=False,

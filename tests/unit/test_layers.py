@@ -22,7 +22,7 @@ ROOMS = {
     "kernel": {"plan", "files", "text"},
     "host": {"kernel", "stanza", "files", "text"},
     "engine": {"host", "kernel", "render", "plan", "files"},
-    "follow": {"engine", "kernel", "files"},
+    "follow": {"engine", "kernel", "files", "text"},
     "cloud_init": {"engine", "host", "stanza"},
     "cli": {"follow", "engine", "host", "kernel", "render", "plan", "stanza", "files", "text"},
     "__init__": {"cloud_init"},
