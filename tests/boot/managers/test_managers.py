@@ -125,12 +125,20 @@ class Place:
             time.sleep(0.2)
 
     def duplicates(self) -> list[str]:
-        """Rules and routes of our tables that are there twice, whoever owns up to them."""
-        found: list[str] = []
+        """Rules and routes of our tables that are there twice, whoever owns up to them.
+
+        Twice in each of two listings: the kernel goes on with a long one by counting
+        (dump_rules in net/core/fib_rules.c), so a rule that somebody adds meanwhile makes
+        it list the last ones again.
+        """
+        return sorted(self._listed_twice() & self._listed_twice())
+
+    def _listed_twice(self) -> set[str]:
+        found: set[str] = set()
         for family in ("-4", "-6"):
             listing = self.shell(f"ip -N {family} rule; ip -N {family} route show table all")
             lines = [re.sub(r" proto \S+", "", line).strip() for line in listing.splitlines()]
-            found += [line for line, count in Counter(lines).items() if line and count > 1]
+            found |= {line for line, count in Counter(lines).items() if line and count > 1}
         return found
 
     def rules(self) -> set[str]:
