@@ -404,6 +404,9 @@ def _files(
     facts = module.inspect(root, plan)
     warnings += module.warnings(plan, facts)
     files = [*common_files(plan), *saved]
+    if name != "none":
+        files += units.follow_files(root)
+        warnings += units.warnings(root)
     try:
         files += module.render(plan, facts)
     except ModuleNotFoundError as error:
@@ -420,7 +423,7 @@ def _files(
 def _owned(root: Path) -> tuple[str, ...]:
     """All paths that may be ours."""
     own = (*COMMON_PATHS, *SAVED_PATHS, METADATA_PATH, second_nic.WAITING_PATH)
-    paths: dict[str, None] = dict.fromkeys(own)
+    paths: dict[str, None] = dict.fromkeys((*own, *units.owned(root)))
     for name in render.RENDERERS:
         paths.update(dict.fromkeys(render.renderer(name).owned(root)))
     return tuple(paths)

@@ -38,7 +38,7 @@ OUR_DIRECTORIES = (
     "/etc/iproute2/rt_protos.d",
     "/etc/iproute2",
 )
-DROP_IN_SUFFIXES = (".network.d", ".service.d")
+DROP_IN_SUFFIXES = (".network.d", ".service.d", ".target.d")
 
 # Prefix for a NIC's name that cannot name a table itself; longer than any interface name.
 LONG_NAME = "source-routing-"

@@ -19,6 +19,9 @@ from .repeats import Repeats
 if TYPE_CHECKING:
     from ..kernel.netlink import Kernel
 
+# Who asks for a look may be about to write: ifupdown2 runs a stanza's own commands after its
+# hooks, and what changes while systemd still starts the asker is not asked for again.
+ONCE_MORE_SECONDS = 1.0
 # Severities of syslog(3).
 ERROR, WARNING, NOTICE = 3, 4, 5
 
@@ -67,6 +70,8 @@ class _Follower:
             now = time.monotonic()
             if rung.heard.changed or rung.look:
                 self._pace.hear(now)
+            if rung.look:
+                self._pace.ask_for_look(now + ONCE_MORE_SECONDS)
             if rung.heard.missing:
                 self._pace.hear(now, missing=True)
             if _is_due(self._pace.look_at, now):

@@ -137,7 +137,8 @@ class Pace:
         self._budget.spend(now, cpu_seconds)
         self._changed.clear()
         self._missing.clear()
-        self._asked_for = None
+        if self._asked_for is not None and self._asked_for <= now:
+            self._asked_for = None
 
     # -- what is next ----------------------------------------------------------
 

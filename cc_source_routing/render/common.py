@@ -34,14 +34,14 @@ _SHELL_SAFE = re.compile(r"[A-Za-z0-9_./:@%+=, -]*\Z")
 
 
 def common_files(plan: RoutingPlan) -> tuple[ConfigFile, ...]:
-    """Names for our tables and our protocol, so that `ip` prints them; () without tables.
+    """Names for our tables and our protocol, so that `ip` prints them.
 
     The file also preserves each interface's table id: one that is down keeps its line.
+    Without tables it is there all the same: `follow`, which may bring the first one, is
+    not allowed to make new directories in /etc.
     """
     tables = {table: name for name, table in plan.reserved_tables.items()}
     tables.update((nic.table, nic.name) for nic in plan.nics)
-    if not tables:
-        return ()
     lines = []
     for table in sorted(tables):
         name = safe_name(tables[table])

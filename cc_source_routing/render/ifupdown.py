@@ -2,7 +2,7 @@
 
 Hooks report only ifupdown's own actions and DHCP leases.  Changes by the kernel
 (addresses and routers from router advertisements) and by other programs are seen in
-kernel messages (`link_events`), where systemd runs.
+kernel messages (`units`), where systemd runs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from ..model import ConfigFile, RoutingPlan
 from . import Evidence
 from .common import render_template
 from .hooks import HOOK_PATH, existing, hook_files, hook_paths
-from .link_events import link_event_files, listening, owned_link_events
 
 UP_PATH = "/etc/network/if-up.d/source-routing"
 DOWN_PATH = "/etc/network/if-post-down.d/source-routing"
 DHCLIENT_PATH = "/etc/dhcp/dhclient-exit-hooks.d/source-routing"
 
-SERVICE = "networking.service"
 INTERFACES_PATH = "/etc/network/interfaces"
 IFUP_PATHS = ("/usr/sbin/ifup", "/sbin/ifup")
 _STANZA = re.compile(r"\s*iface\s+(\S+)")
@@ -54,18 +52,19 @@ def render(plan: RoutingPlan, facts: Any) -> tuple[ConfigFile, ...]:
     """
     return (
         *hook_files(plan),
-        ConfigFile(UP_PATH, render_template("ifupdown-up.j2", hook=HOOK_PATH), 0o755),
-        ConfigFile(DOWN_PATH, render_template("ifupdown-post-down.j2", hook=HOOK_PATH), 0o755),
+        _hook(UP_PATH, "up"),
+        _hook(DOWN_PATH, "down"),
         ConfigFile(DHCLIENT_PATH, render_template("dhclient-exit-hook.j2", hook=HOOK_PATH)),
-        *link_event_files(SERVICE),
     )
+
+
+def _hook(path: str, action: str) -> ConfigFile:
+    content = render_template("ifupdown.j2", hook=HOOK_PATH, action=action)
+    return ConfigFile(path, content, 0o755)
 
 
 def owned(root: Path) -> tuple[str, ...]:
-    return (
-        *existing(root, (UP_PATH, DOWN_PATH, DHCLIENT_PATH, *hook_paths(root))),
-        *owned_link_events(root, SERVICE),
-    )
+    return existing(root, (UP_PATH, DOWN_PATH, DHCLIENT_PATH, *hook_paths(root)))
 
 
 def warnings(plan: RoutingPlan, facts: Any) -> tuple[str, ...]:
@@ -73,8 +72,7 @@ def warnings(plan: RoutingPlan, facts: Any) -> tuple[str, ...]:
 
 
 def after(written: Iterable[str], removed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """Start or stop listening to the kernel, where systemd runs."""
-    return listening(written, removed)
+    return ()
 
 
 def _is_file(root: Path, path: str) -> bool:

@@ -67,8 +67,7 @@ def render(plan: RoutingPlan, facts: Facts) -> tuple[ConfigFile, ...]:
     if facts.networkd is not None:
         files.update((file.path, file) for file in networkd.render(plan, facts.networkd))
     if facts.network_manager is not None:
-        mixed = facts.networkd is not None and bool(facts.networkd.files)
-        rendered = network_manager.render(plan, facts.network_manager, replay=not mixed)
+        rendered = network_manager.render(plan, facts.network_manager)
         files.update((file.path, file) for file in rendered)
     return tuple(files.values())
 

@@ -20,11 +20,9 @@ recognized as ours, and networkd and this package would keep correcting each oth
 gain would be small: the rules cannot follow a DHCP address either (systemd#33540), so a
 new lease needs a new plan anyway.
 
-What networkd cannot express is completed by the event path, which runs
-``source-routing apply`` whenever networkd has changed a link or a lease
-(`networkd_events`).
+What networkd cannot express is completed by the event path (`units`).
 
-A NIC that is only down, or waits for its address, keeps its drop-in (`waiting`), and so
+A NIC that is only down, or waits for its address, keeps its drop-in (`_waiting`), and so
 does one whose .network file is missing for a moment: removing the drop-in would make
 networkd reload while the file is missing, and release the NIC.
 """
@@ -40,6 +38,7 @@ from typing import Callable
 from ..files.write import leftovers
 from ..model import (
     OUR_PROTOCOL,
+    PASSING_REASONS,
     PROTO_STATIC,
     SCOPE_LINK,
     TABLE_MAIN,
@@ -51,9 +50,8 @@ from ..model import (
 )
 from ..plan.rules import STAGES_OF_OTHERS
 from ..text.addresses import interface_name
-from . import Evidence, units
+from . import Evidence
 from .evidence import names, program, systemd_version, text, unit
-from .networkd_events import START, STOP, event_files, is_event_unit, owned_events
 from .networkd_files import (
     NETWORK_DIRECTORIES,
     NetworkFile,
@@ -61,7 +59,7 @@ from .networkd_files import (
     managed_links,
     network_files,
 )
-from .waiting import waiting_nics
+from .units import FOLLOW_PATH, RELOAD_UNIT
 
 # One function, so that sh has read the whole script before a command in it can read the
 # rest from standard input.
@@ -119,7 +117,7 @@ main "$@" </dev/null
 RELOAD = (
     *("systemd-run", "--quiet", "--collect", "--no-block"),
     "--description=Tell systemd-networkd of changed source routing",
-    f"--property=After=dbus.service systemd-networkd.service {units.SERVICE}",
+    f"--property=After=dbus.service systemd-networkd.service {RELOAD_UNIT}",
     f"--property=StandardInputData={base64.b64encode(RELOAD_SCRIPT.encode()).decode()}",
     *("sh", "-s"),
 )
@@ -195,17 +193,17 @@ def inspect(
 
 
 def render(plan: RoutingPlan, facts: Facts) -> tuple[ConfigFile, ...]:
-    return (*drop_ins(plan, facts), *event_files())
+    return drop_ins(plan, facts)
 
 
 def owned(root: Path) -> tuple[str, ...]:
-    return (*_drop_ins(root), *owned_events(root))
+    return tuple(_drop_ins(root))
 
 
 def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> tuple[str, ...]:
     """The parts of the plan that drop-ins cannot hold; `others`: NICs may have another manager."""
     found = []
-    event_path = "`source-routing apply` after each of its events keeps the rest"
+    event_path = "`source-routing follow` keeps the rest"
     if plan.nics and not facts.has(SINCE_SUPPRESS_INTERFACE_GROUP):
         found.append(
             f"systemd {facts.version} is older than {SINCE_SUPPRESS_INTERFACE_GROUP}: networkd "
@@ -226,16 +224,11 @@ def warnings(plan: RoutingPlan, facts: Facts, others: bool = False) -> tuple[str
 
 
 def after(written: Iterable[str], removed: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """Reload networkd, and start or stop the watch."""
-    new, gone = tuple(written), tuple(removed)
-    commands: list[tuple[str, ...]] = []
-    if any(map(_is_drop_in, (*new, *gone))):
-        commands.append(RELOAD_ALL if any(map(is_event_unit, gone)) else RELOAD)
-    if any(map(is_event_unit, new)):
-        commands.append(START)
-    if any(map(is_event_unit, gone)):
-        commands.append(STOP)
-    return tuple(commands)
+    """Have networkd read its files again."""
+    gone = tuple(removed)
+    if not any(map(_is_drop_in, (*written, *gone))):
+        return ()
+    return (RELOAD_ALL if FOLLOW_PATH in gone else RELOAD,)
 
 
 def has_drop_in(files: Iterable[ConfigFile]) -> bool:
@@ -312,9 +305,14 @@ def drop_ins(plan: RoutingPlan, facts: Facts) -> tuple[ConfigFile, ...]:
         path: ConfigFile(path, _drop_in(plan, facts, nics, unmanaged, path in shared))
         for path, nics in by_path.items()
     }
-    for path, content in _kept(facts, waiting_nics(plan) | missing):
+    for path, content in _kept(facts, _waiting(plan) | missing):
         files.setdefault(path, ConfigFile(path, content))
     return tuple(files[path] for path in sorted(files))
+
+
+def _waiting(plan: RoutingPlan) -> frozenset[str]:
+    """The NICs that only wait for a link, an address, a gateway or a sibling, as in a flap."""
+    return frozenset(name for name, why in plan.unserved.items() if why in PASSING_REASONS)
 
 
 def _kept(facts: Facts, absent: frozenset[str]) -> Iterable[tuple[str, str]]:

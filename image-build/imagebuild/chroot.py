@@ -40,8 +40,9 @@ def attempt_in(
 ) -> Completed:
     """Run `argv` in `root`, or directly if that is ``/``.  A failing exit code is a result."""
     if root != Path("/"):
-        argv = [*UNSHARE, "--net", "--", "sh", "-c", _ENTER, "enter", root, *argv]
-    return attempt(argv, timeout=timeout, stdin=stdin, env=ENVIRONMENT)
+        argv = [*UNSHARE, "--net", "--", "sh", "-c", _ENTER, "enter", root.absolute(), *argv]
+    # From the root directory, or Python would find a checkout's modules before the root's.
+    return attempt(argv, timeout=timeout, stdin=stdin, env=ENVIRONMENT, cwd=Path("/"))
 
 
 def run_in(

@@ -113,12 +113,12 @@ def install(
         compiling = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
         run_in(root, [python, *compiling, f"{site}/{PACKAGE}"])
     written += _reported("wrote", run_in(root, [payload.REGISTER]))
-    _reload_systemd(root, [*written, *removed])
+    warnings = _listening(root, "restart") if written or removed else []
     final = _ask(root, python, text=text, find=True)
     where = final["finds"]
     if not where or not where.startswith(f"{site}/{PACKAGE}/"):
         raise BuildError(f"{root}: cloud-init finds {MODULE} at {where or 'no place'}")
-    return Outcome(written, removed, [_name(entry) for entry in final["modules"]], [])
+    return Outcome(written, removed, [_name(entry) for entry in final["modules"]], warnings)
 
 
 def present(root: Path) -> bool:
@@ -157,9 +157,7 @@ def uninstall(root: Path) -> Outcome:
         done = attempt_in(root, argv)
         if done.returncode != 0:
             warnings.append(f"what it had rendered may still be there: {failure(argv, done)}")
-    if any(path.endswith(".timer") for path in recorded):
-        # The administrator may have enabled it; without systemd nobody has.
-        attempt_in(root, ["systemctl", "--quiet", "--now", "disable", "source-routing.timer"])
+        warnings += _listening(root, "stop")
     undone: list[str] = []
     if payload.REGISTER in recorded:
         argv = [payload.REGISTER, "--remove"]
@@ -168,15 +166,21 @@ def uninstall(root: Path) -> Outcome:
         if done.returncode != 0:
             warnings.append(f"cloud-init may still know of it: {failure(argv, done)}")
     removed = _remove(root, recorded)
-    _reload_systemd(root, removed)
+    if removed and root == Path("/") and Path("/run/systemd/system").is_dir():
+        attempt_in(root, ["systemctl", "daemon-reload"])
     return Outcome([], undone + removed, [], warnings)
 
 
-def _reload_systemd(root: Path, paths: list[str]) -> None:
-    """Reload a systemd that runs there if `paths` has units."""
-    units = any(path.startswith(f"{payload.UNITS}/") for path in paths)
-    if units and root == Path("/") and Path("/run/systemd/system").is_dir():
-        attempt_in(root, ["systemctl", "daemon-reload"])
+def _listening(root: Path, action: str) -> list[str]:
+    """Run the program of the same name, by its text: an earlier release has not installed it.
+
+    Returns what has failed.
+    """
+    text = payload.units()[payload.LISTENING].content.decode()
+    argv = ["sh", "-c", text, payload.LISTENING, action]
+    # It waits for an apply that runs, and for the lock.
+    done = attempt_in(root, argv, timeout=300)
+    return [] if done.returncode == 0 else [f"{payload.LISTENING} {action}: {done.reason}"]
 
 
 def _reported(verb: str, text: str) -> list[str]:

@@ -22,9 +22,17 @@ INSTALLER = "source-routing-install-into"
 # and its directory in an image.
 LIBRARY = "/usr/lib/source-routing"
 REGISTER = f"{LIBRARY}/register"
+# The program that has a running server go on with installed files, or without them.
+LISTENING = f"{LIBRARY}/listening"
 
 UNITS = "/usr/lib/systemd/system"
 WANTS = f"{UNITS}/multi-user.target.d"
+# The name of the drop-in that wants them -> the directory of the units.
+UNIT_DIRECTORIES = {
+    "source-routing": "cc_source_routing/systemd",
+    "source-routing-second-nic": "image-build/systemd",
+}
+_PROGRAMS = ["second-nic", "listening"]
 
 
 class File(NamedTuple):
@@ -136,15 +144,17 @@ def registration(python: str) -> dict[str, File]:
 def units(checkout: Path = CHECKOUT) -> dict[str, File]:
     """The units and the programs they run: absolute path -> content.
 
-    The timer is disabled until the administrator enables it.  The listener for a second NIC
-    starts at each boot, and does nothing without a stanza that waits for one.
+    The timer is disabled until the administrator enables it.  What listens, for events or for
+    a second NIC, starts at each boot, and does nothing without a stanza.
     """
-    directory = checkout / "image-build/systemd"
-    found = _members(directory, ["*.service", "*.socket", "*.timer"])
-    files = {f"{UNITS}/{path.name}": File(path.read_bytes()) for path in found}
-    wanted = File((directory / "second-nic.conf").read_bytes())
-    files[f"{WANTS}/50-source-routing.conf"] = wanted
-    files[f"{LIBRARY}/second-nic"] = File((directory / "second-nic").read_bytes(), 0o755)
+    files = {}
+    for name, directory in UNIT_DIRECTORIES.items():
+        for path in _members(checkout / directory, ["source-routing*"]):
+            files[f"{UNITS}/{path.name}"] = File(path.read_bytes())
+        wanted = (checkout / directory / "wants.conf").read_bytes()
+        files[f"{WANTS}/50-{name}.conf"] = File(wanted)
+    for program in _members(checkout / "image-build/systemd", _PROGRAMS):
+        files[f"{LIBRARY}/{program.name}"] = File(program.read_bytes(), 0o755)
     return files
 
 

@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 from lab import Cloud, Driver, Lab, Result, SourceRouting, UdpEcho, nics_in_own_subnets, seed_nics  # noqa: E402
 from lab.cloud import version  # noqa: E402
 from lab.command import REPOSITORY  # noqa: E402
-from lab.hooked import UP, Burst, Hooked  # noqa: E402
+from lab.hooked import Burst, Hooked  # noqa: E402
 from lab.needs import missing_for_lab  # noqa: E402
 from lab.netns import reap  # noqa: E402
 from lab.waiting import wait_until  # noqa: E402
@@ -314,42 +314,39 @@ def bursts(directory: Path, quick: bool) -> None:
     nics = nics_in_own_subnets(BURST)
     names = [nic.name for nic in nics]
     rows = []
-    for manager in UP:
-        for at_once in (False, True):
-            order = "at once" if at_once else "one by one"
-            seen: dict[str, list[Burst]] = {}
-            with Lab() as lab:
-                server(lab, BURST)
-                command = SourceRouting(lab, "S", new_root(directory))
-                stanza = Cloud(lab, nics).stanza(renderer=manager, gateway_guess="never")
-                command.configure(stanza)
-                command.ok("apply")
-                hooked = Hooked(command, manager)
-                for _round in range(rounds):
-                    absent = hooked.burst(names, at_once, PLAIN_HOOK)
-                    seen.setdefault("an empty shell and one ip", []).append(absent)
-                    hooked.forget()
-                    known = hooked.burst(names, at_once)
-                    seen.setdefault("the plan is known", []).append(known)
-                    hooked.forget()
-                    for path in (command.root / "etc/source-routing/nics").iterdir():
-                        path.unlink()
-                    unknown = hooked.burst(names, at_once)
-                    seen.setdefault("no NIC is known", []).append(unknown)
-                command.ok("check")
-            base = statistics.median(one.seconds for one in seen["an empty shell and one ip"])
-            for what, bursts_seen in seen.items():
-                boot = statistics.median(one.seconds for one in bursts_seen)
-                settled = statistics.median(one.settled for one in bursts_seen)
-                rows.append(
-                    (
-                        f"{manager}, {order}: {what}",
-                        f"{boot:.2f}",
-                        ratio(boot, base),
-                        f"{settled:.2f}",
-                        str(max(len(one.applies) for one in bursts_seen)),
-                    )
+    for at_once in (False, True):
+        seen: dict[str, list[Burst]] = {}
+        with Lab() as lab:
+            server(lab, BURST)
+            command = SourceRouting(lab, "S", new_root(directory))
+            stanza = Cloud(lab, nics).stanza(renderer="ifupdown", gateway_guess="never")
+            command.configure(stanza)
+            command.ok("apply")
+            with_systemd, without = Hooked(command, True), Hooked(command, False)
+            for _round in range(rounds):
+                absent = with_systemd.burst(names, at_once, PLAIN_HOOK)
+                seen.setdefault("an empty shell and one ip", []).append(absent)
+                with_systemd.forget()
+                seen.setdefault("replayed", []).append(with_systemd.burst(names, at_once))
+                with_systemd.forget()
+                for path in (command.root / "etc/source-routing/nics").iterdir():
+                    path.unlink()
+                unknown = without.burst(names, at_once)
+                seen.setdefault("no NIC is known, no systemd", []).append(unknown)
+            command.ok("check")
+        base = statistics.median(one.seconds for one in seen["an empty shell and one ip"])
+        for what, bursts_seen in seen.items():
+            boot = statistics.median(one.seconds for one in bursts_seen)
+            settled = statistics.median(one.settled for one in bursts_seen)
+            rows.append(
+                (
+                    f"{'at once' if at_once else 'one by one'}: {what}",
+                    f"{boot:.2f}",
+                    ratio(boot, base),
+                    f"{settled:.2f}",
+                    str(max(len(one.applies) for one in bursts_seen)),
                 )
+            )
     table(
         f"(e) {BURST} dual-stack NICs come up, seconds, {rounds} rounds",
         ("hooks", "boot waits", "x plain", "all is set up", "runs of Python"),

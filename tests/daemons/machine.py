@@ -6,7 +6,6 @@ dies with the guest's first process.
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +15,14 @@ from pathlib import Path
 from lab import Lab, LabError, wait_until
 from lab.command import REPOSITORY
 
+from .activation import HAND_OVER
+
 GUEST = Path(__file__).with_name("guest.py")
-ACTIVATION = Path(__file__).with_name("netlink_activation.py")
+ACTIVATION = Path(__file__).with_name("activation.py")
+UNITS = REPOSITORY / "cc_source_routing/systemd"
+# It ends soon, so that tests know when it has looked.
+FOLLOW = "source-routing follow --idle 0.5"
+FOLLOWED = "/var/log/source-routing.followed"
 PACKAGES = "usr/lib/python3/dist-packages"
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -103,16 +108,15 @@ class Machine:
         return done
 
     def listen(self) -> None:
-        """Do what systemd does with the socket unit of the link events that was written."""
-        unit = self.read("/etc/systemd/system/source-routing-link.socket")
-        (groups,) = re.findall(r"^ListenNetlink=route (\d+)$", unit, re.MULTILINE)
+        """Do what systemd does with the units of the event path."""
         words = [f"{key}={value}" for key, value in ENVIRONMENT.items()]
         process = self.lab.popen(
             self.netns,
-            *(sys.executable, str(ACTIVATION), groups, str(self._looks)),
+            *(sys.executable, str(ACTIVATION), str(UNITS), str(self.root), str(self._looks)),
             *("nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--"),
             *("chroot", self._inside, "env", "-i", *words),
-            "/etc/source-routing/link-event",
+            *("sh", "-c", HAND_OVER, "sh"),
+            *("sh", "-c", f"exec {FOLLOW} >>{FOLLOWED} 2>&1"),
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -140,8 +144,8 @@ class Machine:
         wait_until(has_ended, story=lambda: f"{runs()}\n{self.log()}")
 
     def log(self) -> str:
-        """What was sent to /dev/log."""
-        return self.read("/var/log/messages")
+        """What was sent to /dev/log, and what who listens has said."""
+        return self.read("/var/log/messages") + self.read(FOLLOWED)
 
     def applies(self) -> list[str]:
         """How the hooks and tests called `source-routing apply`."""

@@ -32,8 +32,7 @@ def world(
         made.server.run("source-routing", "apply")
         made.is_well()
         made.server.listen()
-        # The first event, which a renewal brings along, has been dealt with.
-        wait_until(lambda: made.server.read("/run/source-routing/link-event"))
+        made.server.looks_again()
         yield made
 
 

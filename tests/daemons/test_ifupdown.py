@@ -84,7 +84,8 @@ class Site:
         for nic in ("ens3", "ens4"):
             self.lab.ip("S", "link", "set", "dev", nic, "group", "0")
         assert kept.is_dir()
-        self.server.run("sh", "-c", "rm -rf /run/source-routing")
+        leftovers = ("/run/source-routing", "-mindepth", "1", "!", "-name", "look", "-delete")
+        self.server.run("find", *leftovers)
 
     def ifup(self, *argv: str) -> None:
         done = self.server.run("ifup", *argv, timeout=90)
@@ -148,6 +149,7 @@ class Dnsmasq:
 def static(lab, boot, tree) -> Site:
     site = Site(lab, boot, tree, STATIC)
     site.ifup("-a")
+    site.server.listen()
     return site
 
 
@@ -156,6 +158,7 @@ def dynamic(lab, boot, tree) -> tuple[Site, Dnsmasq]:
     site = Site(lab, boot, tree, DYNAMIC)
     dnsmasq = Dnsmasq(site)
     site.ifup("-a")
+    site.server.listen()
     return site, dnsmasq
 
 
@@ -223,15 +226,14 @@ def test_a_nic_that_comes_later_is_served_by_itself(lab, boot, tree):
     wait_until(lambda: site.check() == "")
 
 
-def test_ifup_is_not_failed_by_a_command_that_fails(static):
-    static.server.run("source-routing", "apply")
-    static.server.write("/usr/bin/source-routing", "#!/bin/sh\necho no luck >&2\nexit 1\n", 0o755)
-    static.server.run("ifdown", "ens4")
-    changed = STATIC.replace("10.13.96.161/19", "10.13.96.162/19")
-    static.server.write("/etc/network/interfaces", changed)
-    static.ifup("ens4")
-    assert "ens4" in static.server.read("/run/network/ifstate.ens4")
-    wait_until(lambda: "source-routing apply failed (exit 1): no luck" in static.server.log())
+def test_ifup_is_not_failed_by_a_command_that_fails(lab, boot, tree):
+    """Without systemd the hooks start it themselves."""
+    server = Site(lab, boot, tree, STATIC).server
+    server.run("source-routing", "apply")
+    server.write("/usr/bin/source-routing", "#!/bin/sh\necho no luck >&2\nexit 1\n", 0o755)
+    server.run("ifup", "ens4")
+    assert "ens4" in server.read("/run/network/ifstate.ens4")
+    wait_until(lambda: "source-routing apply failed (exit 1): no luck" in server.log())
 
 
 def test_remove_leaves_ifupdown_without_a_trace(static):
@@ -332,5 +334,5 @@ def test_a_released_lease_takes_its_rules_along(dynamic):
         *("-4", "-r", "-pf", "/run/dhclient.ens4.pid"),
         *("-lf", "/var/lib/dhcp/dhclient.ens4.leases", "ens4"),
     )
-    assert "10.13.96.161" not in site.rules()
+    wait_until(lambda: "10.13.96.161" not in site.rules(), story=site.server.log)
     assert pings(site.lab, [Ping("R", "162.253.43.134")]) == []

@@ -33,6 +33,7 @@ def site(request, lab, boot) -> Site:
     made = Site(lab, boot, tree, INTERFACES)
     made.server.run("mkdir", "-p", "/run/network")
     made.ifup("-a")
+    made.server.listen()
     return made
 
 

@@ -119,15 +119,6 @@ class World:
         told = self.lab.ip("S", "-6", "route", "show", prefix, "table", "all", "proto", "83")
         return re.findall(r" via (\S+) ", told)
 
-    def has_looked(self) -> None:
-        """The first events after the listening began have been dealt with.
-
-        What they end with is believed once two of them end with the same.
-        """
-        state = "/run/source-routing/link-event"
-        wait_until(lambda: self.server.read(state))
-        wait_until(lambda: not self.server.read(f"{state}.unsure"))
-
     def link_local(self, netns: str, device: str) -> str:
         told = self.lab.ip(netns, "-6", "-o", "address", "show", "dev", device, "scope", "link")
         return re.findall(r"inet6 (\S+)/64", told)[0]
@@ -243,7 +234,7 @@ def test_addresses_that_come_after_every_hook_are_served(lab, boot, tree, record
 
 def test_nothing_happens_while_routers_repeat_themselves(begin):
     world = begin()
-    world.has_looked()
+    world.server.looks_again()
     applies = world.server.applies()
     with Monitor(world.lab, "S") as monitor:
         for nic in NICS:
@@ -425,7 +416,7 @@ def test_an_address_has_its_rule_when_it_may_be_used_and_a_duplicate_never(begin
     (own,) = world.usable("ens4")
     duplicate = str(ip_address(int(ip_address("fd00:97::")) | int(ip_address(own)) & (2**64 - 1)))
     world.lab.ip("H2", "address", "add", f"{duplicate}/64", "dev", "eth0", "nodad")
-    world.has_looked()
+    world.server.looks_again()
     with Monitor(world.lab, "S") as monitor:
         world.router.says(says("br1", ONE), says("br2", TWO, THREE))
         wait_until(lambda: "fd00:97::/64" in world.lab.ip("S", "-6", "route"))

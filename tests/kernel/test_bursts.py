@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 from lab import Lab, Snapshot, nics_in_own_subnets, snapshot
-from lab.hooked import UP, Hooked
+from lab.hooked import Hooked
 
 pytestmark = [
     pytest.mark.kernel,
-    pytest.mark.parametrize("manager", UP),
     pytest.mark.parametrize(
         "at_once",
         [
@@ -33,45 +32,36 @@ def state(lab: Lab) -> Snapshot:
 
 
 @pytest.fixture()
-def hooked(server, manager: str) -> Hooked:
-    cloud, command = server(NICS, hosts=False, container=False, anti_spoofing=False)
-    command.configure(cloud.stanza(renderer=manager, gateway_guess="never"))
-    return Hooked(command, manager)
+def command(server):
+    cloud, made = server(NICS, hosts=False, container=False, anti_spoofing=False)
+    made.configure(cloud.stanza(renderer="ifupdown", gateway_guess="never"))
+    return made
 
 
-def test_known_ones_come_up_without_python(hooked: Hooked, lab: Lab, at_once: bool):
-    hooked.command.ok("apply")
+def test_known_ones_come_up_without_python(command, lab: Lab, at_once: bool):
+    hooked = Hooked(command, listening=True)
+    command.ok("apply")
     applied = state(lab)
     hooked.forget()
     assert state(lab) != applied
     burst = hooked.burst(NAMES, at_once)
     assert burst.applies == [], burst.log
     assert applied.difference(state(lab)) == ""
-    hooked.command.ok("check")
+    command.ok("check")
 
 
-def test_unknown_ones_share_two_runs_however_long_the_first_takes(
-    hooked: Hooked, lab: Lab, at_once: bool
+def test_without_systemd_all_share_two_runs_however_long_the_first_takes(
+    command, lab: Lab, at_once: bool
 ):
     """All but two are plugged in later; what comes while the first run is at work shares one."""
+    hooked = Hooked(command, listening=False)
     lab.batch("S", [f"link set {name} down" for name in NAMES[2:]])
-    hooked.command.ok("apply")
+    command.ok("apply")
     come_up(lab)
     burst = hooked.burst(NAMES, at_once, gate=True)
     assert 1 <= len(burst.applies) <= 2, burst.log
-    hooked.command.ok("check")
+    command.ok("check")
     assert "ens30" in lab.ip("S", "rule")
-
-
-def test_all_that_come_while_an_apply_is_under_way_share_one_run_after_it(
-    hooked: Hooked, lab: Lab, at_once: bool
-):
-    """That apply may have looked at the kernel before they came."""
-    hooked.command.ok("apply")
-    (hooked.command.root / "run/source-routing/lock").write_text("1 source-routing\n")
-    burst = hooked.burst(NAMES, at_once, gate=True)
-    assert 1 <= len(burst.applies) <= 2, burst.log
-    hooked.command.ok("check")
 
 
 def come_up(lab: Lab) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import subprocess
-from collections.abc import Iterator
 
 import pytest
 from lab import (
-    PATIENCE_SECONDS,
     Lab,
     Monitor,
     SourceRouting,
@@ -18,54 +14,9 @@ from lab import (
     snapshot,
     wait_until,
 )
+from lab.following import flush_rules, following
 
 pytestmark = pytest.mark.kernel
-
-
-def flush_rules(lab: Lab) -> None:
-    for family in ("-4", "-6"):
-        lab.ip("S", family, "rule", "flush", "protocol", "83")
-
-
-class Follower:
-    """A `follow` that runs in the server, and what it has said."""
-
-    def __init__(self, process: subprocess.Popen[str]):
-        self.process = process
-
-    def line(self) -> str:
-        """The next line; the follower ends after minutes by itself."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def ends(self) -> tuple[int, str]:
-        """Its exit code and what else it has said, once it has ended."""
-        out, _err = self.process.communicate(timeout=PATIENCE_SECONDS)
-        return self.process.returncode, out
-
-
-@contextlib.contextmanager
-def following(command: SourceRouting, idle: float = 120, begun: bool = True) -> Iterator[Follower]:
-    """Run one; from the moment on at which it is known to follow, where it has `begun`."""
-    command.configure(None)
-    process = command.popen(
-        "follow",
-        "--idle",
-        str(idle),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    follower = Follower(process)
-    try:
-        if begun:
-            # It says nothing of a first look that finds all well.
-            flush_rules(command.lab)
-            assert "change" in follower.line()
-        yield follower
-    finally:
-        process.kill()
-        process.wait()
 
 
 TAKEN_AWAY = {

@@ -21,25 +21,13 @@ mount --bind {root}/run /run
 mount --bind {box}/bin /usr/local/sbin
 """
 
-# Waits until the hooks' background work is done: a hook records pending work before it
-# returns, and the process that does it holds the lock.
-_SETTLE = """
-tries=0
-while ls /run/source-routing/pending.* >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    if [ "$tries" -gt 2400 ]; then echo "still pending" >&2; exit 1; fi
-    sleep 0.05
-done
-if [ -e /run/source-routing/hook.lock ]; then flock -w 120 /run/source-routing/hook.lock true; fi
-"""
+_PIPE = "[ -p /run/source-routing/look ] || mkfifo -m 600 /run/source-routing/look\n"
 
-# Each manager's call of its hook when the NIC "$nic" comes up.
-UP = {
-    "ifupdown": "IFACE=$nic ADDRFAM=inet METHOD=static MODE=start PHASE=post-up"
-    " /etc/network/if-up.d/source-routing",
-    "network-manager": "DEVICE_IP_IFACE=$nic IP4_NUM_ADDRESSES=1 IP6_NUM_ADDRESSES=1"
-    " /etc/NetworkManager/dispatcher.d/50-source-routing $nic up",
-}
+# The call of ifupdown's hook when the NIC "$nic" comes up.
+UP = (
+    "IFACE=$nic ADDRFAM=inet METHOD=static MODE=start PHASE=post-up"
+    " /etc/network/if-up.d/source-routing"
+)
 
 
 class Burst(NamedTuple):
@@ -50,15 +38,18 @@ class Burst(NamedTuple):
     settled: float
     """Until what they have left in the background was done, too."""
     applies: list[str]
-    """How `source-routing` was called."""
+    """How `source-routing` was called; never where somebody listens."""
     log: list[str]
 
 
 class Hooked:
-    """The hooks that an apply has written below the root of `command`."""
+    """The hooks that an apply has written below the root of `command`.
 
-    def __init__(self, command: SourceRouting, manager: str):
-        self.command, self.up = command, UP[manager]
+    With `listening` there is the pipe of the socket unit: what hooks write to it stays there.
+    """
+
+    def __init__(self, command: SourceRouting, listening: bool):
+        self.command, self.listening = command, listening
         self.box = command.root.with_name("hooked")
         (self.box / "bin").mkdir(parents=True, exist_ok=True)
         self._script("logger", f'echo "$*" >>{self.box}/log')
@@ -80,16 +71,20 @@ class Hooked:
         """
         for name in ("applies", "log", *(["gate"] if gate else [])):
             (self.box / name).write_text("")
-        each = f"{hook or self.up} {'&' if at_once else ''}"
+        each = f"{hook or UP} {'&' if at_once else ''}"
         done = self.command.lab.run(
             self.command.netns,
             "sh",
             "-c",
             _MOUNTS.format(root=self.command.root, box=self.box)
+            + (_PIPE if self.listening else "")
             + "before=$(date +%s%N)\n"
+            # What the hooks leave in the background inherits the descriptor 7, and `cat` ends
+            # when nobody has it any more.
+            + "{\n"
             + f"for nic in {' '.join(nics)}; do {each}\ndone\nwait\n"
             + f"echo $(($(date +%s%N) - before))\nrm -f {self.box}/gate\n"
-            + _SETTLE
+            + "} 7>&1 | cat\n"
             + "echo $(($(date +%s%N) - before))\n",
             timeout=600,
         )

@@ -1,18 +1,19 @@
 """Runs rendered hooks as root would, in namespaces where nothing of the host can be changed.
 
-/etc is an overlay with the rendered files, /run is empty, and `ip`, `logger`
+/etc is an overlay with the rendered files, /run is empty, and `ip`, `logger`, `systemctl`
 and `source-routing` may be recorders.  The namespaces die with the run.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lab import demand, missing_for_lab
+from lab import PATIENCE_SECONDS, demand, missing_for_lab
 
 from cc_source_routing.files.write import write_files
 from cc_source_routing.model import ConfigFile
@@ -21,6 +22,7 @@ UP = "/etc/network/if-up.d/source-routing"
 DOWN = "/etc/network/if-post-down.d/source-routing"
 DHCLIENT = "/etc/dhcp/dhclient-exit-hooks.d/source-routing"
 SHELLS = ("dash", "busybox sh", "bash --posix")
+WITH_SYSTEMD = "mkdir -p /run/systemd/system\n"
 
 _MOUNTS = """
 set -e
@@ -35,14 +37,24 @@ mount --bind {box}/bin /usr/local/bin
 if [ -S /dev/log ]; then mount --bind /dev/null "$(realpath /dev/log)"; fi
 """
 
+# What the hook leaves in the background inherits the descriptor 7, and `cat` ends when
+# nobody has it any more.
+_RUN = """
+set +e
+exec 3>&1
+{{
+    env -i PATH={path} {words} {command} </dev/null >&3 3>&-
+    echo $? >{box}/code
+}} 7>&1 >/dev/null | cat
+"""
+
 _MOCK_IP = """#!/bin/sh
 family=
 case " $* " in *" -4 "*) family=4 ;; *" -6 "*) family=6 ;; esac
 case "$*" in *-batch*) cat >"{box}/batch$family" ;; esac
 echo "ip $*" >>"{box}/calls"
-if [ -f "{box}/meanwhile" ]; then . "{box}/meanwhile"; fi
-if [ -f "{box}/answer$family" ]; then cat "{box}/answer$family"; fi
-if [ -f "{box}/complaint$family" ]; then cat "{box}/complaint$family" >&2; exit 1; fi
+echo 'RTNETLINK answers: File exists' >&2
+exit 1
 """
 
 _RECORDER = """#!/bin/sh
@@ -52,40 +64,23 @@ echo "{name} $*" >>"{box}/calls"
 
 _PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # recorders first
 
-# Until what the hook left in the background is done: pending work is noted
-# before the hook returns, and who does it holds the lock.
-_SETTLE = """
-tries=0
-while ls /run/source-routing/pending.* >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    if [ "$tries" -gt 2400 ]; then echo "still pending" >&2; break; fi
-    sleep 0.05
-done
-if [ -e /run/source-routing/hook.lock ]; then flock -w 120 /run/source-routing/hook.lock true; fi
-"""
-
 
 class Run(NamedTuple):
     code: int
     out: str
     err: str
+    calls: list[str]
+    """How the recorders were called, but for those that have a field of their own."""
     ip: list[str]
-    """How `ip` was called."""
-    applies: list[str]
-    """How `source-routing` was called, without the `--again` of all that hooks ask for."""
+    """How `ip` was called, by family."""
     log: list[str]
     """Lines to the journal."""
+    looks: int
+    """How often `source-routing follow` was told to look."""
 
-
-def until_up(link: str) -> str:
-    """Lines for `Sandbox.run` that wait until the kernel says that a link is up: a moment later."""
-    return f'until [ "$(cat /sys/class/net/{link}/operstate)" = up ]; do :; done\n'
-
-
-def _without_again(call: str) -> str:
-    # An event that was under way must not bring back what `remove` took away.
-    assert call.startswith("apply --again"), call
-    return call.replace(" --again", "", 1)
+    @property
+    def is_silent(self) -> bool:
+        return (self.code, self.out, self.err, self.log) == (0, "", "", [])
 
 
 def logged(run: Run, shell: str, text: str) -> bool:
@@ -109,88 +104,88 @@ class Sandbox:
         self.box = box
         self.root = root or box / "root"
         self.enter = tuple(enter)
+        self.look = box / "state/look"
         for path in (self.root / "etc", box / "state", box / "bin"):
             path.mkdir(parents=True, exist_ok=True)
         write_files(self.root, files, ())
-        self.mock("logger")
-        self.mock("source-routing", "echo 'applied 3 operations'")
-        self.answer(4, "")
-        self.answer(6, "")
+        for program in ("logger", "source-routing", "systemctl"):
+            self.mock(program)
+
+    def listen(self) -> int:
+        """Make the pipe of ``source-routing.socket``; returns the end that systemd holds."""
+        os.mkfifo(self.look, 0o600)
+        return os.open(self.look, os.O_RDWR | os.O_NONBLOCK)
 
     def mock(self, name: str, more: str = "") -> None:
         """A program of that name that notes how it is called, and then does `more`."""
-        self._script(self.box / "bin" / name, _RECORDER.format(name=name, box=self.box, more=more))
+        self.script(self.box / "bin" / name, _RECORDER.format(name=name, box=self.box, more=more))
 
-    def stand_in(self, program: str, script: str) -> str:
-        """The line for `run` that puts `script` over one of the machine's own programs."""
-        self._script(self.box / program, script)
-        return f'mount --bind {self.box}/{program} "$(realpath "$(command -v {program})")"\n'
-
-    def answer(self, family: int | str, printed: str, complaint: str = "") -> None:
-        """What the `ip` of one family (or of none) prints, and what it complains of if it fails."""
-        (self.box / f"answer{family}").write_text(printed)
-        (self.box / f"complaint{family}").unlink(missing_ok=True)
-        if complaint:
-            (self.box / f"complaint{family}").write_text(complaint)
+    def caller(self, *lines: str) -> str:
+        """A script of these lines, in place of a hook."""
+        path = self.box / "caller"
+        self.script(path, "\n".join(("#!/bin/sh", *lines, "")))
+        return str(path)
 
     def batch(self, family: int) -> list[str]:
         """The lines that the last `ip -batch` of that family was given."""
         path = self.box / f"batch{family}"
         return path.read_text().splitlines() if path.exists() else []
 
-    def hook(
-        self, path: str, shell: str = "dash", nics: Iterable[str] = ("ens3", "ens4"), **env: str
-    ) -> Run:
+    def hook(self, path: str, shell: str = "dash", prepare: str = "", **env: str) -> Run:
         """Run the hook at `path` once, as `shell PATH`, with a recorder for ip."""
-        links = "\n".join(f"ip link add {nic} type bridge" for nic in nics)
-        mask = self.stand_in("ip", _MOCK_IP.format(box=self.box))
-        mock = f"mount -t sysfs sysfs /sys\n{links}\n{mask}"
-        return self.run(f"{shell} {path}", mock, env)
+        self.script(self.box / "ip", _MOCK_IP.format(box=self.box))
+        mask = f'mount --bind {self.box}/ip "$(realpath "$(command -v ip)")"\n'
+        nics = "mount -t sysfs sysfs /sys\nip link add ens3 type bridge\n"
+        return self.run(f"{shell} {path}", nics + mask + prepare, env)
 
-    def source(self, path: str, shell: str = "bash", before: str = "", **env: str) -> Run:
+    def source(self, path: str, shell: str = "bash", **env: str) -> Run:
         """Source the hook as dhclient-script does; what follows is run after it."""
-        script = self.box / "caller"
-        self._script(script, f"{before}\n. {path}\n" + 'echo "status $? ${exit_status-}"\n')
-        return self.hook(str(script), shell, **env)
+        return self.hook(self.caller(f". {path}", 'echo "status $?"'), shell, **env)
 
     def run(self, command: str, prepare: str = "", env: Mapping[str, str] | None = None) -> Run:
         """Run `command` in the sandbox, wait for what it left running, and tell all."""
         (self.box / "calls").write_text("")
-        (self.box / "ended").unlink(missing_ok=True)
+        (self.box / "code").unlink(missing_ok=True)
         script = self.box / "script"
         words = " ".join(shlex.quote(f"{key}={value}") for key, value in (env or {}).items())
         script.write_text(
             _MOUNTS.format(box=self.box, root=self.root)
             + prepare
-            + "set +e\n"
-            + f"env -i PATH={_PATH} {words} {command} </dev/null\n"
-            + f"code=$?\n: >{self.box}/ended\n"
-            + _SETTLE
-            + "exit $code\n"
+            + _RUN.format(box=self.box, path=_PATH, words=words, command=command)
         )
         done = subprocess.run(
             [*self.enter, "sh", str(script)],
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
-        if not (self.box / "ended").exists():
+        if not (self.box / "code").exists():
             raise AssertionError(f"the sandbox could not be made: {done.stderr}")
         calls = (self.box / "calls").read_text().splitlines()
         return Run(
-            done.returncode,
+            int((self.box / "code").read_text()),
             done.stdout,
             done.stderr,
-            [call[3:] for call in calls if call.startswith("ip ")],
-            [_without_again(call[15:]) for call in calls if call.startswith("source-routing ")],
+            [call for call in calls if not call.startswith(("ip ", "logger "))],
+            sorted(call[3:] for call in calls if call.startswith("ip ")),
             [call[7:] for call in calls if call.startswith("logger ")],
+            self._looks(),
         )
 
-    def pending(self) -> list[str]:
-        return sorted(path.name for path in (self.box / "state").glob("pending.*"))
+    def _looks(self) -> int:
+        try:
+            held = os.open(self.look, os.O_RDWR | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return 0
+        try:
+            return os.read(held, 1 << 16).count(b"look\n")
+        except BlockingIOError:
+            return 0
+        finally:
+            os.close(held)
 
     @staticmethod
-    def _script(path: Path, text: str) -> None:
+    def script(path: Path, text: str) -> None:
         path.write_text(text)
         path.chmod(0o755)

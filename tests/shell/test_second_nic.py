@@ -14,7 +14,7 @@ from .sandbox import SHELLS, Sandbox
 pytestmark = pytest.mark.kernel
 
 SCRIPT = Path(__file__).resolve().parents[2] / "image-build/systemd/second-nic"
-APPLY = ["apply"]
+APPLY = ["source-routing apply --again"]
 # Of a kind that each kernel has; what is behind a NIC does not matter.
 LINKS = {
     "one": ("ip link add ens3 type ifb", []),
@@ -31,10 +31,10 @@ LINKS = {
 
 def look(box: Sandbox, shell: str, links: str) -> list[str]:
     """How `source-routing` was called by the script, among these links."""
-    (box.box / "caller").write_text(f"exec 3</dev/null\nexec {shell} {SCRIPT}\n")
-    run = box.run(f"sh {box.box}/caller", f"mount -t sysfs sysfs /sys\n{links}\n")
+    caller = box.caller("exec 3</dev/null", f"exec {shell} {SCRIPT}")
+    run = box.run(caller, f"mount -t sysfs sysfs /sys\n{links}\n")
     assert (run.code, run.err) == (0, ""), run
-    return run.applies
+    return [call for call in run.calls if not call.startswith("sleep ")]
 
 
 @pytest.fixture()

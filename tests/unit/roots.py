@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
+
+from lab import demand
+
+
+def checked(*argv: object) -> str:
+    """What a program that checks files says about them; "" when it has nothing to say."""
+    if shutil.which(str(argv[0])) is None:
+        demand([f"the program {argv[0]}"])
+    done = subprocess.run(
+        [*map(str, argv)], capture_output=True, text=True, check=False, timeout=120
+    )
+    return done.stdout + done.stderr or f"exit {done.returncode}" * bool(done.returncode)
+
+
+def shellcheck(*scripts: Path) -> str:
+    return checked("shellcheck", "--norc", "--shell=sh", *scripts)
 
 
 class Root:

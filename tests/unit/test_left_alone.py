@@ -15,12 +15,8 @@ from cc_source_routing.model import (
     Stanza,
 )
 from cc_source_routing.plan.build import build_plan
-from cc_source_routing.render import network_manager
-from cc_source_routing.render.network_manager import Facts
 
 from .hosts import SEED
-
-KEPT = (("ens3", "addresses=''\n"), ("ens4", "addresses=''\n"))
 
 
 def served(state: HostState = SEED) -> HostState:
@@ -69,15 +65,3 @@ def test_without_a_sibling_that_may_come_back_there_is_nothing_to_do():
     assert names(build_plan(Stanza(), gone)) == []
     left_out = Stanza(interfaces=(InterfaceStanza("ens4", enabled=False),))
     assert names(build_plan(left_out, served())) == []
-
-
-def test_a_replay_is_kept_only_while_nobody_is_planned_without_it():
-    """Replayed, a NIC would be served itself, but its siblings would not know its networks."""
-    facts = Facts(earlier=KEPT)
-    alone = build_plan(Stanza(), without(served(), "ens4"))
-    paths = {file.path for file in network_manager.render(alone, facts)}
-    assert "/etc/source-routing/nics/ens3" in paths
-    assert "/etc/source-routing/nics/ens4" not in paths
-    nobody = build_plan(Stanza(), without(SEED, "ens4"))
-    paths = {file.path for file in network_manager.render(nobody, facts)}
-    assert {"/etc/source-routing/nics/ens3", "/etc/source-routing/nics/ens4"} <= paths

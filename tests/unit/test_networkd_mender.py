@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cc_source_routing.errors import CommandError
+from cc_source_routing.follow import networkd_state
 from cc_source_routing.follow.networkd import (
     ANSWER_SECONDS,
     FIRST_PAUSE_SECONDS,
@@ -16,8 +18,9 @@ from cc_source_routing.follow.networkd import (
     LeasedAddress,
     Mender,
     NetworkdLink,
+    Remedy,
 )
-from cc_source_routing.follow.networkd_state import networkd_links
+from cc_source_routing.follow.networkd_state import apply_remedy, networkd_links
 from cc_source_routing.model import Address, HostState, Link
 
 LEASE = LeasedAddress(IPv4Interface("192.0.2.7/24"), 3600)
@@ -136,3 +139,41 @@ class TestState:
     def test_a_lease_that_says_nothing_is_none(self, tmp_path: Path, lease: str):
         (link,) = self.read(tmp_path, links_3="ADMIN_STATE=configured\n", leases_3=lease)
         assert link.lease is None
+
+    def test_a_link_that_is_not_ours_is_left_as_networkd_left_it(self, tmp_path: Path):
+        failed = dict.fromkeys(("links_3", "links_4"), "ADMIN_STATE=failed\n")
+        assert [link.name for link in self.read(tmp_path, **failed)] == ["ens4", "ens5"]
+        assert [link.name for link in networkd_links(tmp_path, self.state, {"ens4"})] == ["ens4"]
+
+
+class TestRemedy:
+    """What is done about a link."""
+
+    @pytest.fixture
+    def commands(self, monkeypatch: pytest.MonkeyPatch) -> "list[str]":
+        ran: list[str] = []
+        monkeypatch.setattr(networkd_state, "run", lambda argv, timeout: ran.append(" ".join(argv)))
+        return ran
+
+    def test_a_link_is_configured_again(self, commands: "list[str]"):
+        apply_remedy(Remedy("ens4", "given up"))
+        assert commands == ["networkctl reconfigure ens4"]
+
+    @pytest.mark.parametrize(("lifetime", "words"), [(120, "120"), (None, "forever")])
+    def test_an_address_is_set_as_the_lease_says_and_taken_away(self, commands, lifetime, words):
+        lease = LeasedAddress(IPv4Interface("192.0.2.7/22"), lifetime)
+        apply_remedy(Remedy("ens4", "not set", lease))
+        assert commands == [
+            "ip address add 192.0.2.7/22 broadcast + dev ens4 "
+            f"valid_lft {words} preferred_lft {words}",
+            "ip address del 192.0.2.7/22 dev ens4",
+        ]
+
+    def test_one_that_networkd_has_set_meanwhile_stays(self, monkeypatch: pytest.MonkeyPatch):
+        def refuse(argv: "tuple[str, ...]", timeout: float) -> None:
+            assert argv[:3] == ("ip", "address", "add")
+            raise CommandError("RTNETLINK answers: File exists")
+
+        monkeypatch.setattr(networkd_state, "run", refuse)
+        with pytest.raises(CommandError):
+            apply_remedy(Remedy("ens4", "not set", LEASE))

@@ -10,7 +10,6 @@ import pytest
 from cc_source_routing.host.leases.read import read_leases
 from cc_source_routing.model import PROTO_DHCP, HostState, Lease, Link, Stanza
 from cc_source_routing.plan.build import build_plan
-from cc_source_routing.render import ifupdown
 
 from .hosts import host, route
 
@@ -72,14 +71,6 @@ def test_the_lease_counts_and_says_why_main_does_not():
 def test_otherwise_main_decides(state):
     gateway = gateway_of(state)
     assert gateway.source == "default route" and gateway.ip != NEW and not gateway.outlived
-
-
-def test_the_hook_does_not_take_the_leftover_for_news():
-    plan = build_plan(Stanza(), state_of(LEFT))
-    files = {file.path: file.content for file in ifupdown.render(plan, None)}
-    lines = files["/etc/source-routing/nics/ens3"].splitlines()
-    assert "outlived4='162.253.43.1'" in lines and "gateway4='162.253.43.2'" in lines
-    assert "outlived4" not in files["/etc/source-routing/nics/ens4"]
 
 
 @pytest.mark.parametrize(

@@ -146,10 +146,18 @@ def test_events_do_not_shorten_the_pause_after_a_failure(pace: Pace):
 
 
 def test_a_look_that_was_asked_for_comes_without_an_event(pace: Pace):
-    pace.ask_for_look(3.0)
     pace.ask_for_look(5.0)
+    pace.ask_for_look(3.0)
+    pace.ask_for_look(4.0)
     assert pace.next_at == 3.0
+    pace.looked(3.0, CHEAP)
+    assert pace.next_at is None
+
+
+def test_one_that_an_event_brings_about_earlier_does_not_stand_for_it(pace: Pace):
+    """Who has asked for it may change something until then."""
+    pace.ask_for_look(3.0)
     pace.hear(1.0)
     assert pace.next_at == pytest.approx(1.0 + QUIET_SECONDS)
     pace.looked(1.1, CHEAP)
-    assert pace.next_at is None
+    assert pace.next_at == 3.0

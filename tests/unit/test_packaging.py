@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cc_source_routing.render import units
 from cc_source_routing.version import VERSION
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -37,12 +38,13 @@ def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_the_templates_and_the_schema_are_there(installed):
-    package = installed / "cc_source_routing"
-    assert (package / "stanza/stanza.schema.json").is_file()
-    expected = sorted(path.name for path in (REPOSITORY / "templates").glob("*.j2"))
-    assert sorted(path.name for path in (package / "templates").glob("*.j2")) == expected
-    assert expected
+@pytest.mark.parametrize("pattern", ["templates/*.j2", "systemd/*", "stanza/*.json", "py.typed"])
+def test_what_the_modules_read_is_there(installed, pattern):
+    def found(root: Path) -> list[str]:
+        return sorted(path.name for path in (root / "cc_source_routing").glob(pattern))
+
+    assert found(installed) == found(REPOSITORY)
+    assert found(installed)
 
 
 def test_every_module_is_there(installed):
@@ -97,6 +99,18 @@ def test_what_was_copied_without_metadata_says_its_version(tmp_path):
     shutil.copytree(REPOSITORY / "cc_source_routing", tmp_path / "cc_source_routing")
     copied = run(sys.executable, "-m", "cc_source_routing", "--version", PYTHONPATH=str(tmp_path))
     assert copied.stdout == f"source-routing {VERSION}\n"
+
+
+def test_images_have_the_units_where_an_apply_looks_for_them():
+    shipped = payload.units()
+    for name in units.NAMES:
+        unit = REPOSITORY / "cc_source_routing/systemd" / name
+        assert shipped[f"{units.SHIPPED_PATH}/{name}"].content == unit.read_bytes()
+    wants = REPOSITORY / "cc_source_routing/systemd/wants.conf"
+    # One in /etc, where pip's apply writes it, is in place of this one: systemd.unit(5).
+    drop_in = units.WANTS_PATH.replace(units.UNITS_PATH, units.SHIPPED_PATH)
+    assert shipped[drop_in].content == wants.read_bytes()
+    assert f"{units.SHIPPED_PATH}/source-routing.timer" in shipped
 
 
 def test_what_bakes_images_knows_the_version():

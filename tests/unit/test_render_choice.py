@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from cc_source_routing import render
 from cc_source_routing.errors import DiscoveryError
-from cc_source_routing.model import RoutingPlan
-from cc_source_routing.render import network_manager, networkd
 from cc_source_routing.render.evidence import program, systemd_version, unit
 
 from .roots import Root
-
-SCRIPTS = (
-    *networkd.render(RoutingPlan(), networkd.Facts()),
-    *network_manager.render(RoutingPlan(), network_manager.Facts()),
-    *network_manager.render(RoutingPlan(), network_manager.Facts(), replay=False),
-)
 
 
 def netplan(root: Root) -> Root:
@@ -152,19 +142,3 @@ def test_or_off_the_package_database(tmp_path):
         "Version: 252.39-1~deb12u2\n\nPackage: udev\nVersion: 1\n",
     )
     assert systemd_version(tmp_path) == 252
-
-
-def test_shellcheck_has_nothing_to_say_about_the_scripts(tmp_path):
-    if shutil.which("shellcheck") is None:
-        from lab import demand
-
-        demand(["the program shellcheck"])
-    scripts = []
-    for number, file in enumerate(file for file in SCRIPTS if file.content.startswith("#!")):
-        scripts.append(tmp_path / f"{number}{Path(file.path).name}.sh")
-        scripts[-1].write_text(file.content)
-    assert len(scripts) == 6
-    told = subprocess.run(
-        ["shellcheck", "--norc", "-s", "sh", *scripts], capture_output=True, text=True, check=False
-    )
-    assert (told.returncode, told.stdout) == (0, "")

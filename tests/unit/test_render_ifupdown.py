@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +12,9 @@ from cc_source_routing.errors import FileError
 from cc_source_routing.files.write import saved_tables, table_names, write_files
 from cc_source_routing.model import ConfigFile, RoutingPlan, Rule
 from cc_source_routing.render import common, hooks, ifupdown
-from cc_source_routing.render.link_events import link_event_files
 
 from .cases import assert_tree, case_names, plan_of
+from .roots import shellcheck
 
 HOSTILE = [
     "ens4; reboot",
@@ -47,13 +45,12 @@ def test_the_whole_tree_is_as_expected(case):
 
 
 def test_an_empty_plan_has_hooks_that_wait_for_the_first_event_and_no_nic():
-    paths = [file.path for file in rendered(RoutingPlan(reason="no address yet"))]
-    assert paths == [
+    files = ifupdown.render(RoutingPlan(reason="no address yet"), None)
+    assert [file.path for file in files] == [
         hooks.HOOK_PATH,
         ifupdown.UP_PATH,
         ifupdown.DOWN_PATH,
         ifupdown.DHCLIENT_PATH,
-        *(file.path for file in link_event_files(ifupdown.SERVICE)),
     ]
 
 
@@ -102,12 +99,12 @@ HARMLESS_IN_QUOTES = ("-rf", "", ".", "a b", "../../etc/passwd")
 @pytest.mark.parametrize("value", [*(n for n in HOSTILE if n not in HARMLESS_IN_QUOTES), 1.5, None])
 def test_every_value_of_a_template_is_checked_as_it_is_printed(value):
     with pytest.raises(FileError, match="not fit for a shell script"):
-        common.render_template("ifupdown-up.j2", hook=value)
+        common.render_template("hook.sh.j2", nics=value)
 
 
 def test_a_value_that_a_template_lacks_is_an_error():
-    with pytest.raises(jinja2.UndefinedError, match="hook"):
-        common.render_template("ifupdown-up.j2")
+    with pytest.raises(jinja2.UndefinedError, match="nics"):
+        common.render_template("hook.sh.j2")
 
 
 def test_a_rule_that_says_more_than_ours_do_is_refused():
@@ -142,15 +139,6 @@ def test_going_down_takes_every_rule_that_coming_up_brings():
     assert {line.replace("rule add", "rule del") for line in up} == down
 
 
-def test_only_what_an_event_may_change_is_compared_with_it():
-    """A gateway told by the stanza or the metadata stays whatever a DHCP server says."""
-    plan = plan_of("ifupdown-dual-stack")
-    files = {file.path.rsplit("/", 1)[1]: file.content for file in hooks.hook_files(plan)}
-    assert "gateway4='any'" in files["ens4"] and "gateway6='any'" in files["ens4"]
-    assert "gateway4='198.51.100.1'" in files["ens3"] and "gateway6='fe80::1'" in files["ens3"]
-    assert "gateway6=''" in files["ens5"]
-
-
 def test_our_table_names_can_be_read_back_also_where_another_table_has_the_nics(tmp_path):
     plan = plan_of("ifupdown-1-the-seed")
     main = replace(plan.nics[1], name="main")
@@ -172,23 +160,9 @@ def test_a_mark_of_published_ports_is_told_with_its_mask():
 
 @pytest.mark.parametrize("case", case_names("ifupdown-"))
 def test_shellcheck_has_nothing_to_say(case, tmp_path):
-    if shutil.which("shellcheck") is None:
-        from lab import demand
-
-        demand(["the program shellcheck"])
-    others = ("/etc/iproute2/", "/etc/systemd/")
-    files = [file for file in rendered(plan_of(case)) if not file.path.startswith(others)]
+    files = ifupdown.render(plan_of(case), None)
     write_files(tmp_path, files, ())
-    scripts = [f"{tmp_path}{file.path}" for file in files]
-    if scripts:
-        done = subprocess.run(
-            ["shellcheck", "--norc", "-s", "sh", *scripts],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert (done.returncode, done.stdout) == (0, "")
+    assert shellcheck(*(tmp_path / file.path.lstrip("/") for file in files)) == ""
 
 
 # -- available -------------------------------------------------------------------
@@ -231,10 +205,3 @@ def test_an_unreadable_configuration_is_no_evidence(tmp_path):
     put(tmp_path, "usr/sbin/ifup")
     (tmp_path / "etc/network/interfaces").mkdir(parents=True)
     assert not ifupdown.available(tmp_path).available
-
-
-def test_the_settled_sources_are_words_of_the_gateway_ladder():
-    from cc_source_routing.plan import gateway
-
-    text = Path(gateway.__file__).read_text()
-    assert all(f'"{source}"' in text for source in hooks.SETTLED_SOURCES)

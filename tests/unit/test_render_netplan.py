@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from cc_source_routing.files.write import write_files
 from cc_source_routing.model import RoutingPlan
-from cc_source_routing.render import netplan, network_manager, networkd
+from cc_source_routing.render import netplan, networkd
 
 from .cases import CASES, assert_tree, case_names, plan_of
+from .roots import Root
 from .test_render_networkd import index_of
 
 
@@ -37,18 +40,10 @@ def test_drop_ins_go_by_netplans_id_and_not_by_the_interfaces_name():
 
 
 def test_each_nic_is_kept_by_the_renderer_that_it_has():
-    found = paths("netplan-one-nic-each")
-    assert "/etc/systemd/network/10-netplan-ens3.network.d/50-source-routing.conf" in found
-    assert not any("ens4.network.d" in path for path in found)
-    assert network_manager.DISPATCHER_PATH in found
-
-
-def test_beside_networkd_the_dispatcher_replays_nothing_that_networkd_has_adopted():
-    plan = plan_of("netplan-one-nic-each")
-    files = netplan.render(plan, facts_of("netplan-one-nic-each", plan))
-    assert not any("/nics/" in file.path for file in files)
-    (script,) = (file for file in files if file.path == network_manager.DISPATCHER_PATH)
-    assert "nic_up" not in script.content and "hand_over" in script.content
+    """NetworkManager's needs no file."""
+    assert paths("netplan-one-nic-each") == [
+        "/etc/systemd/network/10-netplan-ens3.network.d/50-source-routing.conf"
+    ]
 
 
 def test_a_nic_of_networkmanager_is_no_reason_for_a_warning():
@@ -61,17 +56,26 @@ def test_a_nic_of_networkmanager_is_no_reason_for_a_warning():
     )
 
 
-def test_without_networkmanager_there_is_no_dispatcher_script():
-    assert network_manager.DISPATCHER_PATH not in paths("netplan-dual-stack")
+def test_where_networkmanager_has_them_all_nothing_is_written(tmp_path):
+    case = "netplan-one-nic-each"
+    plan = plan_of(case)
+    root = tmp_path / "root"
+    shutil.copytree(CASES / case / "given", root)
+    shutil.rmtree(root / "run/systemd")
+    facts = netplan.inspect(root, plan, index_of(case))
+    assert facts.network_manager is not None
+    assert netplan.render(plan, facts) == ()
+    assert netplan.warnings(plan, facts) == ()
 
 
 def test_it_owns_what_either_of_the_two_has_written(tmp_path):
-    from cc_source_routing.files.write import write_files
-
+    """NetworkManager's half has been written by 0.1.0."""
     plan = plan_of("netplan-one-nic-each")
     files = netplan.render(plan, facts_of("netplan-one-nic-each", plan))
     write_files(tmp_path, files, ())
-    assert sorted(netplan.owned(tmp_path)) == sorted(file.path for file in files)
+    script = "/etc/NetworkManager/dispatcher.d/50-source-routing"
+    Root(tmp_path).file(script)
+    assert sorted(netplan.owned(tmp_path)) == sorted([script, *(file.path for file in files)])
 
 
 def test_networkd_is_told_as_it_is_without_netplan():

@@ -12,17 +12,17 @@ from cc_source_routing.files.write import write_files
 from cc_source_routing.model import OUR_PROTOCOL, PROTO_STATIC, PlannedNic, RoutingPlan
 from cc_source_routing.plan.build import build_plan
 from cc_source_routing.render import networkd
-from cc_source_routing.render.networkd_events import PATH_PATH, START, STOP
 from cc_source_routing.render.networkd_files import (
     is_match,
     match_section,
     network_files,
     pins_one_device,
 )
+from cc_source_routing.render.units import FOLLOW_PATH
 from cc_source_routing.stanza.parse import parse_stanza
 
 from .cases import CASES, assert_tree, case_names, document_of, host_of, plan_of
-from .roots import Root
+from .roots import Root, shellcheck
 
 MAC = "fa:16:3e:00:00:02"
 NIC = PlannedNic("ens3", MAC, 500, ())
@@ -53,18 +53,8 @@ def test_the_whole_tree_is_as_expected(case):
     assert_tree(case, networkd.render(plan, facts_of(case, plan)))
 
 
-def test_an_empty_plan_keeps_the_watch_for_a_nic_that_comes_later():
-    paths = [file.path for file in networkd.render(RoutingPlan(), networkd.Facts())]
-    assert paths == [
-        "/etc/source-routing/networkd-event",
-        "/etc/systemd/system/source-routing-networkd.path",
-        "/etc/systemd/system/source-routing-networkd.service",
-        "/etc/systemd/system/systemd-networkd.service.d/50-source-routing.conf",
-        "/etc/source-routing/router-event",
-        "/etc/systemd/system/source-routing-router.socket",
-        "/etc/systemd/system/source-routing-router-again.service",
-        "/etc/systemd/system/source-routing-router.service",
-    ]
+def test_an_empty_plan_writes_nothing():
+    assert networkd.render(RoutingPlan(), networkd.Facts()) == ()
 
 
 def test_what_was_rendered_is_owned_and_goes_without_a_trace(tmp_path):
@@ -347,13 +337,15 @@ def test_networkd_is_told_of_drop_ins_that_came_and_that_went():
     conf = "/etc/systemd/network/10-x.network.d/50-source-routing.conf"
     assert networkd.after([conf, conf], []) == (networkd.RELOAD,)
     assert networkd.after([], [conf]) == (networkd.RELOAD,)
-    gone = networkd.after([], [conf, PATH_PATH])
-    assert gone == (networkd.RELOAD_ALL, STOP), "with leases, too"
     assert networkd.after(["/etc/source-routing/stanza.json"], []) == ()
     assert networkd.after([], []) == ()
 
 
-def test_the_watch_begins_and_ends_with_its_files():
-    unit = "/etc/systemd/system/source-routing-networkd.path"
-    assert networkd.after([unit], []) == (START,)
-    assert networkd.after([], [unit]) == (STOP,)
+def test_once_nobody_follows_networkd_is_told_though_that_ends_leases():
+    conf = "/etc/systemd/network/10-x.network.d/50-source-routing.conf"
+    assert networkd.after([], [conf, FOLLOW_PATH]) == (networkd.RELOAD_ALL,)
+    assert networkd.after([], [FOLLOW_PATH]) == (), "it has no file of ours"
+
+
+def test_shellcheck_has_nothing_to_say_about_what_tells_it(tmp_path):
+    assert shellcheck(Root(tmp_path).file("/script", networkd.RELOAD_SCRIPT).path / "script") == ""
