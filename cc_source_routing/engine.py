@@ -112,6 +112,8 @@ class Manner:
     kernel: Kernel | None = None
     # Whether to take nothing away for now, neither from the kernel nor from the files.
     keeps: Callable[[View], bool] = lambda _view: False
+    # Whether to read also the routes on which no plan depends.
+    all_routes: bool = False
 
 
 REMOVAL = Manner(metadata=Metadata(), save=False)
@@ -128,10 +130,10 @@ def _kernel(given: Kernel | None = None) -> Iterator[Kernel]:
         yield kernel
 
 
-def view(stanza: Stanza, root: Path, exact: bool = True) -> View:
-    """Observe and plan, without changes; `exact` as in `Manner`."""
+def view(stanza: Stanza, root: Path, exact: bool = True, all_routes: bool = False) -> View:
+    """Observe and plan, without changes; `exact` and `all_routes` as in `Manner`."""
     with _kernel() as kernel:
-        seen = _view(kernel, stanza, root, Manner(exact=exact))
+        seen = _view(kernel, stanza, root, Manner(exact=exact, all_routes=all_routes))
         return replace(seen, warnings=(*seen.warnings, *_of_another(root)))
 
 
@@ -253,7 +255,7 @@ def check(stanza: Stanza, root: Path, exact: bool = True) -> tuple[View, list[st
     `exact` as in `view`.
     """
     with _kernel() as kernel:
-        seen = _view(kernel, stanza, root, Manner(exact=exact))
+        seen = _view(kernel, stanza, root, Manner(exact=exact, all_routes=True))
         found = deviations(seen.operations)
         families = {family for nic in seen.plan.nics for family in nic.gateways}
         found += kernel_rule_deviations(seen.state, sorted(families))
@@ -280,7 +282,7 @@ def explain(
     Raises `DiscoveryError` when no interface has `source`, or the families differ.
     """
     with _kernel() as kernel:
-        seen = _view(kernel, stanza, root, Manner(exact=exact))
+        seen = _view(kernel, stanza, root, Manner(exact=exact, all_routes=True))
         owner = next((a.dev for a in seen.state.addresses if a.ip == source), None)
         routed = next(
             (n.name for n in seen.plan.nics if any(source in prefix for prefix in n.sources)), None
@@ -345,7 +347,14 @@ def plan_with_answers(
 def _view(
     kernel: Kernel, stanza: Stanza, root: Path, manner: Manner, solicit: bool = False
 ) -> View:
-    observed = observe(kernel, root, stanza.published_ports, manner.metadata)
+    near = [route.to for entry in stanza.interfaces for route in entry.routes]
+    observed = observe(
+        kernel,
+        root,
+        stanza.published_ports,
+        manner.metadata,
+        None if manner.all_routes else near,
+    )
 
     def planner(wanted: Stanza) -> Planned:
         return plan_with_answers(kernel, _possible(wanted), observed, solicit)

@@ -79,7 +79,7 @@ def watch(
                 say(_line(event))
             if heard.overrun:
                 say(Line(time.time(), "watch", "more came than could be read; some of it is lost"))
-                view = engine.view(stanza(), root, exact=exact)
+                view = engine.view(stanza(), root, exact, all_routes=True)
                 listener.know(list(view.state.links))
                 narrator.reset(view.state, view.plan)
             if events or heard.overrun:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FileError
 from ..files.write import foreign_tables, read_text, saved_tables, table_names
 from ..kernel.read import observe_kernel
-from ..model import HostState, Metadata
+from ..model import HostState, IPNetwork, Metadata
 from ..text.names import id_fault
 from .earlier_run import read_previous
 from .leases.read import read_leases
@@ -30,15 +31,16 @@ def observe(
     kernel: Kernel,
     root: Path,
     published_ports: bool,
-    metadata: Metadata | None = None,
+    metadata: Metadata | None,
+    near: Iterable[IPNetwork] | None,
 ) -> HostState:
     """Everything that a plan depends on besides the stanza.
 
     `metadata` is passed if cloud-init already has it.  Our nftables table is read if
-    `published_ports` is on, or an earlier run loaded one.
+    `published_ports` is on, or an earlier run loaded one.  `near` is as for `observe_kernel`.
     """
     previous = read_previous(root)
-    state = observe_kernel(kernel, published_ports or previous.nftables)
+    state = observe_kernel(kernel, published_ports or previous.nftables, near)
     if metadata is None:
         metadata = read_metadata(root)
     leases = read_leases(root, state.links, time.time())

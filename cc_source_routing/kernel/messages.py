@@ -9,12 +9,18 @@ Formats: rtnetlink(7), linux/rtnetlink.h, linux/fib_rules.h.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any, Callable, NamedTuple, Union
 
 from ..model import ANYWHERE, Address, IPAddress, IPNetwork, Link, Neighbour, Route, Rule
+
+# struct nlmsghdr (type, flags, sequence number and port id follow the length), struct rtmsg
+# (linux/rtnetlink.h) and struct rtattr.
+NLMSG, RTMSG, RTATTR = struct.Struct("=IHHII"), struct.Struct("=8BI"), struct.Struct("=HH")
+ALIGNMENT = 4
 
 # Address families by IP version, and back (linux/socket.h).
 AF = {4: 2, 6: 10}
@@ -27,6 +33,7 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 GONE = frozenset((RTM_DELLINK, RTM_DELADDR, RTM_DELROUTE, RTM_DELRULE))
+RTA_DST, RTA_TABLE = 1, 15
 RTNH_F_ONLINK = 0x04
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 RT_TABLE_COMPAT = 252  # in the one-byte field when the table number does not fit
@@ -41,6 +48,8 @@ ROUTE_TYPES = {
     8: "prohibit",
     9: "throw",
 }
+# Those that can end a lookup, except the types of table local.
+LOOKUP_TYPES = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
 ROUTE_TYPE_NUMBERS = {name: number for number, name in ROUTE_TYPES.items()}
 # RTA_PREF, RFC 4191 2.1: two bits, signed; the reserved value counts as medium.
 PREFERENCES = {1: 1, 3: -1}
@@ -84,12 +93,51 @@ NameOf = Callable[[int], str]
 AttributeKey = Union[str, int]
 
 
+class Undecoded(NamedTuple):
+    """A message as it came, with what its netlink header says."""
+
+    kind: int
+    flags: int
+    sequence: int
+    port: int
+    data: bytes  # with the header
+
+
 class Change(NamedTuple):
     """One object that was added, changed or removed."""
 
     gone: bool
     thing: Link | Address | Route | Rule
     carrier: bool | None = None  # of a link
+
+
+# -- in, without decoding ------------------------------------------------------
+
+
+def split(datagram: bytes) -> Iterator[Undecoded]:
+    """The messages of a datagram, up to one that is none."""
+    start = 0
+    while start + NLMSG.size <= len(datagram):
+        length, kind, flags, sequence, port = NLMSG.unpack_from(datagram, start)
+        if length < NLMSG.size:
+            return
+        yield Undecoded(kind, flags, sequence, port, datagram[start : start + length])
+        start += _aligned(length)
+
+
+def attribute(message: bytes, kind: int) -> bytes:
+    """The value of an attribute of an undecoded rtmsg; b"" when it is absent."""
+    at = NLMSG.size + RTMSG.size
+    while at + RTATTR.size <= len(message):
+        length, found = RTATTR.unpack_from(message, at)
+        if found == kind:
+            return message[at + RTATTR.size : at + length]
+        at += max(_aligned(length), RTATTR.size)
+    return b""
+
+
+def _aligned(length: int) -> int:
+    return (length + ALIGNMENT - 1) & -ALIGNMENT
 
 
 # -- in ------------------------------------------------------------------------

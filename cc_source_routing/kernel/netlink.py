@@ -42,10 +42,17 @@ from .diff import (
     SetSysctl,
 )
 from .messages import AF, Message
-from .rtnl import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Fields, RefusedError, RtnlSocket
+from .needed_routes import NeededRoutes, networks_of_addresses, networks_of_routes
+from .rtnl import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    Chooser,
+    Fields,
+    RefusedError,
+    RtnlSocket,
+)
 
-# All route types that can end a lookup, except those of table local.
-LOOKUP_TYPES = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
 # The four that end a lookup: unreachable, its host form, prohibit, blackhole.
 NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 
@@ -79,6 +86,9 @@ class Kernel:
             raise DiscoveryError(f"cannot talk to the kernel over netlink: {error}") from error
         self._names: dict[int, str] = {}
         self._indices: dict[str, int] = {}
+        # Of the last call of `needed_routes`.
+        self._networks: frozenset[IPNetwork] = frozenset()
+        self._needed: NeededRoutes | None = None
 
     def __enter__(self) -> Kernel:
         return self
@@ -115,9 +125,31 @@ class Kernel:
         return tuple(
             route
             for family in AF
-            for kind in LOOKUP_TYPES
+            for kind in messages.LOOKUP_TYPES
             for route in self._routes(messages.route_filter(family, kind=kind))
         )
+
+    def needed_routes(
+        self, addresses: Iterable[Address], more: Iterable[IPNetwork]
+    ) -> tuple[Route, ...]:
+        """Those of `routes` that a plan can depend on; the thousands of a daemon are not decoded.
+
+        What else is near a NIC depends on `addresses`, on `more` networks, and on those of some
+        routes.  The latter are remembered, so that only the first call may take a second dump.
+        """
+        given = networks_of_addresses(addresses).union(more)
+        known = given | self._networks
+        needed = NeededRoutes(known)
+        found = self._chosen_routes(needed)
+        self._networks = networks_of_routes(found)
+        self._needed = NeededRoutes(given | self._networks)
+        if needed.left_out and not self._networks <= known:
+            found = self._chosen_routes(self._needed)
+        return found
+
+    def is_far(self, message: bytes) -> bool:
+        """Whether an undecoded route is one of those that `needed_routes` leaves out of main."""
+        return self._needed is not None and self._needed.is_far(message)
 
     def our_routes(self) -> tuple[Route, ...]:
         """The routes of our protocol, filtered by the kernel."""
@@ -247,16 +279,29 @@ class Kernel:
 
     # -- plumbing ------------------------------------------------------------
 
-    def _routes(self, request: Fields) -> Iterator[Route]:
+    def _chosen_routes(self, needed: NeededRoutes) -> tuple[Route, ...]:
+        return tuple(
+            route
+            for family in AF
+            for route in self._routes(messages.route_filter(family), needed.for_dump)
+        )
+
+    def _routes(self, request: Fields, chooser: Chooser | None = None) -> Iterator[Route]:
         def read(message: Message) -> list[Route]:
             return messages.routes_of(message, self._name)
 
-        return chain.from_iterable(self._dump(messages.RTM_GETROUTE, request, read))
+        return chain.from_iterable(self._dump(messages.RTM_GETROUTE, request, read, chooser))
 
-    def _dump(self, kind: int, request: Fields, read: Callable[[Message], T | None]) -> list[T]:
+    def _dump(
+        self,
+        kind: int,
+        request: Fields,
+        read: Callable[[Message], T | None],
+        chooser: Chooser | None = None,
+    ) -> list[T]:
         """The results of `read` for each answer, without the Nones."""
         try:
-            return self._socket.dump(kind, request, read)
+            return self._socket.dump(kind, request, read, chooser)
         except OSError as error:
             raise DiscoveryError(f"netlink dump failed: {error}") from error
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..model import HostState
+from ..model import HostState, IPNetwork
 from . import nftables
 
 if TYPE_CHECKING:
     from .netlink import Kernel
 
 
-def observe_kernel(kernel: Kernel, with_nftables: bool) -> HostState:
-    """The kernel's part of the snapshot; `with_nftables` costs one run of nft."""
+def observe_kernel(
+    kernel: Kernel, with_nftables: bool, near: Iterable[IPNetwork] | None
+) -> HostState:
+    """The kernel's part of the snapshot; `with_nftables` costs one run of nft.
+
+    With `near` None all routes are read.  Otherwise those that a plan can depend on, where `near`
+    are the networks that it has in a NIC's table besides the host's own.
+    """
     from .netlink import read_sysctls
 
     links = kernel.links()
+    addresses = kernel.addresses()
     return HostState(
         links=links,
-        addresses=kernel.addresses(),
-        routes=kernel.routes(),
+        addresses=addresses,
+        routes=kernel.routes() if near is None else kernel.needed_routes(addresses, near),
         rules=kernel.rules(),
         neighbours=kernel.neighbours(),
         sysctls=read_sysctls(link.name for link in links),

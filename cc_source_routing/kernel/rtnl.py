@@ -25,7 +25,7 @@ from typing import Any, Callable, TypeVar
 from pyroute2 import IPRSocket
 from pyroute2.netlink.exceptions import NetlinkDecodeError
 
-from .messages import Message
+from .messages import NLMSG, Message, Undecoded, split
 
 # linux/netlink.h
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -33,13 +33,13 @@ NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x2, 0
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 
-HEADER_BYTES = 16  # struct nlmsghdr
 RECEIVE_BYTES = 1 << 16
 ANSWER_SECONDS = 10
 DUMP_ATTEMPTS = 5
 OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 Fields = dict[str, Any]
+Chooser = Callable[[], Callable[[bytes], bool]]  # makes a test of undecoded messages
 T = TypeVar("T")
 
 
@@ -65,9 +65,12 @@ def open_socket(groups: int = 0) -> Any:
 
 def receive(opened: Any, flags: int = 0) -> list[Any]:
     """The decoded messages of one datagram; OSError (EBADMSG) when it is truncated."""
-    datagram = opened.recv(RECEIVE_BYTES, flags)
+    return _decoded(opened, opened.recv(RECEIVE_BYTES, flags))
+
+
+def _decoded(opened: Any, data: bytes) -> list[Any]:
     try:
-        return list(opened.marshal.parse(datagram))
+        return list(opened.marshal.parse(data))
     except (struct.error, NetlinkDecodeError) as error:
         raise OSError(errno.EBADMSG, f"cannot decode netlink: {error}") from error
 
@@ -122,13 +125,21 @@ class RtnlSocket:
 
     def ask(self, kind: int, fields: Fields) -> Message:
         """Send a request that one message answers; `RefusedError` with the errno."""
-        answer: Message
         for answer in self._answers(kind, 0, fields):
-            return answer
+            return self._decode(answer)
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
 
-    def dump(self, kind: int, fields: Fields, read: Callable[[Message], T | None]) -> list[T]:
+    def dump(
+        self,
+        kind: int,
+        fields: Fields,
+        read: Callable[[Message], T | None],
+        chooser: Chooser | None = None,
+    ) -> list[T]:
         """The results of `read` for each answer to a dump request, without the Nones.
+
+        With a `chooser` only those answers are decoded that its test, a new one for each
+        attempt, is true of.
 
         The kernel marks a dump during which its lists changed.  Such a dump is read
         again, since an incomplete one would look as if entries were gone.
@@ -136,11 +147,16 @@ class RtnlSocket:
         for attempt in range(DUMP_ATTEMPTS):
             found: list[T] = []
             whole = True
+            is_chosen = chooser() if chooser is not None else None
             try:
                 with _collecting_seldom():
                     for answer in self._answers(kind, NLM_F_DUMP, fields):
-                        whole = whole and not answer["header"]["flags"] & NLM_F_DUMP_INTR
-                        value = None if answer["header"]["type"] == NLMSG_DONE else read(answer)
+                        whole = whole and not answer.flags & NLM_F_DUMP_INTR
+                        if answer.kind == NLMSG_DONE:
+                            break
+                        if is_chosen is not None and not is_chosen(answer.data):
+                            continue
+                        value = read(self._decode(answer))
                         if value is not None:
                             found.append(value)
             except OSError as error:
@@ -156,35 +172,40 @@ class RtnlSocket:
                 return found
         raise OSError(errno.EINTR, "the kernel's lists change too fast")
 
-    def _answers(self, kind: int, flags: int, fields: Fields) -> Iterator[Any]:
+    def _answers(self, kind: int, flags: int, fields: Fields) -> Iterator[Undecoded]:
         """Send a request and yield its answers, up to the final one."""
         self._sequence += 1
         request = self._socket.marshal.msg_map[kind]()
         request.update(fields)
         self._socket.put(request, kind, NLM_F_REQUEST | flags, msg_seq=self._sequence)
         while True:
-            for answer in self._receive():
-                header = answer["header"]
-                if header["sequence_number"] != self._sequence:
+            for answer in split(self._receive()):
+                if answer.sequence != self._sequence:
                     continue  # an answer to an abandoned request
-                if header["type"] in (NLMSG_DONE, NLMSG_ERROR):
+                if answer.kind in (NLMSG_DONE, NLMSG_ERROR):
                     # The end of a dump also carries an error if the kernel stopped early.
                     code = _error_number(answer)
                     if code:
                         raise RefusedError(code, os.strerror(code))
-                elif header["error"] is not None:
-                    raise OSError(errno.EBADMSG, f"cannot decode netlink: {header['error']}")
                 yield answer
-                if header["type"] == NLMSG_DONE or not header["flags"] & NLM_F_MULTI:
+                if answer.kind == NLMSG_DONE or not answer.flags & NLM_F_MULTI:
                     return
 
-    def _receive(self) -> list[Any]:
+    def _receive(self) -> bytes:
         try:
-            return receive(self._socket)
+            return bytes(self._socket.recv(RECEIVE_BYTES, 0))
         except BlockingIOError:  # SO_RCVTIMEO, socket(7)
             raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
 
+    def _decode(self, answer: Undecoded) -> Message:
+        decoded = _decoded(self._socket, answer.data)
+        error = decoded[0]["header"]["error"] if decoded else "the message is cut off"
+        if error is not None:
+            raise OSError(errno.EBADMSG, f"cannot decode netlink: {error}")
+        message: Message = decoded[0]
+        return message
 
-def _error_number(message: Any) -> int:
+
+def _error_number(answer: Undecoded) -> int:
     """The errno of an NLMSG_ERROR or NLMSG_DONE, 0 for success (netlink(7))."""
-    return -int(struct.unpack_from("@i", message.data, message.offset + HEADER_BYTES)[0])
+    return -int(struct.unpack_from("@i", answer.data, NLMSG.size)[0])

@@ -180,6 +180,7 @@ class HostState:
 
     links: tuple[Link, ...] = ()
     addresses: tuple[Address, ...] = ()
+    # Of all tables but local; for an apply only those that a plan can depend on.
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()

@@ -138,7 +138,7 @@ class HostIndex:
             for route in routes
             if route.metric != NULL_METRIC
         ]
-        best = min(found, key=lambda route: route.metric, default=None)
+        best = min(found, key=lambda r: (r.metric, r.type != "unicast"), default=None)
         return best if best is not None and best.type != "unicast" else None
 
     def defaults(self, table: int, dev: str, family: int) -> list[Route]:

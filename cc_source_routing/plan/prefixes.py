@@ -34,7 +34,10 @@ class Spans:
                 self._last.append(last)
 
     def overlaps(self, network: IPNetwork) -> bool:
-        first, last = span(network)
+        return self.meet(*span(network))
+
+    def meet(self, first: int, last: int) -> bool:
+        """`overlaps` for a span."""
         at = bisect_right(self._first, last) - 1
         return at >= 0 and self._last[at] >= first
 

@@ -53,6 +53,9 @@ ip route add throw 10.52.0.0/16 table 70000
 ip nexthop add id 7 via 10.0.0.1 dev d0
 ip route add 10.53.0.0/16 nhid 7
 ip route add 10.54.0.0/16 via 10.0.0.1 tos 4
+ip route add 10.60.0.0/16 via 10.0.0.1 proto bird
+ip route add 10.0.0.128/25 via 10.0.0.1 proto bird
+ip route add 10.61.0.0/16 via 10.0.0.1 table 70000 proto bird
 ip rule add from 10.0.0.2 uidrange 5-9 lookup 100 priority 100
 ip rule add from 10.0.0.2 tun_id 5 lookup 100 priority 101
 ip rule add not fwmark 0x1/0xff lookup 100 priority 102
@@ -77,6 +80,9 @@ with Kernel() as kernel:
     for one in kernel.routes():
         if one.family == 4 and one.protocol == 3:
             say("route", one.table, one.dst, one.type, one.gateway, one.onlink)
+    for one in kernel.needed_routes(kernel.addresses(), ()):
+        if one.protocol == 12 or one.table > 255:
+            say("needed", one.table, one.dst)
     for one in kernel.rules():
         if one.family == 4 and 0 < one.priority < 1000:
             say("rule", one.priority, one.src, one.fwmark, one.other)
@@ -107,6 +113,8 @@ route | 254 | 10.50.0.0/16 | unicast | 10.0.0.3 | False
 route | 254 | 10.51.0.0/16 | unicast | fe80::9 | False
 route | 254 | 10.53.0.0/16 | unicast | 10.0.0.1 | False
 route | 70000 | 10.52.0.0/16 | throw | None | False
+needed | 70000 | 10.52.0.0/16
+needed | 254 | 10.0.0.128/25
 rule | 100 | 10.0.0.2/32 | 0 | (('FRA_UID_RANGE', '5:9'),)
 rule | 101 | 10.0.0.2/32 | 0 | (('FRA_TUN_ID', '5'),)
 rule | 102 | None | 1 | (('invert', '1'),)

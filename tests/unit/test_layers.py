@@ -33,7 +33,7 @@ ROOMS = {
 }
 EVERYWHERE = {"model", "errors", "version"}
 # No I/O, no kernel, no cloud-init: whole rooms and single modules.
-PURE = {"text", "plan", "model", "errors", "kernel.diff", "kernel.messages"}
+PURE = {"text", "plan", "model", "errors", "kernel.diff", "kernel.messages", "kernel.needed_routes"}
 PURE |= {"cli.narrate", "cli.views"}
 PURE |= {f"follow.{name}" for name in ("events", "flaps", "networkd", "pace", "repeats")}
 PURE |= {f"stanza.{name}" for name in ("bounded", "merging", "messages", "parts", "saved")}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -13,6 +16,8 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cc_source_routing.kernel import messages
 from cc_source_routing.model import Route, Rule
+
+from .netlink import body_of, framed
 
 ROUTES = {
     "connected": Route(501, ip_network("10.13.96.0/19"), "ens4", protocol=83, scope=253),
@@ -112,6 +117,24 @@ def test_a_rule_that_does_or_selects_something_else_is_told_apart():
     fields = messages.rule_request(RULES["source"])
     message = sent(fibmsg, {**fields, "tos": 4, "action": 7, "flags": 2})
     assert messages.rule_of(message).other == (("action", "7"), ("invert", "1"), ("tos", "4"))
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_message_is_read_to_its_end(data):
+    for message in messages.split(data):
+        assert message.data in data
+    assert messages.attribute(data, messages.RTA_DST) in data
+
+
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+def test_an_attribute_is_found_without_decoding(route):
+    body = body_of(messages.RTM_NEWROUTE, messages.route_request(route, 3))
+    (message,) = messages.split(framed(messages.RTM_NEWROUTE, body, sequence=7, port=9))
+    assert (message.kind, message.sequence, message.port) == (messages.RTM_NEWROUTE, 7, 9)
+    table = messages.attribute(message.data, messages.RTA_TABLE)
+    assert int.from_bytes(table, sys.byteorder) == route.table
+    address = route.dst.network_address.packed if route.dst.prefixlen else b""
+    assert messages.attribute(message.data, messages.RTA_DST) == address
 
 
 def test_hops_cached_routes_and_types_of_service():

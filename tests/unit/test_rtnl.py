@@ -16,6 +16,8 @@ from cc_source_routing.errors import DiscoveryError
 from cc_source_routing.kernel import listen, messages, netlink, rtnl
 from cc_source_routing.model import Rule
 
+from .netlink import body_of, framed
+
 
 class Answers:
     """A socket on which each request is answered by the next of some answers, or an error."""
@@ -33,10 +35,8 @@ class Answers:
         answer = self.ready.pop(0)
         if isinstance(answer, OSError):
             raise answer
-        return self.framed(*answer)
-
-    def framed(self, kind, flags, body):
-        return struct.pack("=IHHII", 16 + len(body), kind, flags, self.sequence, 0) + body
+        kind, flags, body = answer
+        return framed(kind, body, flags, self.sequence)
 
     def setsockopt(self, *_option):
         pass
@@ -45,20 +45,14 @@ class Answers:
         self.closed += 1
 
 
-def body_of(rule):
-    message = MarshalRtnl().msg_map[messages.RTM_NEWRULE]()
-    message.update(messages.rule_request(rule))
-    message.encode()
-    return bytes(message.data[16:])
-
-
 def done(code=0, flags=rtnl.NLM_F_MULTI):
     return (rtnl.NLMSG_DONE, flags, struct.pack("=i", -code))
 
 
 A_RULE = Rule(4, 5000, 254, protocol=83)
-RULE = (messages.RTM_NEWRULE, rtnl.NLM_F_MULTI, body_of(A_RULE))
-CHANGED = (messages.RTM_NEWRULE, rtnl.NLM_F_MULTI | rtnl.NLM_F_DUMP_INTR, body_of(A_RULE))
+BODY = body_of(messages.RTM_NEWRULE, messages.rule_request(A_RULE))
+RULE = (messages.RTM_NEWRULE, rtnl.NLM_F_MULTI, BODY)
+CHANGED = (messages.RTM_NEWRULE, rtnl.NLM_F_MULTI | rtnl.NLM_F_DUMP_INTR, BODY)
 CHANGED_AT_THE_END = done(flags=rtnl.NLM_F_MULTI | rtnl.NLM_F_DUMP_INTR)
 
 
