@@ -92,10 +92,10 @@ class Doorbell:
     ) -> None:
         self._stack.callback(signal.signal, number, signal.signal(number, handler))
 
-    def wait(self, seconds: float, own_port: int) -> Rung:
+    def wait(self, seconds: float, own_port: int, is_far: Callable[[bytes], bool]) -> Rung:
         """What comes within `seconds`; does not wait for more than one event.
 
-        `own_port` is the netlink port by which we change things ourselves.
+        `own_port` and `is_far` are as for `heard_in`.
         """
         milliseconds = max(0, round(seconds * 1000 + 0.5))
         heard = Heard()
@@ -103,7 +103,7 @@ class Doorbell:
             if descriptor in self._bells:
                 self._look |= self._was_rung(descriptor)
             else:
-                heard |= self._announced(own_port)
+                heard |= self._announced(own_port, is_far)
         look, self._look = self._look, False
         return Rung(heard, look, self._stop)
 
@@ -116,7 +116,7 @@ class Doorbell:
         # The signals' pipe has their numbers; their handlers say what they mean.
         return descriptor != self._bells[-1] and bool(content)
 
-    def _announced(self, own_port: int) -> Heard:
+    def _announced(self, own_port: int, is_far: Callable[[bytes], bool]) -> Heard:
         heard = Heard()
         for _number in range(DATAGRAMS_AT_ONCE):
             try:
@@ -129,7 +129,7 @@ class Doorbell:
                     raise DiscoveryError(f"cannot listen to the kernel: {error}") from error
                 heard |= Heard(changed=True, missing=True)
                 continue
-            heard |= heard_in(datagram, own_port)
+            heard |= heard_in(datagram, own_port, is_far)
         return heard
 
 

@@ -48,6 +48,7 @@ class _Follower:
         self._root, self._say, self._tell = root, say, tell
         self._bell, self._kernel = bell, kernel
         now = time.monotonic()
+        self._cpu = time.process_time()
         self._pace, self._flaps, self._mender = Pace(now), Flaps(), Mender()
         self._pace.ask_for_look(now)
         self._seen: engine.View | None = None  # of the last look that took all away
@@ -59,12 +60,13 @@ class _Follower:
         mattered = time.monotonic()
         while True:
             now = time.monotonic()
+            self._pace.spent(now, self._cpu_taken())
             next_at = self._pace.next_at
             ends_at = mattered + idle
             if next_at is None and now >= ends_at:
                 return
             until = ends_at if next_at is None else next_at
-            rung = self._bell.wait(max(0.0, until - now), self._kernel.port)
+            rung = self._bell.wait(max(0.0, until - now), self._kernel.port, self._kernel.is_far)
             if rung.stop:
                 return
             now = time.monotonic()
@@ -85,13 +87,12 @@ class _Follower:
 
     def _look(self) -> bool | None:
         """One apply; whether it changed something, None when there is nothing to follow."""
-        before = time.process_time()
         manner = engine.Manner(exact=False, kernel=self._kernel, keeps=self._is_flapping)
         try:
             outcome = engine.apply_again(self._root, manner)
         except SourceRoutingError as error:
             now = time.monotonic()
-            self._pace.failed(now, time.process_time() - before)
+            self._pace.failed(now, self._cpu_taken())
             self._report_failure(str(error))
             return True
         if outcome is None:
@@ -100,7 +101,7 @@ class _Follower:
             self._say(NOTICE, f"well again after: {self._error}")
             self._error = ""
         now = time.monotonic()
-        self._pace.looked(now, time.process_time() - before)
+        self._pace.looked(now, self._cpu_taken())
         view = outcome.view
         if self._grace is None:
             # Restoring needs nothing of the routes of others, which may be many.
@@ -114,6 +115,11 @@ class _Follower:
             line = self._tell(outcome)
             self._report(line, line)
         return self._mend(view) or outcome.changed
+
+    def _cpu_taken(self) -> float:
+        """The CPU seconds that the process has taken since this was asked last."""
+        before, self._cpu = self._cpu, time.process_time()
+        return self._cpu - before
 
     def _mend(self, view: engine.View) -> bool:
         """Do what systemd-networkd leaves undone; whether there was something to do."""

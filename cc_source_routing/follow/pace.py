@@ -1,8 +1,8 @@
 """When to act on events: after a moment of quiet, within a budget, and slower when in vain.  Pure.
 
 There are two kinds of work.  To *restore* is to compare what is ours in the kernel with the
-last plan; it is cheap on any host.  To *look* is a whole apply, which reads all routes of the
-host.  Moments are seconds of a monotonic clock that the caller reads.
+last plan; it is cheap on any host.  To *look* is a whole apply, which goes through all routes
+of the host.  Moments are seconds of a monotonic clock that the caller reads.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 QUIET_SECONDS = 0.05
 # A routing daemon is never quiet.
 PATIENCE_SECONDS = 1.0
-# The share of one CPU that looking may take in the long run, and what it may take at once:
-# a minute's share.
+# The share of one CPU that following may take in the long run, and what it may take at once:
+# a minute's share.  Only looks wait for it: to listen, and to restore, costs little.
 CPU_SHARE = 0.05
 CPU_ALLOWANCE_SECONDS = 60 * CPU_SHARE
 # After a failure, and between restores that do not last.
@@ -112,6 +112,10 @@ class Pace:
         """Look at `moment` at the latest, whether or not anything happens until then."""
         if self._asked_for is None or moment < self._asked_for:
             self._asked_for = moment
+
+    def spent(self, now: float, cpu_seconds: float) -> None:
+        """So much CPU time has gone into something else than looks."""
+        self._budget.spend(now, cpu_seconds)
 
     def restored(self, now: float, changed: bool) -> None:
         """A restore is done; `changed` when something was missing."""

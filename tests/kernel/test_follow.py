@@ -85,6 +85,21 @@ def test_an_address_that_comes_later_is_served(served: SourceRouting, lab: Lab):
         wait_until(lambda: not rules_of(lab, "10.13.96.77"))
 
 
+def test_a_daemons_route_in_a_nics_network_is_left_to_main_as_long_as_it_is_there(
+    served: SourceRouting, lab: Lab
+):
+    """ens3's table has that network by its own gateway."""
+
+    def left_to_main() -> bool:
+        return "throw 10.13.100.0/24" in lab.ip("S", "route", "show", "table", "500")
+
+    with following(served):
+        lab.ip("S", "route", "add", "10.13.100.0/24", "via", "10.13.96.1", "proto", "bird")
+        wait_until(left_to_main)
+        lab.ip("S", "route", "del", "10.13.100.0/24")
+        wait_until(lambda: not left_to_main())
+
+
 def test_without_events_it_ends(served: SourceRouting):
     with following(served, idle=0.5, begun=False) as follower:
         assert follower.ends() == (0, "")

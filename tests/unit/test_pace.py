@@ -75,6 +75,22 @@ def test_dear_looks_take_their_share_of_a_cpu_and_no_more(cost: float):
     assert share <= CPU_SHARE + (CPU_ALLOWANCE_SECONDS + cost) / seconds
 
 
+def after_an_hour_of_listening(pace: Pace, share: float) -> float:
+    """How long an event waits for its look when listening has taken so much of a CPU."""
+    for second in range(3600):
+        pace.spent(second, share)
+    pace.hear(3600.0)
+    return pace.look_at - 3600.0
+
+
+def test_listening_within_the_budget_delays_no_look(pace: Pace):
+    assert after_an_hour_of_listening(pace, CPU_SHARE / 2) == pytest.approx(QUIET_SECONDS)
+
+
+def test_listening_beyond_the_budget_leaves_none_for_looks(pace: Pace):
+    assert after_an_hour_of_listening(pace, CPU_SHARE * 2) > 60
+
+
 def test_restoring_does_not_wait_for_the_budget(pace: Pace):
     pace.looked(0.0, 100.0)
     pace.hear(1.0)
