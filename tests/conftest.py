@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).resolve().parent
 for _path in (TESTS.parent, TESTS):
@@ -19,6 +20,10 @@ from lab.netns import reap  # noqa: E402
 from . import results  # noqa: E402
 
 pytest_plugins = ["tests.sizes", "tests.workers"]
+
+# Nothing fails for being slow: the machine may be busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -281,7 +281,6 @@ PHASES = [phase for phase in Phase if phase is not Phase.shrink]
 
 @settings(
     max_examples=int(os.environ.get("EXAMPLES", "25")),
-    deadline=None,
     phases=PHASES,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -355,7 +354,6 @@ def other_peoples(draw: st.DrawFn, topology: Topology) -> tuple[str, ...]:
 
 @settings(
     max_examples=int(os.environ.get("EXAMPLES", "25")),
-    deadline=None,
     phases=PHASES,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -162,7 +162,7 @@ def one_per_key(found):
     return frozenset({(r.table, r.dst, r.metric): r for r in found}.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.frozensets(routes), st.frozensets(routes), st.frozensets(rules), st.frozensets(rules))
 def test_running_the_operations_always_leads_to_the_wanted_state(r_want, r_have, u_want, u_have):
     want = Footprint(one_per_key(r_want), frozenset({r.key: r for r in u_want}.values()))

@@ -253,7 +253,7 @@ def planned(stanza: Stanza, state: HostState) -> RoutingPlan | list[Fault]:
         return list(error.faults)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     hosts(),
     st.lists(st.sampled_from(PREFIXES).map(ip_network), max_size=2, unique=True),

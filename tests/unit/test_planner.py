@@ -453,7 +453,7 @@ def topologies(draw):
     return host(nics, routes)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(topologies(), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8), octet), min_size=5))
 def test_every_packet_leaves_by_its_owner_or_by_mains_own_word(state, samples):
     plan = build_plan(Stanza(), state)
@@ -473,7 +473,7 @@ def test_every_packet_leaves_by_its_owner_or_by_mains_own_word(state, samples):
             assert remote.dev == nic.name
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(topologies())
 def test_a_plan_depends_on_nothing_but_its_input(state):
     shuffled = replace(

@@ -342,14 +342,14 @@ def outcome(value):
         return error.faults
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(JSON | NEAR)
 def test_whatever_comes_is_a_stanza_or_a_stanza_error_the_same_each_time(value):
     first = outcome(value)
     assert outcome(value) == first
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(JSON | NEAR)
 def test_whatever_is_saved_is_a_stanza_or_a_value_error(value):
     text = json.dumps(value, default=str)
@@ -359,7 +359,7 @@ def test_whatever_is_saved_is_a_stanza_or_a_value_error(value):
         assert str(error).startswith("is no saved stanza")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(NEAR)
 def test_whatever_is_taken_survives_being_saved(value):
     stanza = outcome(value)

@@ -530,9 +530,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(
-    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200) | st.lists(PIECES, max_size=30).map("".join).map(str.encode))
 def test_whatever_a_file_has_comes_out_as_a_stanza_or_as_an_error_of_ours(load, content):
     try:
