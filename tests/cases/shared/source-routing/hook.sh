@@ -4,9 +4,7 @@
 # Sourced by hooks, with -eu set, under any POSIX shell.  It restores what an apply has
 # set for a NIC; whether that still fits is for `source-routing` to see.
 
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-LC_ALL=C
-export PATH LC_ALL
+export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # By its path: busybox sh would run an ip of its own, which knows no -batch.
 for ip in /usr/sbin/ip /sbin/ip /usr/bin/ip /bin/ip; do [ ! -x "$ip" ] || break; done
 state=/run/source-routing
