@@ -18,6 +18,7 @@ from imagebuild.progress import Progress  # noqa: E402
 
 from lab import demand  # noqa: E402  # isort: skip
 
+from .. import former  # noqa: E402
 from .overlay import Overlay  # noqa: E402
 
 # The recipes that other tests use too: each root is built once.
@@ -75,6 +76,12 @@ def scratch() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package.build(tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="session")
+def former_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkout of 0.1.0."""
+    return former.export(tmp_path_factory.mktemp("former"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from imagebuild import package, payload
 
+from .. import former
 from .overlay import Overlay, listed_modules
 
 pytestmark = pytest.mark.daemon
@@ -100,7 +101,8 @@ def test_it_has_every_file_of_the_python_package(deb: Path) -> None:
     for name in payload.modules():
         assert f"./{SITE}/{name}" in paths
     assert "./usr/bin/source-routing" in paths
-    assert "./usr/lib/source-routing/register" in paths
+    own = [*payload.registration("/usr/bin/python3"), *payload.units()]
+    assert [path for path in own if f".{path}" not in paths] == []
 
 
 def test_the_module_is_registered_and_the_distributions_files_verify(
@@ -151,6 +153,57 @@ def test_a_purge_leaves_no_trace(root: Overlay, deb: Path) -> None:
     root.must("dpkg --purge source-routing")
     assert root.traces() == []
     assert root.must("dpkg-divert --list | grep source || true") == ""
+
+
+def test_an_upgrade_in_an_image_is_silent_and_leaves_no_module_of_the_old(
+    root: Overlay, deb: Path, former_tree: Path, tmp_path: Path
+) -> None:
+    _install(root, former.deb(former_tree, tmp_path))
+    root.must("systemctl enable source-routing.timer")
+    root.write("tmp/package.deb", deb.read_bytes())
+    done = root.inside("dpkg --install /tmp/package.deb")
+    assert (done.returncode, done.stderr) == (0, "")
+    package = root.upper / SITE / "cc_source_routing"
+    sources = {str(path.relative_to(root.upper / SITE)) for path in package.rglob("*.py")}
+    assert sources == {name for name in payload.modules() if name.endswith(".py")}
+    # Each is compiled anew, so what was compiled of the old ones is gone, too.
+    assert len(list(package.rglob("*.pyc"))) == len(sources)
+    assert root.must("systemctl is-enabled source-routing.timer") == "enabled\n"
+    assert root.must("dpkg --verify source-routing") == ""
+
+
+# $ROOT as the root of an init process that is systemd, or of a process beside it.
+RUNS = 'mount -t proc proc "$ROOT/proc"; mkdir -p "$ROOT/run/systemd/system"; '
+BESIDE = f'{RUNS} chroot "$ROOT" /usr/lib/source-routing/listening restart; exit $?'
+BOOTED = f'{RUNS} exec chroot "$ROOT" /usr/lib/source-routing/listening restart'
+
+
+def _called(root: Overlay, script: str, status: int) -> tuple[int, list[str]]:
+    """The exit code of `script`, and whom it had called, of whom each ends with `status`."""
+    for name in ("systemctl", "source-routing"):
+        text = f'#!/bin/sh\necho "{name} $*" >>/calls\nexit {status}\n'
+        root.write(f"usr/local/sbin/{name}", text, 0o755)
+    root.write("calls", "")
+    done = root.host(script)
+    assert (done.stdout, done.stderr) == ("", "")
+    return done.returncode, root.read("calls").splitlines()
+
+
+def test_a_server_goes_on_with_new_files_and_a_root_beside_it_is_left_alone(
+    root: Overlay, deb: Path
+) -> None:
+    _install(root, deb)
+    assert _called(root, BESIDE, 0) == (0, [])
+    code, calls = _called(root, BOOTED, 0)
+    assert code == 0 and "source-routing apply --again" in calls
+    assert " start source-routing.socket source-routing.path " in calls[-1]
+
+
+def test_whatever_fails_it_listens_again_and_says_so(root: Overlay, deb: Path) -> None:
+    _install(root, deb)
+    code, calls = _called(root, BOOTED, 1)
+    assert code == 1
+    assert " start source-routing.socket source-routing.path " in calls[-1]
 
 
 def test_after_an_upgrade_of_cloud_init_all_is_there_and_up_to_date(

@@ -99,30 +99,57 @@ def _cloud_init(root: Overlay, place: Path, version: str, more: str) -> Path:
     return _rpmbuild(spec, place / version / "top", version=version, brought=files)
 
 
-def test_its_scriptlets_register_it_again_after_an_upgrade_and_take_all_back(
-    rpm: Path, plain: Callable[[str], Path], overlay: Callable[[Path], Overlay], tmp_path: Path
-) -> None:
+@pytest.fixture
+def root(plain: Callable[[str], Path], overlay: Callable[[Path], Overlay]) -> Overlay:
     root = overlay(plain("bookworm"))
     root.must("rm /usr/bin/dpkg-divert")
+    return root
+
+
+def _run(root: Overlay, command: str) -> str:
+    """Run rpm, and return what it and its scriptlets say.
+
+    In the root itself would be more of the real thing, but it has no rpm.
+    """
+    done = root.host(
+        'mount -t proc proc "$ROOT/proc"; mount --rbind /dev "$ROOT/dev"; '
+        f'exec unshare --net rpm --root "$ROOT" --dbpath /var/lib/rpm --nodeps {command}'
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_its_scriptlets_register_it_again_after_an_upgrade_and_take_all_back(
+    rpm: Path, root: Overlay, tmp_path: Path
+) -> None:
     before = set(root.traces())
-
-    def run(command: str) -> None:
-        # In the root itself would be more of the real thing, but it has no rpm.
-        done = root.host(
-            'mount -t proc proc "$ROOT/proc"; mount --rbind /dev "$ROOT/dev"; '
-            f'exec unshare --net rpm --root "$ROOT" --dbpath /var/lib/rpm --nodeps {command}'
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    run(f"--install --replacefiles {_cloud_init(root, tmp_path, '1', 'of_today')}")
-    run(f"--install {rpm}")
+    _run(root, f"--install --replacefiles {_cloud_init(root, tmp_path, '1', 'of_today')}")
+    _run(root, f"--install {rpm}")
     assert "source_routing" in root.read(DROP_IN)
     assert "cc_source_routing" in root.read(SCHEMA) and "of_today" in root.read(SCHEMA)
-    run(f"--upgrade {_cloud_init(root, tmp_path, '2', 'of_tomorrow')}")
+    _run(root, f"--upgrade {_cloud_init(root, tmp_path, '2', 'of_tomorrow')}")
     assert "cc_source_routing" in root.read(SCHEMA) and "of_tomorrow" in root.read(SCHEMA)
-    run("--erase source-routing")
+    _run(root, "--erase source-routing")
     assert "cc_source_routing" not in root.read(SCHEMA) and "of_tomorrow" in root.read(SCHEMA)
     # /run is gone at a boot, and /usr/share/licenses is other packages' too on such systems.
     others = ("var/lib/rpm", "run/", "usr/share/licenses")
     left = {path for path in set(root.traces()) - before if not path.startswith(others)}
     assert left == {SCHEMA}  # that of the new cloud-init
+
+
+def test_an_upgrade_leaves_nothing_of_the_old(
+    root: Overlay, former_tree: Path, tmp_path: Path
+) -> None:
+    _run(root, f"--install --replacefiles {_cloud_init(root, tmp_path, '1', 'of_today')}")
+    spec = former_tree / "image-build/rpm/source-routing.spec"
+    old = _rpmbuild(spec, tmp_path / "old", checkout=former_tree, sitelib=f"/{SITE}")
+    _run(root, f"--install {old}")
+    # It has been run, and so rpm does not know of all that is there.
+    root.must("python3 -c 'from cc_source_routing.render import link_events'")
+    newer = {"checkout": payload.CHECKOUT, "sitelib": f"/{SITE}", "dist": ".newer"}
+    new = _rpmbuild(SPEC, tmp_path / "new", **newer)
+    _run(root, f"--upgrade {new}")
+    package = root.upper / SITE / "cc_source_routing"
+    there = {path for path in package.rglob("*") if path.is_file()}
+    assert {str(path.relative_to(root.upper / SITE)) for path in there} == set(payload.modules())
+    assert _run(root, "--verify source-routing") == ""
