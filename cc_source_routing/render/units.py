@@ -14,8 +14,10 @@ from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
 
+from ..files.write import leftovers
 from ..model import ConfigFile
-from .evidence import names, unit
+from .common import HEADER
+from .evidence import names, text, unit
 from .hooks import existing
 
 FOLLOW_PATH = "/etc/source-routing/follow"
@@ -70,9 +72,10 @@ def follow_files(root: Path) -> tuple[ConfigFile, ...]:
     condition = ConfigFile(FOLLOW_PATH, FOLLOW_TEXT)
     if os.path.lexists(root / f"{SHIPPED_PATH}/{LISTENING[0]}".lstrip("/")):
         return (condition,)
+    units = (name for name in NAMES if not unit(root, name).masked)
     return (
         condition,
-        *(ConfigFile(f"{UNITS_PATH}/{name}", _content(name)) for name in NAMES),
+        *(ConfigFile(f"{UNITS_PATH}/{name}", _content(name)) for name in units),
         ConfigFile(WANTS_PATH, _content("wants.conf")),
     )
 
@@ -87,8 +90,13 @@ def warnings(root: Path) -> tuple[str, ...]:
 
 def owned(root: Path) -> tuple[str, ...]:
     """Paths of existing files that any run of this version, or of an earlier one, wrote."""
-    units = (f"{UNITS_PATH}/{name}" for name in NAMES)
-    return (*existing(root, (FOLLOW_PATH, *units, WANTS_PATH, *OLD_PATHS)), *_old_states(root))
+    units = (path for path in (f"{UNITS_PATH}/{name}" for name in NAMES) if _is_ours(root, path))
+    return (*units, *existing(root, (FOLLOW_PATH, WANTS_PATH, *OLD_PATHS)), *_old_states(root))
+
+
+def _is_ours(root: Path, path: str) -> bool:
+    """Whether we wrote this unit in /etc; `systemctl mask` and `edit --full` have others there."""
+    return text(root, path).startswith(HEADER) or bool(leftovers(root, path))
 
 
 def _old_states(root: Path) -> tuple[str, ...]:
@@ -119,5 +127,6 @@ def _is_unit(path: str) -> bool:
 
 @cache
 def _content(name: str) -> str:
-    directory = resources("cc_source_routing").joinpath("systemd")
-    return directory.joinpath(name).read_text(encoding="utf-8")
+    """A unit as it is written to /etc."""
+    data = resources("cc_source_routing").joinpath("systemd").joinpath(name)
+    return HEADER + data.read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from cc_source_routing.host.leases import read
 from cc_source_routing.kernel.messages import GROUPS
 from cc_source_routing.model import RoutingPlan
 from cc_source_routing.render import hooks, units
+from cc_source_routing.render.common import HEADER
 
 from .roots import Root, checked
 
@@ -59,12 +60,10 @@ def test_where_a_package_has_put_them_only_the_condition_is_written(tmp_path):
 def test_where_nobody_has_they_are_written_all_and_wanted_at_each_boot(tmp_path):
     files = {file.path: file.content for file in units.follow_files(tmp_path)}
     assert files.pop(units.FOLLOW_PATH)
-    assert (
-        files.pop("/etc/systemd/system/multi-user.target.d/50-source-routing.conf")
-        == (DATA / "wants.conf").read_text()
-    )
-    found = {path.name for path in DATA.iterdir()} - {"wants.conf"}
-    assert files == {f"/etc/systemd/system/{name}": (DATA / name).read_text() for name in found}
+    expected = {f"/etc/systemd/system/{path.name}": path.read_text() for path in DATA.iterdir()}
+    wants = expected.pop("/etc/systemd/system/wants.conf")
+    expected["/etc/systemd/system/multi-user.target.d/50-source-routing.conf"] = wants
+    assert files == {path: HEADER + text for path, text in expected.items()}
 
 
 def test_what_was_written_is_owned_and_goes_without_a_trace(tmp_path):
@@ -83,6 +82,27 @@ def test_what_was_written_goes_once_a_package_brings_them(tmp_path):
     changes = write_files(tmp_path, units.follow_files(tmp_path), units.owned(tmp_path))
     assert len(changes.removed) == len(units.NAMES) + 1
     assert list(units.owned(tmp_path)) == [units.FOLLOW_PATH]
+
+
+@pytest.mark.parametrize("packaged", [True, False])
+def test_a_unit_that_somebody_has_masked_stays_so(tmp_path, packaged):
+    root = shipped(tmp_path) if packaged else tmp_path
+    mask = root / "etc/systemd/system/source-routing.socket"
+    Root(root).masked(mask.name)
+    write_files(root, units.follow_files(root), units.owned(root))
+    assert mask.is_symlink()
+    write_files(root, (), units.owned(root))
+    assert mask.is_symlink()
+
+
+def test_so_does_a_changed_copy_of_a_packages_unit(tmp_path):
+    """As `systemctl edit --full` makes it."""
+    root = shipped(tmp_path)
+    copy = "/etc/systemd/system/source-routing.socket"
+    Root(root).file(copy, "[Socket]\n")
+    changes = write_files(root, units.follow_files(root), units.owned(root))
+    assert changes.removed == ()
+    assert copy not in units.owned(root)
 
 
 def test_what_0_1_0_wrote_goes_and_what_is_beside_it_stays(tmp_path):
