@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 from ..errors import Fault, StanzaError, stanza_error
+from ..text.names import one_line
 from . import KEY, merging, parts
 from .messages import nearest_key, path_text
 from .parse import schema_defaults
@@ -150,7 +151,7 @@ class Gathering:
             copies = sum(operation.get("op") == "copy" for operation in patch)
         except failures as error:
             message = f"{subject} is no JSON patch, and cloud-init drops it"
-            raise stanza_error(f"{message}: {merging.one_line(error)}") from None
+            raise stanza_error(f"{message}: {one_line(error)}") from None
         if copies > _MAX_COPIES:
             self.unknown.append(f"{subject} is a JSON patch that copies a lot")
             return
@@ -161,7 +162,7 @@ class Gathering:
             patch_of = f"the JSON patch of {subject}" if part.title else "this JSON patch"
             self.warnings.append(
                 f"cloud-init drops {patch_of} unless a part that is not here has what it asks "
-                f"for: {merging.one_line(error)}"
+                f"for: {one_line(error)}"
             )
             return
         self.documents += 1

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Callable
 
+from ..text.names import one_line
+
 MergerSpec = tuple[Any, Any]
 """A merger's name and its options, both as the document has them."""
 
@@ -44,11 +46,6 @@ def merged(merge: Callable[[Any, Any], Any], old: Any, new: Any) -> Any:
         return merge(old, new)
     except (*FAILURES, RecursionError) as error:
         raise MergeError(one_line(error)) from error
-
-
-def one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text.encode("ascii", "backslashreplace").decode("ascii")[:200] or type(error).__name__
 
 
 def _of_document(how: Any) -> list[MergerSpec]:

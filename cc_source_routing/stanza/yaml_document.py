@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ..errors import Fault, StanzaError, stanza_error
-from ..text.names import shown
+from ..text.names import one_line, shown
 from .bounded import MAX_VALUES
 from .messages import path_text
 
@@ -210,5 +210,4 @@ class Yaml:
 
 
 def _problem(error: Exception) -> str:
-    text = getattr(error, "problem", None) or getattr(error, "context", None) or str(error)
-    return " ".join(text.split()).encode("ascii", "backslashreplace").decode("ascii")[:200]
+    return one_line(getattr(error, "problem", None) or error)

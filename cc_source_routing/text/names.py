@@ -49,6 +49,12 @@ def shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
+def one_line(error: object) -> str:
+    """The text of an error that was not written for our users: ASCII, one line, short."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.encode("ascii", "backslashreplace").decode("ascii")[:200]
+
+
 # -- names -----------------------------------------------------------------------
 
 
