@@ -2,8 +2,7 @@
 
 Each part is handled as in cloud-init: merged into the earlier ones, dropped as a
 whole, or put in their place.  Where that depends on something outside the file (a
-URL, the values of a template), the result says so and guesses nothing.  The stanza
-itself is not validated here.
+URL, the values of a template), the result says so and guesses nothing.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ import re
 from typing import Any
 
 from ..errors import Fault, StanzaError, stanza_error
+from ..model import Stanza
 from ..text.names import one_line
 from . import KEY, merging, parts
 from .messages import nearest_key, path_text
-from .parse import schema_defaults
+from .parse import check_stanza, refuse, schema_defaults
 from .parts import Part
 from .yaml_document import Document, Unbounded, Yaml
 
-ABSENT = object()
+_ABSENT = object()
 
 _PATCH_HEADER = "#cloud-config-jsonp"
 # Each copy operation of a JSON patch can double the size of the value.
@@ -29,7 +29,7 @@ _EXPRESSION = re.compile(r"{[{%#]")
 
 
 class Gathering:
-    """The combination of the parts so far; `value` is the stanza, or `ABSENT`.
+    """The combination of the parts so far; `value` is the stanza, or `_ABSENT`.
 
     `take` raises `StanzaError` for a part that cloud-init drops because of an error.
     """
@@ -45,12 +45,7 @@ class Gathering:
 
     @property
     def value(self) -> Any:
-        return self.all.get(KEY, ABSENT) if isinstance(self.all, dict) else ABSENT
-
-    def line_of(self, path: str) -> int | None:
-        """The line of a dotted path, in the last part that has it."""
-        lines = (source.line_of(path) for source in reversed(self.sources))
-        return next((line for line in lines if line), None)
+        return self.all.get(KEY, _ABSENT) if isinstance(self.all, dict) else _ABSENT
 
     def take(self, part: Part, within_archive: bool = False) -> None:
         """Handle one part as cloud-init does, which handles fewer kinds within an archive."""
@@ -75,6 +70,7 @@ class Gathering:
 
     def take_options(self, options: Yaml) -> None:
         """Take a text that is the stanza itself."""
+        _refuse_other_than_config(options)
         document = self._noted(options.take(None))
         self.all, self.sources = {KEY: document.value}, [document]
 
@@ -83,8 +79,7 @@ class Gathering:
         subject = part.title or "it"
         if config.is_empty:
             return
-        refuse_other_than_mapping(config)
-        refuse_misspelt(config)
+        _refuse_other_than_config(config)
         document = self._noted(config.take(KEY)) if KEY in config.keys else None
         new = {} if document is None else {KEY: document.value}
         if not is_template and (document is None or not document.faults):
@@ -107,6 +102,20 @@ class Gathering:
         if KEY in new:
             self._compare(before, new[KEY], subject, [document] if document else [])
 
+    def stanza(self) -> Stanza | None:
+        """The valid stanza, if there is one; raises for its faults and those of its notation."""
+        stanza, faults, more = None, list(self.faults), 0
+        if self.value is not _ABSENT:
+            stanza, found, more = check_stanza(self.value, self.unread)
+            faults += [fault._replace(line=self._line_of(fault.path)) for fault in found]
+        refuse(sorted(faults, key=lambda fault: fault.line or 0), more)
+        return stanza
+
+    def _line_of(self, path: str) -> int | None:
+        """The line of a dotted path, in the last part that has it."""
+        lines = (source.line_of(path) for source in reversed(self.sources))
+        return next((line for line in lines if line), None)
+
     def _noted(self, document: Document) -> Document:
         self.faults += document.faults
         self.unread |= document.unread
@@ -115,11 +124,11 @@ class Gathering:
     def _compare(self, before: Any, wanted: Any, subject: str, document: list[Document]) -> None:
         """Warn about the effect of a part's stanza where an earlier part has one too."""
         now = self.value
-        if before is ABSENT and now is ABSENT:
+        if before is _ABSENT and now is _ABSENT:
             raise stanza_error(f"cloud-init takes nothing of {subject}: it asks for no dict()")
-        if before is ABSENT:
+        if before is _ABSENT:
             self.sources = document
-        elif now is ABSENT:
+        elif now is _ABSENT:
             self.sources = []
             self.warnings.append(f"{subject} takes away the {KEY} that is before it")
         elif now == before:
@@ -209,13 +218,10 @@ def _plain(part: Part) -> Yaml | None:
     return config
 
 
-def refuse_other_than_mapping(document: Yaml) -> None:
+def _refuse_other_than_config(document: Yaml) -> None:
+    """Raise for what is no mapping, and for a misspelling of our key on top."""
     if not document.is_mapping:
         raise stanza_error(f"is not a mapping of keys such as {KEY}: true", 1)
-
-
-def refuse_misspelt(document: Yaml) -> None:
-    """Raise for a top-level key that is a misspelling of our key."""
     own = schema_defaults()
     for key, pairs in document.keys.items() if KEY not in document.keys else ():
         if key not in own and nearest_key(key, {KEY: None}, 0.8) == KEY:

@@ -12,7 +12,7 @@ import copy
 import json
 import pkgutil
 from bisect import bisect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import (
     Any,
@@ -67,8 +67,7 @@ def parse_stanza(value: Any) -> Stanza:
     Raises `StanzaError` with every fault in document order.
     """
     stanza, faults, more = check_stanza(value)
-    if faults:
-        raise StanzaError([*faults, *more_faults(more)])
+    refuse(faults, more)
     return stanza
 
 
@@ -95,9 +94,12 @@ def check_stanza(value: Any, known: Collection[str] = ()) -> Checked:
     return Checked(stanza, *_faults(found, limited.order, known))
 
 
-def more_faults(count: int) -> list[Fault]:
-    """One fault that sums up those not reported individually; [] for none."""
-    return [Fault("", f"and {count} more faults")] if count else []
+def refuse(faults: Sequence[Fault], more: int = 0) -> None:
+    """Raise `StanzaError` for the first faults, if there are any, and the number of the rest."""
+    more += len(faults[MAX_FAULTS:])
+    rest = [Fault("", f"and {more} more faults")] if more else []
+    if faults:
+        raise StanzaError([*faults[:MAX_FAULTS], *rest])
 
 
 def schema_defaults() -> dict[str, Any]:

@@ -17,8 +17,7 @@ from ..errors import FileError, StanzaError, stanza_error
 from ..model import Stanza
 from ..text.names import shown
 from . import KEY, parts
-from .gathering import ABSENT, Gathering, refuse_misspelt, refuse_other_than_mapping
-from .parse import MAX_FAULTS, check_stanza, more_faults
+from .gathering import Gathering
 from .yaml_document import Yaml
 
 USER_DATA, DROP_IN, BARE = "user-data", "drop-in", "stanza"
@@ -84,7 +83,7 @@ def load_stanza_file(path: str | Path) -> LoadedStanza:
     gathering = Gathering()
     try:
         kind = _gather(gathering, _text(data))
-        stanza = _validate(gathering)
+        stanza = gathering.stanza()
     except StanzaError as error:
         raise StanzaError(error.faults, name) from None
     handed = None if stanza is None or kind == BARE else gathering.value
@@ -142,8 +141,6 @@ def _gather_plain(gathering: Gathering, text: str) -> str:
     document = Yaml(text, 0)
     if document.is_empty:
         raise stanza_error(f"is empty; it needs at least a line such as {KEY}: true")
-    refuse_other_than_mapping(document)
-    refuse_misspelt(document)
     if not {KEY, "<<", *_CLOUD_CONFIG_KEYS}.intersection(document.keys):
         gathering.take_options(document)
         return BARE
@@ -154,16 +151,3 @@ def _gather_plain(gathering: Gathering, text: str) -> str:
         )
     gathering.take_config(document, parts.Part(text, parts.CONFIG))
     return DROP_IN
-
-
-def _validate(gathering: Gathering) -> Stanza | None:
-    """Validate the gathered stanza; raises for its faults and for those of its notation."""
-    stanza, more, faults = None, 0, list(gathering.faults)
-    if gathering.value is not ABSENT and "" not in gathering.unread:
-        stanza, found, more = check_stanza(gathering.value, gathering.unread)
-        faults += [fault._replace(line=gathering.line_of(fault.path)) for fault in found]
-    if faults:
-        faults.sort(key=lambda fault: fault.line or 0)
-        more += len(faults[MAX_FAULTS:])
-        raise StanzaError([*faults[:MAX_FAULTS], *more_faults(more)])
-    return stanza
