@@ -7,8 +7,10 @@ are not unpacked recursively.  The content is not validated here.
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from typing import Any, NamedTuple
 
 from ..errors import StanzaError, stanza_error
@@ -23,6 +25,11 @@ INCLUDES = (INCLUDE, INCLUDE_ONCE)
 PART_HANDLER = "text/part-handler"
 UNKNOWN = "text/x-not-multipart"
 
+_BOMS = {
+    b"\xff\xfe": "is UTF-16",
+    b"\xfe\xff": "is UTF-16",
+    b"\xef\xbb\xbf": "begins with a byte order mark, so cloud-init would not see its first line",
+}
 # Where one is a prefix of another, the longer one comes first.
 _BEGINNINGS = (
     ("#cloud-config-archive", ARCHIVE),
@@ -47,6 +54,8 @@ _COMPRESSED = tuple(
 _NO_HEADERS = ("content", "filename", "type", "content-disposition", "content-type")
 # The number of bytes in which cloud-init looks for MIME-Version.
 _MIME_WITHIN = 4096
+MAX_BYTES = 1 << 20
+"""Metadata services give 16 to 64 KiB of user-data; more than this is something else."""
 MAX_PARTS = 1000
 """Limits the work of merging: the number of parts times the size of the merged value."""
 
@@ -69,6 +78,22 @@ class Part(NamedTuple):
         return any(name.lower() == "launch-index" for name in self.headers)
 
 
+def text_of(data: bytes) -> str:
+    """The text of a file of user-data, unpacked; raises `StanzaError` if it has none."""
+    if data.startswith(b"\x1f\x8b"):
+        data = _unpacked(data, "is gzip")
+    if len(data) > MAX_BYTES:
+        raise stanza_error(f"is larger than {MAX_BYTES >> 20} MiB, which is no user-data")
+    for mark, fault in _BOMS.items():
+        if data.startswith(mark):
+            raise stanza_error(f"{fault}; save it as UTF-8 without a byte order mark", 1)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise stanza_error(f"is not UTF-8: byte 0x{data[error.start]:02x}", line) from None
+
+
 def kind_of(text: str, default: str = UNKNOWN) -> str:
     """The type that cloud-init derives from the beginning of a text."""
     start = text.lstrip()[:100].lower()
@@ -86,11 +111,8 @@ def is_mime(text: str) -> bool:
     return "MIME-Version" in HeaderParser().parsestr(text)
 
 
-def of_mime(text: str, most: int) -> tuple[list[Part], bool]:
-    """The parts of MIME, none of them over `most` bytes, and whether it is a multipart.
-
-    Raises `StanzaError` for one that cannot be unpacked.
-    """
+def of_mime(text: str) -> list[Part]:
+    """The parts of MIME; raises `StanzaError` for none, and for one that cannot be unpacked."""
     import email
 
     try:
@@ -107,7 +129,7 @@ def of_mime(text: str, most: int) -> tuple[list[Part], bool]:
         declared = part.get_content_type()
         payload: Any = part.get_payload(decode=True)
         if declared in _COMPRESSED:
-            payload = unpacked(payload or b"", most, f"has {title}")
+            payload = _unpacked(payload or b"", f"has {title}")
             declared = "text/plain"
             # cloud-init makes a new part of it, and keeps no other header.
             headers = {name: headers[name] for name in headers if name.lower() == "launch-index"}
@@ -121,7 +143,10 @@ def of_mime(text: str, most: int) -> tuple[list[Part], bool]:
             lines += text.count("\n", end, at)
             end = at
         parts.append(Part(content, kind, lines if at >= 0 else -1, headers, title))
-    return parts, message.is_multipart()
+    known = {kind for _begins, kind in _BEGINNINGS}
+    if not message.is_multipart() and known.isdisjoint(part.kind for part in parts):
+        raise stanza_error("is MIME without parts")
+    return parts
 
 
 def of_archive(entries: Any) -> Iterator[Part]:
@@ -139,12 +164,11 @@ def of_archive(entries: Any) -> Iterator[Part]:
         content = entry.get("content", "")
         if not isinstance(content, (str, bytes)):
             raise _failing(f"has {title} whose content is no text")
-        binary = "application/octet-stream"
         kind = entry.get("type")
         if not kind and isinstance(content, bytes):
-            kind = kind_of(content.decode("utf-8", "replace"), binary)
+            kind = kind_of(content.decode("utf-8", "replace"), "application/octet-stream")
         kind = kind or kind_of(content, CONFIG)
-        if not isinstance(kind, str) or kind.count("/") < 1:
+        if not isinstance(kind, str) or "/" not in kind:
             raise _failing(f"has {title} of type {str(kind)[:40]!r}, which is none")
         if isinstance(content, bytes):
             try:
@@ -169,19 +193,19 @@ def _failing(message: str) -> StanzaError:
     return stanza_error(f"{message}: cloud-init fails at all of this user-data")
 
 
-def unpacked(data: bytes, most: int, subject: str) -> bytes:
-    """Unpack gzip to at most `most` bytes, since a small file may unpack to gigabytes.
+def _unpacked(data: bytes, subject: str) -> bytes:
+    """Unpack gzip to at most `MAX_BYTES`, since a small file may unpack to gigabytes.
 
     Raises `StanzaError`, with a message that begins with `subject`, if `data` is not gzip or
     unpacks to more.
     """
-    inflater = zlib.decompressobj(wbits=31)
     try:
-        content = inflater.decompress(data, most + 1)
-    except zlib.error:
+        with gzip.GzipFile(fileobj=BytesIO(data)) as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except EOFError:
+        raise stanza_error(f"{subject} that ends too early") from None
+    except (OSError, zlib.error):
         raise stanza_error(f"{subject} that cannot be unpacked") from None
-    if len(content) > most:
-        raise stanza_error(f"{subject} that unpacks to more than {most >> 20} MiB")
-    if not inflater.eof:
-        raise stanza_error(f"{subject} that ends too early")
+    if len(content) > MAX_BYTES:
+        raise stanza_error(f"{subject} that unpacks to more than {MAX_BYTES >> 20} MiB")
     return content

@@ -21,15 +21,7 @@ from .gathering import Gathering
 from .yaml_document import Yaml
 
 USER_DATA, DROP_IN, BARE = "user-data", "drop-in", "stanza"
-MAX_BYTES = 1 << 20
-"""Metadata services give 16 to 64 KiB of user-data; more than this is something else."""
 
-_BOMS = {
-    b"\xff\xfe": "is UTF-16; save it as UTF-8",
-    b"\xfe\xff": "is UTF-16; save it as UTF-8",
-    b"\xef\xbb\xbf": "begins with a byte order mark, so cloud-init would not see its first line; "
-    "save it as UTF-8 without one",
-}
 # cloud-init recognises MIME only by its MIME-Version.
 _UNVERSIONED = re.compile(r"\s*content-type: *multipart/", re.IGNORECASE)
 _NEAR_HEADER = re.compile(r"^\s*#.*cloud.?conf", re.IGNORECASE | re.MULTILINE)
@@ -76,13 +68,13 @@ def load_stanza_file(path: str | Path) -> LoadedStanza:
     name = str(path) if str(path).isprintable() else shown(str(path))
     try:
         with open(path, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(parts.MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"{name}: cannot be read: {reason}") from None
     gathering = Gathering()
     try:
-        kind = _gather(gathering, _text(data))
+        kind = _gather(gathering, parts.text_of(data))
         stanza = gathering.stanza()
     except StanzaError as error:
         raise StanzaError(error.faults, name) from None
@@ -91,31 +83,13 @@ def load_stanza_file(path: str | Path) -> LoadedStanza:
     return LoadedStanza(name, stanza, kind, tuple(gathering.warnings), handed, unknown)
 
 
-def _text(data: bytes) -> str:
-    if data[:2] == b"\x1f\x8b":
-        data = parts.unpacked(data, MAX_BYTES, "is gzip")
-    if len(data) > MAX_BYTES:
-        raise stanza_error(f"is larger than {MAX_BYTES >> 20} MiB, which is no user-data")
-    for mark, message in _BOMS.items():
-        if data.startswith(mark):
-            raise stanza_error(message, 1)
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise stanza_error(f"is not UTF-8: byte 0x{data[error.start]:02x}", line) from None
-
-
 def _gather(gathering: Gathering, text: str) -> str:
     """Gather the stanza from all parts of the file; returns the kind of file."""
     kind = parts.kind_of(text)
     if parts.is_mime(text):
-        found, is_multipart = parts.of_mime(text, MAX_BYTES)
-        for part in found:
+        for part in parts.of_mime(text):
             gathering.take(part)
         if not gathering.documents and not gathering.unknown:
-            if not is_multipart:
-                raise stanza_error("is MIME without parts")
             gathering.warnings.append("no part of this MIME file is a cloud-config")
     elif _UNVERSIONED.match(text):
         warning = "has no MIME-Version header: cloud-init ignores this as user-data"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from cc_source_routing.errors import FileError, SourceRoutingError, StanzaError
 from cc_source_routing.model import Stanza
-from cc_source_routing.stanza import user_data as userdata
 from cc_source_routing.stanza.parse import MAX_FAULTS
+from cc_source_routing.stanza.parts import MAX_BYTES
 from cc_source_routing.stanza.saved import stanza_to_json
 from cc_source_routing.stanza.user_data import load_stanza_file
 from cc_source_routing.stanza.yaml_document import Yaml
@@ -67,6 +67,11 @@ WELL = {
     "a cloud-config in JSON": ('{"source_routing": {"table_base": 900}}', ()),
     "flow style": ("{table_base: 900}", ()),
     "gzip": (gzip.compress(b"#cloud-config\nsource_routing: {table_base: 900}\n", mtime=0), ()),
+    "gzip of two members": (
+        gzip.compress(b"#cloud-config\n", mtime=0)
+        + gzip.compress(b"source_routing: {table_base: 900}\n", mtime=0),
+        (),
+    ),
     "no header": (
         "source_routing: {table_base: 900}\nusers: []\n",
         ("first line must be #cloud-config",),
@@ -132,6 +137,7 @@ def test_the_stanza_is_found_in(name, load):
         "users: []\nruncmd: []\n",
         mime(("cloud-config", "packages: [x]\n")),
         mime(("x-shellscript", "#!/bin/sh\n")),
+        "MIME-Version: 1.0\n\n#!/bin/sh\n",
     ],
 )
 def test_a_cloud_config_that_does_not_speak_of_us_has_no_stanza(content, load):
@@ -179,6 +185,11 @@ BROKEN = {
         gzip.compress(b"source_routing: true\n" * 99, mtime=0)[:20],
         None,
         "ends too early",
+    ),
+    "more than gzip": (
+        gzip.compress(b"#cloud-config\n", mtime=0) + b"x",
+        None,
+        "cannot be unpacked",
     ),
     "no gzip after all": (b"\x1f\x8bnonsense", None, "cannot be unpacked"),
     "a gzip bomb": (gzip.compress(bytes(1 << 26), mtime=0), None, "unpacks to more than 1 MiB"),
@@ -434,7 +445,7 @@ def test_an_endless_file_is_not_read_to_its_end():
 def test_a_full_megabyte_is_read(load):
     rows = "".join(f"  - to: 10.0.{n % 256}.0/24\n" for n in range(1 << 15))
     text = f"source_routing: {{}}\nelsewhere:\n{rows}"
-    assert len(text) < userdata.MAX_BYTES
+    assert len(text) < MAX_BYTES
     assert load(text).stanza == Stanza()
 
 
