@@ -12,12 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    NamedTuple,
-)
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..text.names import exclude_glob_fault, id_fault, mac_fault, name_glob_fault, shown
 from .bounded import Path

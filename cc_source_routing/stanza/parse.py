@@ -12,13 +12,9 @@ import copy
 import json
 import pkgutil
 from bisect import bisect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from typing import (
-    Any,
-    NamedTuple,
-    Union,
-)
+from typing import Any, NamedTuple, Union
 
 from ..errors import Fault, StanzaError
 from ..model import InterfaceStanza, IPNetwork, Stanza, StanzaRoute
@@ -108,21 +104,6 @@ def schema_defaults() -> dict[str, Any]:
     return {key: copy.deepcopy(one["default"]) for key, one in properties.items()}
 
 
-def schema_keys() -> dict[str, Schema]:
-    """Each key's dotted path and subschema; ``*`` is an interface name or a list position."""
-    return dict(_keys(_schema(), ""))
-
-
-def _keys(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
-    for key, inner in schema.get("properties", {}).items():
-        yield prefix + key, inner
-        yield from _keys(inner, f"{prefix}{key}.")
-    for inner in schema.get("patternProperties", {}).values():
-        yield from _keys(inner, f"{prefix}*.")
-    if "items" in schema:
-        yield from _keys(schema["items"], f"{prefix}*.")
-
-
 @cache
 def _schema() -> Schema:
     data = pkgutil.get_data(__package__, "stanza.schema.json")
@@ -199,10 +180,9 @@ class _Reader:
             table_base=got["table_base"],
             rule_priority=got["rule_priority"],
             # Only MAC addresses have colons; they are compared in lower case.
-            exclude=()
-            if exclude is _BAD
-            else tuple(
-                glob.lower() if isinstance(glob, str) and ":" in glob else glob for glob in exclude
+            exclude=tuple(
+                glob.lower() if isinstance(glob, str) and ":" in glob else glob
+                for glob in (exclude if exclude is not _BAD else ())
             ),
             interfaces=tuple(interfaces),
         )

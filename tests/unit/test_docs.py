@@ -10,7 +10,9 @@ import yaml
 
 from cc_source_routing.cli.main import _parser
 from cc_source_routing.render import RENDERERS
-from cc_source_routing.stanza.parse import parse_stanza, schema_defaults, schema_keys
+from cc_source_routing.stanza.parse import parse_stanza, schema_defaults
+
+from .stanza_schema import schema_keys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text()

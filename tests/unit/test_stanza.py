@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from cc_source_routing.errors import StanzaError
 from cc_source_routing.model import InterfaceStanza, Stanza, StanzaRoute
 from cc_source_routing.stanza import parse as stanza
-from cc_source_routing.stanza.parse import parse_stanza, schema_defaults, schema_keys
+from cc_source_routing.stanza.parse import parse_stanza, schema_defaults
 from cc_source_routing.stanza.saved import stanza_from_json, stanza_to_json
 from cc_source_routing.text import names as stringchecks
 
-SCHEMA = json.loads(Path(stanza.__file__).with_name("stanza.schema.json").read_text("utf-8"))
+from .stanza_schema import SCHEMA, schema_keys
 
 FULL = {
     "enabled": True,
