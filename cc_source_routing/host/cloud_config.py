@@ -81,7 +81,7 @@ def _in_order(root: Path) -> Iterator[str]:
 
 
 def _document(root: Path, path: str) -> Any:
-    from ..stanza.yaml_document import Unbounded, Yaml
+    from ..stanza.yaml_document import Yaml
 
     file = read_file(root, path)
     if file is None:
@@ -90,8 +90,6 @@ def _document(root: Path, path: str) -> Any:
         value = Yaml(file.data.decode("utf-8"), 0).whole()
     except StanzaError:
         return {}  # cloud-init ignores it, too
-    except Unbounded as error:
-        raise FileError(f"{path}: {error}") from error
     return value if isinstance(value, dict) else {}
 
 

@@ -23,8 +23,8 @@ MAX_NUMBER = 10**21
 """Larger numbers are clamped: str() of one with thousands of digits is an error in Python."""
 
 
-class Oversize(Exception):
-    """The value has more than `MAX_VALUES` values."""
+class Oversize(ValueError):
+    """The value is larger or deeper than is handled; the message ends a sentence."""
 
 
 class Bounded(NamedTuple):
@@ -41,7 +41,7 @@ def bounded(value: Any) -> Bounded:
     def copy(item: Any, path: Path) -> Any:
         order[path] = len(order)
         if len(order) > MAX_VALUES:
-            raise Oversize
+            raise Oversize(f"has more than {MAX_VALUES} values")
         deep = len(path) >= MAX_DEPTH
         if isinstance(item, dict):
             result = {}

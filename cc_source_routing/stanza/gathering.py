@@ -14,10 +14,11 @@ from ..errors import Fault, StanzaError, stanza_error
 from ..model import Stanza
 from ..text.names import one_line
 from . import KEY, merging, parts
+from .bounded import Oversize
 from .messages import nearest_key, path_text
 from .parse import check_stanza, refuse, schema_defaults
 from .parts import Part
-from .yaml_document import Document, Unbounded, Yaml
+from .yaml_document import Document, Yaml
 
 _ABSENT = object()
 
@@ -85,7 +86,7 @@ class Gathering:
         if not is_template and (document is None or not document.faults):
             try:
                 new = dict(_whole(config))
-            except Unbounded as error:
+            except Oversize as error:
                 self.unknown.append(f"{subject} {error}")
         if part.by_launch_index or "launch-index" in new:
             self.unknown.append(f"{subject} is for the server of its launch-index alone")
@@ -181,7 +182,7 @@ class Gathering:
     def _take_archive(self, part: Part) -> None:
         try:
             entries = _whole(Yaml(part.text, part.offset))
-        except Unbounded as error:
+        except Oversize as error:
             self.unknown.append(f"the archive {error}")
             return
         if not isinstance(entries, (list, set)):
@@ -223,7 +224,7 @@ def _refuse_other_than_config(document: Yaml) -> None:
     if not document.is_mapping:
         raise stanza_error(f"is not a mapping of keys such as {KEY}: true", 1)
     own = schema_defaults()
-    for key, pairs in document.keys.items() if KEY not in document.keys else ():
+    for key, (at, _value) in document.keys.items() if KEY not in document.keys else ():
         if key not in own and nearest_key(key, {KEY: None}, 0.8) == KEY:
             message = f"is not a known key; did you mean {KEY}?"
-            raise stanza_error(message, document.line_of(pairs[0][0]), path_text((key,)))
+            raise stanza_error(message, document.line_of(at), path_text((key,)))

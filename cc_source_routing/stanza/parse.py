@@ -29,7 +29,7 @@ from ..text.names import (
     normal_mac,
     source_prefix,
 )
-from .bounded import MAX_VALUES, Oversize, Path, bounded
+from .bounded import Oversize, Path, bounded
 from .messages import Schema, Violation, odd_key_sentence, path_text, sentence, violations
 from .saved import FAMILY_VERSIONS
 
@@ -74,9 +74,8 @@ def check_stanza(value: Any, known: Collection[str] = ()) -> Checked:
         return Checked(Stanza(enabled=value), [])
     try:
         limited = bounded(value)
-    except Oversize:
-        message = f"source_routing is too large: it has more than {MAX_VALUES} values"
-        return Checked(Stanza(), [Fault("", message)])
+    except Oversize as error:
+        return Checked(Stanza(), [Fault("", f"source_routing is too large: it {error}")])
     import jsonschema
 
     errors = jsonschema.Draft4Validator(_schema()).iter_errors(limited.value)

@@ -13,33 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileError, StanzaError, stanza_error
+from ..errors import Fault, FileError, StanzaError, stanza_error
 from ..model import Stanza
 from ..text.names import shown
 from . import KEY, parts
 from .gathering import Gathering
 from .yaml_document import Yaml
 
-USER_DATA, DROP_IN, BARE = "user-data", "drop-in", "stanza"
-
-# cloud-init recognises MIME only by its MIME-Version.
-_UNVERSIONED = re.compile(r"\s*content-type: *multipart/", re.IGNORECASE)
 _NEAR_HEADER = re.compile(r"^\s*#.*cloud.?conf", re.IGNORECASE | re.MULTILINE)
 # The types, as cloud-init determines them, that contain no stanza.
-_INCLUDE = "is a list of URLs to include, whose content cannot be known here"
 _OTHER_KINDS = {
     "text/x-shellscript": "is a script",
     "text/cloud-boothook": "is a boothook",
     parts.PART_HANDLER: "is a part handler",
-    **dict.fromkeys(parts.INCLUDES, _INCLUDE),
+    **dict.fromkeys(parts.INCLUDES, "is a list of URLs, whose content cannot be known here"),
 }
 
-# A mapping without our key or header is a bare stanza unless it has one of these.
-_CLOUD_CONFIG_KEYS = frozenset(
-    """apt autoinstall bootcmd chpasswd cloud_config_modules cloud_final_modules
+# A mapping without a header is a bare stanza unless it has one of these.
+_CONFIG_KEYS = frozenset(
+    f"""{KEY} << apt autoinstall bootcmd chpasswd cloud_config_modules cloud_final_modules
     cloud_init_modules datasource datasource_list disable_root disk_setup final_message fqdn
-    fs_setup groups growpart hostname locale manage_etc_hosts merge_how mounts network ntp
-    output package_update package_upgrade packages password phone_home power_state preserve_hostname
+    fs_setup groups growpart hostname locale manage_etc_hosts merge_how mounts network ntp output
+    package_update package_upgrade packages password phone_home power_state preserve_hostname
     random_seed resize_rootfs resolv_conf rsyslog runcmd snap ssh ssh_authorized_keys ssh_pwauth
     swap system_info timezone user users vendor_data version wireguard write_files yum_repos zypper
     """.split()
@@ -78,7 +73,9 @@ def load_stanza_file(path: str | Path) -> LoadedStanza:
         stanza = gathering.stanza()
     except StanzaError as error:
         raise StanzaError(error.faults, name) from None
-    handed = None if stanza is None or kind == BARE else gathering.value
+    except RecursionError:
+        raise StanzaError([Fault("", "is nested too deeply")], name) from None
+    handed = None if stanza is None or kind == "stanza" else gathering.value
     unknown = tuple(dict.fromkeys(gathering.unknown))
     return LoadedStanza(name, stanza, kind, tuple(gathering.warnings), handed, unknown)
 
@@ -91,7 +88,7 @@ def _gather(gathering: Gathering, text: str) -> str:
             gathering.take(part)
         if not gathering.documents and not gathering.unknown:
             gathering.warnings.append("no part of this MIME file is a cloud-config")
-    elif _UNVERSIONED.match(text):
+    elif re.match(r"\s*content-type: *multipart/", text, re.IGNORECASE):
         warning = "has no MIME-Version header: cloud-init ignores this as user-data"
         gathering.warnings.append(warning)
     elif kind == parts.UNKNOWN:
@@ -107,7 +104,7 @@ def _gather(gathering: Gathering, text: str) -> str:
         if kind == parts.TEMPLATE:
             warning = "is a Jinja template; its stanza has no expressions and was checked"
             gathering.warnings.append(warning)
-    return USER_DATA
+    return "user-data"
 
 
 def _gather_plain(gathering: Gathering, text: str) -> str:
@@ -115,13 +112,13 @@ def _gather_plain(gathering: Gathering, text: str) -> str:
     document = Yaml(text, 0)
     if document.is_empty:
         raise stanza_error(f"is empty; it needs at least a line such as {KEY}: true")
-    if not {KEY, "<<", *_CLOUD_CONFIG_KEYS}.intersection(document.keys):
+    if _CONFIG_KEYS.isdisjoint(document.keys):
         gathering.take_options(document)
-        return BARE
+        return "stanza"
     if KEY in document.keys and (len(document.keys) > 1 or _NEAR_HEADER.search(text)):
         gathering.warnings.append(
             "the first line must be #cloud-config and nothing else, else cloud-init ignores this "
             "as user-data (a file in cloud.cfg.d needs none)"
         )
     gathering.take_config(document, parts.Part(text, parts.CONFIG))
-    return DROP_IN
+    return "drop-in"

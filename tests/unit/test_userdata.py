@@ -194,6 +194,7 @@ BROKEN = {
     "no gzip after all": (b"\x1f\x8bnonsense", None, "cannot be unpacked"),
     "a gzip bomb": (gzip.compress(bytes(1 << 26), mtime=0), None, "unpacks to more than 1 MiB"),
     "a huge file": (b"#" * (1 << 21), None, "larger than 1 MiB"),
+    "no character": ('source_routing: {renderer: "\\UFFFFFFFF"}\n', 1, "is not YAML"),
     "a tab": ("source_routing:\n\tenabled: true\n", 2, "spaces, not tabs"),
     "bad indentation": ("source_routing:\n  enabled: true\n rp_filter: keep\n", 3, "is not YAML"),
     "an open bracket": ("source_routing: {families: [ipv4}\n", 1, "is not YAML"),
@@ -245,6 +246,26 @@ def test_merges_in_the_stanza_that_unfold_without_end_are_refused(faults):
     text += "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40))
     ((line, _path, message),) = faults(text + "source_routing: *a39\n")
     assert line == 41 and "merges unfold" in message
+
+
+def unfolding(*, to):
+    """A list of 2 ** 40 values in a few lines, and then `to` its anchor."""
+    lists = (f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+    return "#cloud-config\na0: &a0 [x, x]\n" + "".join(lists) + to
+
+
+def test_a_key_that_unfolds_without_end_is_never_unfolded(load, faults):
+    assert load(unfolding(to="source_routing: true\nz: {? *a39 : 1}\n")).stanza == Stanza()
+    ((line, _path, message),) = faults(unfolding(to="source_routing: {? *a39 : 1}\n"))
+    assert line == 42 and "merges unfold" in message
+
+
+def test_what_is_deep_by_its_anchors_alone_is_a_fault(faults):
+    deep = "[&a0 [x]" + "".join(f", &a{n} [*a{n - 1}]" for n in range(1, 1200)) + "]"
+    text = f"#cloud-config\nsource_routing: {{exclude: {deep}}}\n"
+    assert faults(text)
+    assert faults(f"## template: jinja\n{text}")
+    assert faults(mime(("cloud-config", text), ("cloud-config", text)))
 
 
 @pytest.mark.parametrize("key", ["source-routing", "sourceRouting", "source_routng"])
@@ -502,6 +523,13 @@ LARGE = {
         lines(count=20, of="a{0}: &a{0} [" + "*b, " * 9 + "*b]\n", before="b: &b x\n")
         + lines(count=1, of="c: &c [" + "*a19, " * 400 + "]\nsource_routing: *c\n", before=""),
         "must be true, false or a mapping",
+    ),
+    "merges of merges": (
+        lines(count=5000, of="k{0}: 1, ", before="a0: &a0 {")
+        + "x: 1}\n"
+        + "".join(f"a{n}: &a{n} {{<<: *a{n - 1}}}\n" for n in range(1, 150))
+        + "source_routing: *a149\n",
+        "when its anchors and merges unfold",
     ),
     "10 MB": ("source_routing: true\n" + "# more\n" * 1_500_000, "is larger than 1 MiB"),
     "10 MB in gzip": (
