@@ -337,15 +337,17 @@ def lock(root: Path, timeout: float = 30.0, path: str = LOCK_PATH) -> Iterator[N
     """Hold the lock below `root`; raises `LockTimeout`, which names the holder.
 
     The file contains its holder and is otherwise empty, so that a hook can tell without
-    starting a process whether an apply is running.
+    starting a process whether an apply is running.  It is root's alone: whoever may open a
+    file may lock it.
     """
     with ExitStack() as stack:
         directory = _open_root(stack, root)
         with _naming(path):
             parent = directory.open(os.path.dirname(path), create=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(os.path.basename(path), flags, 0o644, dir_fd=parent)
+            descriptor = os.open(os.path.basename(path), flags, 0o600, dir_fd=parent)
             stack.callback(os.close, descriptor)
+            os.fchmod(descriptor, 0o600)  # one of an earlier release
         _acquire(descriptor, path, timeout)
         try:
             # The process name, not its arguments: they may be confidential.

@@ -70,7 +70,17 @@ def test_the_file_is_empty_when_nobody_holds_it_and_hooks_can_see_that(tmp_path)
     with lock(tmp_path):
         assert place.read_text().split()[0] == str(os.getpid())
     assert place.read_bytes() == b""
-    assert place.stat().st_mode & 0o777 == 0o644 & ~_umask()
+
+
+def test_nobody_but_root_may_open_it_and_so_lock_it(tmp_path):
+    place = tmp_path / LOCK_PATH.lstrip("/")
+    place.parent.mkdir(parents=True)
+    place.touch(0o644)  # an earlier release's
+    with lock(tmp_path):
+        assert place.stat().st_mode & 0o777 == 0o600
+    place.unlink()
+    with lock(tmp_path):
+        assert place.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_holder_that_was_killed_holds_nothing(tmp_path, holder):
@@ -92,9 +102,3 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
         with lock(tmp_path):
             pass
     assert victim.read_text() == "precious"
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
