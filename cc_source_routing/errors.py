@@ -18,6 +18,10 @@ _PACKAGES = {
 }
 
 
+# There may be hundreds, of which the first few tell enough.
+NAMED_DEVIATIONS = 3
+
+
 class SourceRoutingError(Exception):
     """Base of all errors whose message is for the user."""
 
@@ -76,7 +80,10 @@ class VerifyError(SourceRoutingError):
 
     def __init__(self, deviations: Sequence[str]):
         self.deviations: tuple[str, ...] = tuple(deviations)
-        super().__init__("; ".join(self.deviations))
+        named = list(self.deviations[:NAMED_DEVIATIONS])
+        if len(self.deviations) > len(named):
+            named.append(f"{len(self.deviations) - len(named)} more")
+        super().__init__("; ".join(named))
 
 
 class CommandError(SourceRoutingError):
