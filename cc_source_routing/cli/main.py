@@ -7,6 +7,7 @@ Errors are sentences on standard error; a traceback is a bug.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -215,10 +216,13 @@ def _follow(arguments: argparse.Namespace) -> int:
 
     def say(severity: int, line: str) -> None:
         if arguments.json:
-            print(json.dumps({"severity": severity, "what": line}), flush=True)
-            return
-        # In the journal a line begins with its severity, sd-daemon(3).
-        print(f"<{severity}>{line}" if journal else line, flush=True)
+            line = json.dumps({"severity": severity, "what": line})
+        elif journal:
+            # There a line begins with its severity, sd-daemon(3).
+            line = f"<{severity}>{line}"
+        # Unbuffered: what nobody takes (no reader, a full disk) is gone, and the work goes on.
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), f"{line}\n".encode("utf-8", "replace"))
 
     def tell(outcome: Outcome) -> str:
         return views.outcome_text(outcome).rpartition("\n")[2]
