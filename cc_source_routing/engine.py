@@ -116,6 +116,14 @@ class Manner:
     all_routes: bool = False
 
 
+class NotWritten(FileError):
+    """The kernel is as planned, but a file could not be written."""
+
+    def __init__(self, message: str, seen: View):
+        self.view = seen
+        super().__init__(message)
+
+
 REMOVAL = Manner(metadata=Metadata(), save=False)
 
 
@@ -216,8 +224,8 @@ def _run(stanza: Stanza, root: Path, manner: Manner) -> Outcome:
         try:
             files = write_files(root, seen.files, seen.owned)
         except FileError as error:
-            raise FileError(
-                f"{error}; the kernel is set up, but nothing will restore it"
+            raise NotWritten(
+                f"{error}; the kernel is set up, but nothing will restore it", seen
             ) from error
         left = drop_restored(previous, seen.plan)
         if seen.plan.nics and left != previous:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from .. import engine
-from ..errors import ApplyError, CommandError, SourceRoutingError
+from ..errors import CommandError, SourceRoutingError
 from .doorbell import Doorbell
 from .flaps import Flaps
 from .networkd import Mender
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 ONCE_MORE_SECONDS = 1.0
 # Severities of syslog(3).
 ERROR, WARNING, NOTICE = 3, 4, 5
+# Failures that are said once; they take less than half a minute.
+FEW_FAILURES = 4
 
 Say = Callable[[int, str], None]
 # One line on what an apply has done, for people.
@@ -48,27 +51,26 @@ class _Follower:
         self._root, self._say, self._tell = root, say, tell
         self._bell, self._kernel = bell, kernel
         now = time.monotonic()
-        self._cpu = time.process_time()
+        self._cpu = _cpu_seconds()
         self._pace, self._flaps, self._mender = Pace(now), Flaps(), Mender()
         self._pace.ask_for_look(now)
         self._seen: engine.View | None = None  # of the last look that took all away
         self._grace: float | None = None  # until when the last look has taken nothing away
         self._repeats = Repeats()
-        self._error = ""  # the last one, which is said once
+        self._error = ""  # of the last look
+        self._complaint = ""  # the last error that was said, while it is not well again
+        self._complained_at = 0  # that many failures in a row
 
     def run(self, idle: float) -> None:
-        mattered = time.monotonic()
+        ends_at = time.monotonic() + idle
         while True:
             now = time.monotonic()
             self._pace.spent(now, self._cpu_taken())
             next_at = self._pace.next_at
-            ends_at = mattered + idle
             if next_at is None and now >= ends_at:
                 return
             until = ends_at if next_at is None else next_at
             rung = self._bell.wait(max(0.0, until - now), self._kernel.port, self._kernel.is_far)
-            if rung.stop:
-                return
             now = time.monotonic()
             if rung.heard.changed or rung.look:
                 self._pace.hear(now)
@@ -76,53 +78,62 @@ class _Follower:
                 self._pace.ask_for_look(now + ONCE_MORE_SECONDS)
             if rung.heard.missing:
                 self._pace.hear(now, missing=True)
+            if rung.look or any(rung.heard):
+                ends_at = now + idle
+            if rung.stop:
+                if self._pace.next_at is not None:
+                    self._bell.ring()
+                return
             if _is_due(self._pace.look_at, now):
-                changed = self._look()
-                if changed is None:
+                if not self._look():
+                    self._bell.drain()
                     return
-                if changed:
-                    mattered = time.monotonic()
-            elif _is_due(self._pace.restore_at, now) and self._restore():
-                mattered = time.monotonic()
+            elif _is_due(self._pace.restore_at, now):
+                self._restore()
 
-    def _look(self) -> bool | None:
-        """One apply; whether it changed something, None when there is nothing to follow."""
+    def _look(self) -> bool:
+        """One apply; whether there is something to follow."""
         manner = engine.Manner(exact=False, kernel=self._kernel, keeps=self._is_flapping)
         try:
             outcome = engine.apply_again(self._root, manner)
         except SourceRoutingError as error:
-            now = time.monotonic()
-            self._pace.failed(now, self._cpu_taken())
-            self._report_failure(str(error))
+            in_force = error.view if isinstance(error, engine.NotWritten) else None
+            taken = self._cpu_taken()
+            self._pace.failed(time.monotonic(), taken, in_vain=in_force is None)
+            self._report_failure(error)
+            if in_force is not None:
+                self._remember(in_force)
             return True
         if outcome is None:
-            return None
-        if self._error:
-            self._say(NOTICE, f"well again after: {self._error}")
-            self._error = ""
-        now = time.monotonic()
-        self._pace.looked(now, self._cpu_taken())
-        view = outcome.view
+            return False
+        self._pace.looked(time.monotonic(), self._cpu_taken())
         if self._grace is None:
-            # Restoring needs nothing of the routes of others, which may be many.
-            slim = replace(view.state, routes=(), neighbours=())
-            self._seen = replace(view, state=slim)
-            self._flaps.applied(view.plan, view.state)
+            self._report_success()
+            self._remember(outcome.view)
         else:
             # What was planned before stays in force, and is not restored by a plan without it.
             self._pace.ask_for_look(self._grace)
         if outcome.changed:
             line = self._tell(outcome)
-            self._report(line, line)
-        return self._mend(view) or outcome.changed
+            # How many changes it takes is different each time that somebody undoes some.
+            self._report(line.partition("; ")[2], line)
+        self._mend(outcome.view)
+        return True
 
     def _cpu_taken(self) -> float:
-        """The CPU seconds that the process has taken since this was asked last."""
-        before, self._cpu = self._cpu, time.process_time()
+        """The CPU seconds that have been taken since this was asked last."""
+        before, self._cpu = self._cpu, _cpu_seconds()
         return self._cpu - before
 
-    def _mend(self, view: engine.View) -> bool:
-        """Do what systemd-networkd leaves undone; whether there was something to do."""
+    def _remember(self, view: engine.View) -> None:
+        """The plan of `view` is in force, and is restored from now on."""
+        # Restoring needs nothing of the routes of others, which may be many.
+        slim = replace(view.state, routes=(), neighbours=())
+        self._seen = replace(view, state=slim)
+        self._flaps.applied(view.plan, view.state)
+
+    def _mend(self, view: engine.View) -> None:
+        """Do what systemd-networkd leaves undone."""
         names = {nic.name for nic in view.plan.nics} | set(view.plan.reserved_tables)
         links = networkd_links(self._root, view.state, names)
         remedies, again = self._mender.examine(time.monotonic(), links)
@@ -134,49 +145,61 @@ class _Follower:
                 self._say(WARNING, f"{remedy.name}: {error}")
         if again is not None:
             self._pace.ask_for_look(again)
-        return bool(remedies)
 
     def _is_flapping(self, view: engine.View) -> bool:
         self._grace = self._flaps.grace(time.monotonic(), view.plan, view.state)
         return self._grace is not None
 
-    def _restore(self) -> bool:
-        """Bring back what is ours and missing; whether something was."""
-        if self._seen is None:
-            self._pace.restored(time.monotonic(), changed=False)
-            return False
-        try:
-            operations = engine.restore(self._seen, self._root, self._kernel)
-        except ApplyError:
-            # A link is gone, or more has changed than that.
-            operations = None
+    def _restore(self) -> None:
+        """Bring back what is ours and missing."""
+        self._pace.spent(time.monotonic(), self._cpu_taken())
+        operations = None
+        if self._seen is not None:
+            try:
+                operations = engine.restore(self._seen, self._root, self._kernel)
+            except SourceRoutingError:
+                # A link is gone, or more has changed than that: a look says what is wrong.
+                pass
         now = time.monotonic()
-        self._pace.restored(now, changed=bool(operations))
+        self._pace.restored(now, self._cpu_taken(), changed=bool(operations))
         if operations is None:
-            self._seen = None
-            self._pace.ask_for_look(now)
-            return True
-        if operations:
+            self._pace.hear(now)
+        elif operations:
             count = len(operations)
             changes = "1 change" if count == 1 else f"{count} changes"
             self._report(
                 "restored", f"{changes}; routes or rules of ours were missing and are back"
             )
-        return bool(operations)
 
     def _report(self, kind: str, line: str) -> None:
         more = self._repeats.worth_saying(kind, time.monotonic())
         if more is not None:
             self._say(NOTICE, line + more)
 
-    def _report_failure(self, error: str) -> None:
+    def _report_failure(self, error: SourceRoutingError) -> None:
         """Once, and then each time that the failures in a row have doubled."""
-        failures = self._pace.failures
-        if error != self._error:
-            self._say(ERROR, error)
-        elif failures & (failures - 1) == 0:
-            self._say(ERROR, f"{error} (for the {failures}th time in a row)")
-        self._error = error
+        line, failures = str(error), self._pace.failures
+        more: str | None = None
+        if line != self._error:
+            # One kind has many texts, as with who holds a lock.
+            more = self._repeats.worth_saying(type(error).__name__, time.monotonic())
+        elif failures >= 2 * max(self._complained_at, FEW_FAILURES):
+            more = f" ({failures} times in a row)"
+        self._error = line
+        if more is not None:
+            self._complaint, self._complained_at = line, failures
+            self._say(ERROR, line + more)
+
+    def _report_success(self) -> None:
+        if self._complaint:
+            self._say(NOTICE, f"well again after: {self._complaint}")
+        self._error = self._complaint = ""
+
+
+def _cpu_seconds() -> float:
+    """What this process and the commands that it has run have taken of a CPU."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def _is_due(moment: float | None, now: float) -> bool:

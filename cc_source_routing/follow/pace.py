@@ -11,8 +11,8 @@ from __future__ import annotations
 QUIET_SECONDS = 0.05
 # A routing daemon is never quiet.
 PATIENCE_SECONDS = 1.0
-# The share of one CPU that following may take in the long run, and what it may take at once:
-# a minute's share.  Only looks wait for it: to listen, and to restore, costs little.
+# The share of one CPU that each kind of work may take in the long run, and what it may take
+# at once: a minute's share.  Listening counts as looking.
 CPU_SHARE = 0.05
 CPU_ALLOWANCE_SECONDS = 60 * CPU_SHARE
 # After a failure, and between restores that do not last.
@@ -91,10 +91,10 @@ class Pace:
 
     def __init__(self, now: float) -> None:
         self._missing, self._changed = Quiet(), Quiet()
-        self._budget = Budget(now)
+        self._look_budget, self._restore_budget = Budget(now), Budget(now)
         self._failures, self._undone = Pause(), Pause(RESTORES_WITHOUT_PAUSE)
         self._restored_at = now - LASTING_SECONDS
-        self._restore_from = self._look_from = now
+        self._restore_from = self._look_from = self._next_attempt = now
         self._asked_for: float | None = None
 
     # -- what happens ----------------------------------------------------------
@@ -114,11 +114,12 @@ class Pace:
             self._asked_for = moment
 
     def spent(self, now: float, cpu_seconds: float) -> None:
-        """So much CPU time has gone into something else than looks."""
-        self._budget.spend(now, cpu_seconds)
+        """So much CPU time has gone into something else than looks and restores."""
+        self._look_budget.spend(now, cpu_seconds)
 
-    def restored(self, now: float, changed: bool) -> None:
+    def restored(self, now: float, cpu_seconds: float, changed: bool) -> None:
         """A restore is done; `changed` when something was missing."""
+        self._restore_budget.spend(now, cpu_seconds)
         self._missing.clear()
         if not changed:
             return
@@ -129,16 +130,23 @@ class Pace:
         """A look has ended well, at the cost of so much CPU time."""
         self._settle(now, cpu_seconds)
         self._failures.reset()
-        self._look_from = now
+        self._look_from = self._next_attempt = now
 
-    def failed(self, now: float, cpu_seconds: float) -> None:
-        """A look has failed: the event is not forgotten."""
+    def failed(self, now: float, cpu_seconds: float, in_vain: bool = True) -> None:
+        """A look has failed: the event is not forgotten.
+
+        New events wait for the next attempt too, where this one has served nobody; else one
+        that an event has brought about is none of those that have their time.
+        """
         self._settle(now, cpu_seconds)
-        self._look_from = now + self._failures.next()
-        self.ask_for_look(self._look_from)
+        if now >= self._next_attempt:
+            self._next_attempt = now + self._failures.next()
+        again = max(self._next_attempt, self._look_budget.free_at)
+        self._look_from = again if in_vain else now
+        self.ask_for_look(again)
 
     def _settle(self, now: float, cpu_seconds: float) -> None:
-        self._budget.spend(now, cpu_seconds)
+        self._look_budget.spend(now, cpu_seconds)
         self._changed.clear()
         self._missing.clear()
         if self._asked_for is not None and self._asked_for <= now:
@@ -149,12 +157,14 @@ class Pace:
     @property
     def restore_at(self) -> float | None:
         over = self._missing.over_at
-        return None if over is None else max(over, self._restore_from)
+        if over is None:
+            return None
+        return max(over, self._restore_from, self._restore_budget.free_at)
 
     @property
     def look_at(self) -> float | None:
         over = self._changed.over_at
-        moments = [] if over is None else [max(over, self._look_from, self._budget.free_at)]
+        moments = [] if over is None else [max(over, self._look_from, self._look_budget.free_at)]
         if self._asked_for is not None:
             moments.append(self._asked_for)
         return min(moments, default=None)
@@ -167,5 +177,5 @@ class Pace:
 
     @property
     def failures(self) -> int:
-        """How many looks in a row have failed."""
+        """How many attempts in a row have failed."""
         return self._failures.times

@@ -45,7 +45,7 @@ def test_what_is_ours_and_missing_is_restored_without_a_look(pace: Pace):
     pace.hear(1.0, missing=True)
     assert pace.restore_at == pytest.approx(1.0 + QUIET_SECONDS)
     assert pace.look_at is None
-    pace.restored(1.1, changed=True)
+    pace.restored(1.1, CHEAP, changed=True)
     assert pace.next_at is None
 
 
@@ -102,12 +102,12 @@ def test_restoring_does_not_wait_for_the_budget(pace: Pace):
 AT_ONCE = LASTING_SECONDS / 2
 
 
-def undone(pace: Pace, now: float, after: float = AT_ONCE) -> float:
+def undone(pace: Pace, now: float, after: float = AT_ONCE, cost: float = CHEAP) -> float:
     """Somebody takes away `after` seconds what is ours; when it is restored."""
     pace.hear(now + after, missing=True)
     due = pace.restore_at
     assert due is not None
-    pace.restored(due, changed=True)
+    pace.restored(due, cost, changed=True)
     return due
 
 
@@ -130,12 +130,23 @@ def test_who_undoes_it_each_second_is_answered_at_once(pace: Pace):
         now = then
 
 
+@pytest.mark.parametrize("cost", [0.1, 0.5, 2.0])
+def test_dear_restores_take_their_share_of_a_cpu_and_no_more(pace: Pace, cost: float):
+    """On a server with many NICs, or between the routes of a whole Internet."""
+    now, restores = 0.0, 0
+    while now < 3600:
+        now = undone(pace, now, after=LASTING_SECONDS, cost=cost)
+        restores += 1
+    assert restores > 10
+    assert restores * cost / now <= CPU_SHARE + (CPU_ALLOWANCE_SECONDS + cost) / now
+
+
 def test_what_has_stayed_is_restored_at_once_when_it_goes_much_later(pace: Pace):
     now = 0.0
     for _time in range(RESTORES_WITHOUT_PAUSE + 4):
         now = undone(pace, now)
     pace.hear(now + LASTING_SECONDS, missing=True)
-    pace.restored(pace.restore_at, changed=True)
+    pace.restored(pace.restore_at, CHEAP, changed=True)
     later = now + LASTING_SECONDS + LONGEST_PAUSE_SECONDS
     pace.hear(later, missing=True)
     assert pace.restore_at == pytest.approx(later + QUIET_SECONDS)
@@ -151,6 +162,29 @@ def test_a_failed_look_is_tried_again_and_seldom_when_it_fails_for_long(pace: Pa
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
     pace.looked(now, CHEAP)
     assert pace.next_at is None and pace.failures == 0
+
+
+def test_attempts_that_fail_after_much_work_keep_to_the_budget(pace: Pace):
+    """Also where they end well in between, which ends the pauses that double."""
+    now, spent = 0.0, 0.0
+    while now < 3600:
+        pace.hear(now)
+        pace.failed(pace.next_at, 1.0)
+        now = pace.next_at
+        pace.looked(now, 1.0)
+        spent += 2.0
+    assert spent / now <= CPU_SHARE + (CPU_ALLOWANCE_SECONDS + 2.0) / now
+
+
+def test_where_only_the_files_failed_events_do_not_wait_and_it_is_tried_again(pace: Pace):
+    pace.failed(1.0, CHEAP, in_vain=False)
+    for moment in (1.1, 1.3, 1.5, 1.7):
+        pace.hear(moment)
+        assert pace.next_at == pytest.approx(moment + QUIET_SECONDS)
+        pace.failed(moment + QUIET_SECONDS, CHEAP, in_vain=False)
+    assert (pace.next_at, pace.failures) == (2.0, 1)
+    pace.failed(2.0, CHEAP, in_vain=False)
+    assert (pace.next_at, pace.failures) == (4.0, 2)
 
 
 def test_events_do_not_shorten_the_pause_after_a_failure(pace: Pace):
