@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import errno
-import os
-from pathlib import Path
 
 import pytest
 from lab import (
     Cloud,
     Driver,
-    Files,
     Lab,
     SourceRouting,
+    begun,
     files_below,
+    fill,
+    little_disk,
     pings,
     rules_without_a_default,
     snapshot,
+    torn,
 )
 from sizes import FAULT_STEPS
 
 pytestmark = pytest.mark.kernel
 
-LITTLE = 1 << 20  # bytes of a disk that is soon full
-PAGE = os.sysconf("SC_PAGE_SIZE")
 PREVIOUS = "run/source-routing/previous.json"
-TEMPORARY = ".source-routing-"
-
-
-def torn(seen: Files, *whole: Files) -> list[str]:
-    """Files that are as none of the whole states has them; those that wait for a rename aside."""
-    return [
-        path
-        for path, content in seen.items()
-        if TEMPORARY not in path and all(state.get(path) != content for state in whole)
-    ]
-
-
-def begun(seen: Files) -> list[str]:
-    """Files that still wait for their rename."""
-    return [path for path in seen if TEMPORARY in path]
 
 
 @pytest.fixture()
@@ -160,7 +144,7 @@ def test_on_a_disk_that_is_full_the_server_answers_and_the_files_stay_as_they_we
     cloud, command = server(rp_filter=1)
     with Driver(lab, "S") as driver:
         etc = command.root / "etc"
-        driver.inside("mount", "-t", "tmpfs", "-o", f"size={LITTLE}", "tmpfs", str(etc))
+        driver.inside(*little_disk(etc))
         well(driver, command, "remove")
         ballast = driver.seen(etc) / "ballast"
         fates = []
@@ -189,15 +173,6 @@ def test_on_a_disk_that_is_full_the_server_answers_and_the_files_stay_as_they_we
         assert pings(lab, cloud.matrix()) == []
 
 
-def fill(ballast: Path, room: int) -> None:
-    """Write until the little disk has `room` pages left."""
-    with ballast.open("wb", buffering=0) as stream:
-        with pytest.raises(OSError, match="No space left"):
-            for _page in range(2 * LITTLE // PAGE):
-                stream.write(b"\0" * PAGE)
-        stream.truncate(stream.tell() - room * PAGE)
-
-
 def test_a_full_run_directory_keeps_no_address_from_being_served(server, lab: Lab):
     """There is only what makes things nicer: who holds the lock, and what was before us."""
     cloud, command = server(rp_filter=1)
@@ -205,7 +180,7 @@ def test_a_full_run_directory_keeps_no_address_from_being_served(server, lab: La
     with Driver(lab, "S") as driver:
         run = command.root / "run"
         run.mkdir()
-        driver.inside("mount", "-t", "tmpfs", "-o", f"size={LITTLE}", "tmpfs", str(run))
+        driver.inside(*little_disk(run))
         fill(driver.seen(run) / "ballast", 0)
         well(driver, command, "apply")
         well(driver, command, "check")

@@ -9,6 +9,8 @@ from lab import (
     Lab,
     Monitor,
     SourceRouting,
+    flush_rules,
+    following,
     nics_in_own_subnets,
     pings,
     snapshot,

@@ -159,6 +159,10 @@ class Driver:
         """
         return self._ask({"argv": argv, "where": where, "at": at, "errno": number})
 
+    def tell_to_end(self) -> None:
+        """Send SIGTERM to the command that runs in it now, which catches it."""
+        self._process.terminate()
+
     def inside(self, *argv: str) -> str:
         """Run `argv` in the driver's mount namespace; returns its output."""
         pid = str(self._process.pid)

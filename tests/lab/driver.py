@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import sys
 import traceback
+from typing import TextIO
 
 from faults import PLANT, Fault
 
@@ -19,16 +19,26 @@ from cc_source_routing.cli.main import main
 
 
 def call(argv: list[str]) -> dict[str, object]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main(argv)
-        except SystemExit as ended:
-            code = ended.code
-        except Exception:  # noqa: BLE001 - a test reports whatever came out
-            traceback.print_exc()
-            code = 70
-    return {"code": int(code or 0), "out": out.getvalue(), "err": err.getvalue()}
+    # Files, since `follow` asks what its output is.
+    with _output() as out, _output() as err:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main(argv)
+            except SystemExit as ended:
+                code = ended.code
+            except Exception:  # noqa: BLE001 - a test reports whatever came out
+                traceback.print_exc()
+                code = 70
+        return {"code": int(code or 0), "out": _content(out), "err": _content(err)}
+
+
+def _output() -> TextIO:
+    return open(os.memfd_create("output"), "w+", encoding="utf-8", errors="surrogatepass")
+
+
+def _content(stream: TextIO) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 def call_with_fault(argv: list[str], where: str, at: int, number: int | None) -> dict[str, object]:

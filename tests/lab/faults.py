@@ -1,6 +1,7 @@
 """Inject faults into the process of the command: it dies at its Nth operation, or that fails.
 
 =========  ==================================================================
+moment     none: it dies after that many milliseconds of work, whatever it does
 kernel     each operation of a plan, before it is sent
 files      each call that changes a file or directory; a write is cut in half
 answers    each receipt from the kernel over netlink
@@ -24,19 +25,27 @@ FILE_CALLS = "chmod fchmod fsync ftruncate mkdir pwrite rename rmdir unlink".spl
 
 
 class Fault:
-    """Strikes once, at operation `at`: with the error `number`, or by SIGKILL if that is None."""
+    """Strikes once, at operation `at`: with the error `number`, or by SIGKILL if that is None.
+
+    A negative `number` is a signal that the process gets then, as a rule to go on.
+    """
 
     def __init__(self, at: int, number: int | None, report: Callable[[str], None]):
-        self._at, self.number, self._report, self._done = at, number, report, 0
+        self.at, self.number, self._report, self._done = at, number, report, 0
 
     def passes(self, what: str) -> None:
         self._done += 1
-        if self._done - 1 != self._at:
+        if self._done - 1 != self.at:
             return
         self._report(what)
-        if self.number is None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise OSError(self.number, os.strerror(self.number or 0))
+        if self.number is not None and self.number > 0:
+            raise OSError(self.number, os.strerror(self.number))
+        os.kill(os.getpid(), -(self.number or -signal.SIGKILL))
+
+
+def moment(fault: Fault) -> None:
+    """Nobody catches SIGPROF, so no line of Python runs any more, as with SIGKILL."""
+    signal.setitimer(signal.ITIMER_PROF, (fault.at + 1) / 1000)
 
 
 def kernel(fault: Fault) -> None:
@@ -141,6 +150,7 @@ def clock(fault: Fault) -> None:
 
 
 PLANT = {
+    "moment": moment,
     "kernel": kernel,
     "files": files,
     "answers": answers,
