@@ -16,7 +16,6 @@ from lab import (
     snapshot,
     wait_until,
 )
-from lab.following import flush_rules, following
 
 pytestmark = pytest.mark.kernel
 

@@ -11,12 +11,12 @@ from lab import (
     Monitor,
     Ping,
     SourceRouting,
+    following,
     nics_in_own_subnets,
     pings,
     snapshot,
     wait_until,
 )
-from lab.following import following
 
 pytestmark = pytest.mark.kernel
 

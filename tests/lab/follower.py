@@ -16,6 +16,9 @@ from .waiting import PATIENCE_SECONDS, wait_until
 
 SOCKET_UNIT = Path(__file__).with_name("socket_unit.py")
 LOOK_PATH = "run/source-routing/look"
+# As systemd hands a pipe over, sd_listen_fds(3): a shell knows the number of the process
+# that it becomes.
+HAND_OVER = 'exec 3<>"$0"; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
 
 
 def flush_rules(lab: Lab) -> None:
@@ -27,8 +30,8 @@ def flush_rules(lab: Lab) -> None:
 class Follower:
     """A `follow` that runs in the server, and what it has said."""
 
-    def __init__(self, process: subprocess.Popen[str]):
-        self.process = process
+    def __init__(self, process: subprocess.Popen[str], pipe: Path):
+        self.process, self._pipe = process, pipe
 
     def line(self) -> str:
         """The next line; the follower ends after minutes by itself."""
@@ -42,6 +45,10 @@ class Follower:
             assert lines[-1], f"it has ended: {lines}"
             lines.append(self.line())
         return lines
+
+    def look(self) -> None:
+        """Have it look, as hooks and path units do."""
+        self._pipe.write_text("look\n")
 
     def ends(self) -> tuple[int, str]:
         """Its exit code and what else it has said, once it has ended."""
@@ -65,15 +72,19 @@ class Follower:
 def following(command: SourceRouting, idle: float = 120, begun: bool = True) -> Iterator[Follower]:
     """Run one; from the moment on at which it is known to follow, where it has `begun`."""
     command.configure(None)
-    process = command.popen(
-        "follow",
-        "--idle",
-        str(idle),
+    pipe = command.root.with_name(f"{command.root.name}.look")
+    if not pipe.exists():
+        os.mkfifo(pipe)
+    process = command.lab.popen(
+        command.netns,
+        *("sh", "-c", HAND_OVER, str(pipe), sys.executable, "-m", "cc_source_routing"),
+        *command.argv("follow", "--idle", str(idle)),
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    follower = Follower(process)
+    follower = Follower(process, pipe)
     try:
         if begun:
             # It says nothing of a first look that finds all well.
