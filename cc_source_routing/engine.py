@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 from . import render
 from .errors import ApplyError, DiscoveryError, Fault, FileError
 from .files.notify import notify
+from .files.owed import forget_owed, read_owed, save_owed
 from .files.write import FileChanges, file_deviations, lock, write_files
 from .host import second_nic
 from .host.earlier_run import (
@@ -179,7 +180,7 @@ def restore(seen: View, root: Path, kernel: Kernel) -> tuple[Operation, ...] | N
 
 def _apply(stanza: Stanza, root: Path, manner: Manner) -> Outcome:
     """One run under the lock; state of another server is removed before anything is read."""
-    before = None
+    before, owed = None, read_owed(root)
     if stanza.enabled and is_of_another(root):
         before = _run(Stanza(enabled=False), root, replace(REMOVAL, kernel=manner.kernel))
     outcome = _run(stanza, root, manner)
@@ -188,7 +189,10 @@ def _apply(stanza: Stanza, root: Path, manner: Manner) -> Outcome:
     seen = outcome.view
     # Without our files networkd would delete our rules and routes from the kernel.
     kept = (networkd.RELOAD_ALL,) if seen.renderer == "none" and seen.plan.nics else ()
-    failures = _notify_managers(root, outcome.files, but=kept)
+    changes = owed.then(outcome.files)
+    failures = _notify_managers(root, changes, but=kept)
+    if changes.changed:
+        forget_owed(root)
     return replace(outcome, view=replace(seen, warnings=(*seen.warnings, *failures)))
 
 
@@ -200,6 +204,9 @@ def _after(before: Outcome, then: Outcome) -> Outcome:
 
 
 def _run(stanza: Stanza, root: Path, manner: Manner) -> Outcome:
+    def announce(changes: FileChanges) -> None:
+        save_owed(root, read_owed(root).then(changes))
+
     with _kernel(manner.kernel) as kernel:
         for attempt in range(ATTEMPTS):
             seen = _view(kernel, stanza, root, manner, solicit=attempt == 0)
@@ -222,7 +229,7 @@ def _run(stanza: Stanza, root: Path, manner: Manner) -> Outcome:
         if keep:
             return Outcome(seen, operations)
         try:
-            files = write_files(root, seen.files, seen.owned)
+            files = write_files(root, seen.files, seen.owned, announce)
         except FileError as error:
             raise NotWritten(
                 f"{error}; the kernel is set up, but nothing will restore it", seen

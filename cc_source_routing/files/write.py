@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from ..errors import ApplyError, FileError
 from ..model import ConfigFile
@@ -56,6 +56,12 @@ class FileChanges(NamedTuple):
     def changed(self) -> bool:
         return bool(self.written or self.removed)
 
+    def then(self, later: FileChanges) -> FileChanges:
+        """What has changed after both."""
+        written = {*self.written, *later.written} - {*later.removed}
+        removed = {*self.removed, *later.removed} - {*later.written}
+        return FileChanges(tuple(sorted(written)), (), tuple(sorted(removed)))
+
 
 class LockTimeout(ApplyError):
     """Another process has held the lock for too long."""
@@ -73,11 +79,17 @@ class _Pending(NamedTuple):
 # -- writing -------------------------------------------------------------------
 
 
-def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -> FileChanges:
+def write_files(
+    root: Path,
+    files: Iterable[ConfigFile],
+    owned: Iterable[str],
+    announce: Callable[[FileChanges], None] = lambda _changes: None,
+) -> FileChanges:
     """Write `files` below `root`, and remove those of `owned` that are not among them.
 
-    Files that are already right are not touched.  Raises `FileError`, which names the
-    file; everything written before is undone, unless a rename itself failed.
+    Files that are already right are not touched.  `announce` is called with what is about
+    to change, before anybody can see it.  Raises `FileError`, which names the file;
+    everything written before is undone, unless a rename itself failed.
     """
     wanted = tuple(files)
     surplus = sorted(set(owned) - {file.path for file in wanted})
@@ -98,6 +110,12 @@ def write_files(root: Path, files: Iterable[ConfigFile], owned: Iterable[str]) -
                     temporary = f"{_stem(name)}{secrets.token_hex(4)}"
                     pending.append(_Pending(file.path, parent, temporary, name))
                     _write(parent, temporary, file)
+            expected = FileChanges(
+                tuple(item.path for item in pending),
+                removed=tuple(path for path in surplus if _exists(directory, path)),
+            )
+            if expected.changed:
+                announce(expected)
             written = _rename_all(pending)
         except BaseException:
             _roll_back(pending, directory.made)
@@ -224,6 +242,12 @@ def _roll_back(pending: Sequence[_Pending], made: Sequence[tuple[int, str]]) -> 
     for parent, name in reversed(made):
         with contextlib.suppress(OSError):  # not empty: another process uses it now
             os.rmdir(name, dir_fd=parent)
+
+
+def _exists(directory: RootDirectory, path: str) -> bool:
+    with _naming(path):
+        _check_path(path)
+        return directory.exists(path)
 
 
 def _remove(directory: RootDirectory, path: str) -> bool:

@@ -115,6 +115,22 @@ def test_killed_at_any_point_it_leaves_old_or_new_and_the_next_one_finishes(
         assert at > 0, "it was killed at least once"
 
 
+def test_killed_before_services_know_of_new_files_the_next_one_tells_them(
+    hooked: SourceRouting, lab: Lab
+):
+    look = hooked.argv("follow", "--idle", "0")
+    with Driver(lab, "S") as driver:
+        assert driver(*hooked.argv("remove")).code == 0
+        hooked.configure({"source_routing": {"renderer": "ifupdown"}})
+        killed = driver.faulty("notify", 0, *hooked.argv("apply"))
+        assert killed.code == -signal.SIGKILL
+        for _time in range(2):
+            again = driver.faulty("notify", 0, *look)
+            assert (again.code, again.fault) == (-signal.SIGKILL, killed.fault)
+        assert driver(*look).code == 0
+        assert driver.faulty("notify", 0, *look) == Result(0, "", ""), "they know"
+
+
 @pytest.mark.parametrize("where", ["kernel", "files"])
 @FAULT_STEPS
 def test_told_to_end_at_any_point_it_finishes_the_apply_and_ends_well(

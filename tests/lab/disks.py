@@ -12,6 +12,7 @@ LITTLE = 1 << 20  # bytes
 FEW = 64  # files and directories
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TEMPORARY = ".source-routing-"
+OWED = "run/source-routing/owed.json"
 
 
 def little_disk(place: Path) -> list[str]:
@@ -34,11 +35,17 @@ def fill(ballast: Path, room: int) -> None:
 
 
 def torn(seen: Files, *whole: Files) -> list[str]:
-    """Files that are as none of the whole states has them; those that wait for a rename aside."""
+    """Files that are as none of the whole states has them.
+
+    Aside from what is there only while a run is under way: files that wait for their rename, and
+    the note of what services have still to be told.
+    """
     return [
         path
         for path, content in seen.items()
-        if TEMPORARY not in path and all(state.get(path) != content for state in whole)
+        if TEMPORARY not in path
+        and path != OWED
+        and all(state.get(path) != content for state in whole)
     ]
 
 
