@@ -30,7 +30,7 @@ def acts(lab: Lab, deeds: list[list[str]], times: int, seed: int) -> None:
     [
         pytest.param(3, id="for seconds"),
         pytest.param(
-            200, id="for minutes", marks=pytest.mark.thorough("many commands at once for minutes")
+            60, id="for minutes", marks=pytest.mark.thorough("many commands at once for minutes")
         ),
     ],
 )
