@@ -142,7 +142,7 @@ def registration(python: str) -> dict[str, File]:
 
 
 def units(checkout: Path = CHECKOUT) -> dict[str, File]:
-    """The units and the programs they run: absolute path -> content.
+    """The units, and the programs that serve them: absolute path -> content.
 
     The timer is disabled until the administrator enables it.  What listens, for events or for
     a second NIC, starts at each boot, and does nothing without a stanza.

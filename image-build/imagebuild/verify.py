@@ -24,6 +24,8 @@ _TAKEN_BY_OTHERS: tuple[Trace, ...] = (
     Trace("var/lib/apt/lists/*_*", "a package list"),
     Trace("var/cache/apt/archives/*.deb", "a downloaded package"),
     Trace("etc/source-routing/*", "what was rendered for one server's NICs"),
+    # Those of 0.1.0, and of an installation by pip.
+    Trace("etc/systemd/system/source-routing*", "a unit that one server's apply has written"),
 )
 
 _GOOD = "#cloud-config\nsource_routing:\n  gateway_guess: never\n"

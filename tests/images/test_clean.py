@@ -39,6 +39,7 @@ TRACES = {
     "var/cache/apt/archives/some.deb": "",
     "etc/source-routing/stanza.json": "{}\n",
     "etc/source-routing/nics/ens4": "",
+    "etc/systemd/system/source-routing-link.socket": "[Socket]\n",
 }
 # What cloud-init has written for its network, and writes again.
 NETWORK = {
