@@ -232,7 +232,7 @@ def _run(stanza: Stanza, root: Path, manner: Manner) -> Outcome:
             files = write_files(root, seen.files, seen.owned, announce)
         except FileError as error:
             raise NotWritten(
-                f"{error}; the kernel is set up, but nothing will restore it", seen
+                f"{error}; the kernel is set up, but a boot will not restore it", seen
             ) from error
         left = drop_restored(previous, seen.plan)
         if seen.plan.nics and left != previous:
@@ -436,8 +436,7 @@ def _files(
     except ModuleNotFoundError as error:
         # A server that answers until its next flap is better than a dead one.
         warnings += (
-            f"{error.name} is missing, so no hooks are written: nothing will restore the routes "
-            "after a flap or a reboot",
+            f"{error.name} is missing, so no hooks are written: `ifup` will return without routes",
         )
     if state.metadata.ports:
         files.append(ConfigFile(METADATA_PATH, metadata_to_json(state.metadata)))

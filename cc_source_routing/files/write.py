@@ -360,9 +360,8 @@ def _read_table_names(root: Path, path: str) -> Iterator[TableName]:
 def lock(root: Path, timeout: float = 30.0, path: str = LOCK_PATH) -> Iterator[None]:
     """Hold the lock below `root`; raises `LockTimeout`, which names the holder.
 
-    The file contains its holder and is otherwise empty, so that a hook can tell without
-    starting a process whether an apply is running.  It is root's alone: whoever may open a
-    file may lock it.
+    The file contains its holder and is otherwise empty.  It is root's alone: whoever may open
+    a file may lock it.
     """
     with ExitStack() as stack:
         directory = _open_root(stack, root)

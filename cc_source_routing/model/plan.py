@@ -33,7 +33,6 @@ class Gateway(NamedTuple):
     source: str  # short and stable: "stanza", "metadata", "default route", "lease", ...
     reason: str  # for people: "default route via ens4 in table main (proto dhcp)"
     onlink: bool = False
-    outlived: tuple[IPAddress, ...] = ()  # main's default gateways that a newer lease replaced
     # Whether configuration or the network reports it.  One that is only assumed serves the NIC's
     # own packets, but not what its siblings send to its subnet.
     reported: bool = True

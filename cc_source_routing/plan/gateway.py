@@ -226,7 +226,7 @@ def _from_lease(question: Question) -> Gateway | None:
     outlived = _outlived(question)
     if outlived:
         reason += f"; main's default via {outlived[0]} is of one before it"
-    return _gateway(question, ip, "lease", reason)._replace(outlived=outlived)
+    return _gateway(question, ip, "lease", reason)
 
 
 def _from_router_advertisement(question: Question) -> Gateway | None:
