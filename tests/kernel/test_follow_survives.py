@@ -166,10 +166,12 @@ def within(driver: Driver, command: SourceRouting) -> Iterator[list[Result]]:
     results: list[Result] = []
     with ThreadPoolExecutor(1) as pool:
         ends = pool.submit(driver, *command.argv("follow", "--idle", "120"))
-        flush_rules(command.lab)
-        wait_until(lambda: before.difference(served_as(command.lab)) == "")
-        yield results
-        driver.tell_to_end()
+        try:
+            flush_rules(command.lab)
+            wait_until(lambda: before.difference(served_as(command.lab)) == "")
+            yield results
+        finally:
+            driver.tell_to_end()
         results.append(ends.result(PATIENCE_SECONDS))
         assert results[0].code == 0
 
