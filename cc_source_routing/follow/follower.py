@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ONCE_MORE_SECONDS = 1.0
 # Severities of syslog(3).
 ERROR, WARNING, NOTICE = 3, 4, 5
+# Between two tries to end.
+ENDS_LATER_SECONDS = 1.0
 # Failures that are said once; they take less than half a minute.
 FEW_FAILURES = 4
 
@@ -52,6 +54,7 @@ class _Follower:
         self._bell, self._kernel = bell, kernel
         now = time.monotonic()
         self._cpu = _cpu_seconds()
+        self._mattered_at = now  # when it has done something last
         self._pace, self._flaps, self._mender = Pace(now), Flaps(), Mender()
         self._pace.ask_for_look(now)
         self._seen: engine.View | None = None  # of the last look that took all away
@@ -62,14 +65,16 @@ class _Follower:
         self._complained_at = 0  # that many failures in a row
 
     def run(self, idle: float) -> None:
-        ends_at = time.monotonic() + idle
+        self._mattered_at = time.monotonic()
         while True:
             now = time.monotonic()
             self._pace.spent(now, self._cpu_taken())
-            next_at = self._pace.next_at
-            if next_at is None and now >= ends_at:
+            ends_at = self._mattered_at + idle
+            if now >= ends_at and self._pace.may_end(now):
                 return
-            until = ends_at if next_at is None else next_at
+            until = self._pace.next_at
+            if until is None:
+                until = ends_at if now < ends_at else now + ENDS_LATER_SECONDS
             rung = self._bell.wait(max(0.0, until - now), self._kernel.port, self._kernel.is_far)
             now = time.monotonic()
             if rung.heard.changed or rung.look:
@@ -78,8 +83,6 @@ class _Follower:
                 self._pace.ask_for_look(now + ONCE_MORE_SECONDS)
             if rung.heard.missing:
                 self._pace.hear(now, missing=True)
-            if rung.look or any(rung.heard):
-                ends_at = now + idle
             if rung.stop:
                 if self._pace.next_at is not None:
                     self._bell.ring()
@@ -103,6 +106,7 @@ class _Follower:
             self._report_failure(error)
             if in_force is not None:
                 self._remember(in_force)
+            self._mattered_at = time.monotonic()
             return True
         if outcome is None:
             return False
@@ -117,7 +121,8 @@ class _Follower:
             line = self._tell(outcome)
             # How many changes it takes is different each time that somebody undoes some.
             self._report(line.partition("; ")[2], line)
-        self._mend(outcome.view)
+        if self._mend(outcome.view) or outcome.changed:
+            self._mattered_at = time.monotonic()
         return True
 
     def _cpu_taken(self) -> float:
@@ -132,8 +137,8 @@ class _Follower:
         self._seen = replace(view, state=slim)
         self._flaps.applied(view.plan, view.state)
 
-    def _mend(self, view: engine.View) -> None:
-        """Do what systemd-networkd leaves undone."""
+    def _mend(self, view: engine.View) -> bool:
+        """Do what systemd-networkd leaves undone; whether there was something to do."""
         names = {nic.name for nic in view.plan.nics} | set(view.plan.reserved_tables)
         links = networkd_links(self._root, view.state, names)
         remedies, again = self._mender.examine(time.monotonic(), links)
@@ -145,6 +150,7 @@ class _Follower:
                 self._say(WARNING, f"{remedy.name}: {error}")
         if again is not None:
             self._pace.ask_for_look(again)
+        return bool(remedies)
 
     def _is_flapping(self, view: engine.View) -> bool:
         self._grace = self._flaps.grace(time.monotonic(), view.plan, view.state)
@@ -165,6 +171,7 @@ class _Follower:
         if operations is None:
             self._pace.hear(now)
         elif operations:
+            self._mattered_at = now
             count = len(operations)
             changes = "1 change" if count == 1 else f"{count} changes"
             self._report(

@@ -57,6 +57,10 @@ class Budget:
         self._left = min(self._left + earned, CPU_ALLOWANCE_SECONDS) - seconds
         self._since = now
 
+    def is_ample(self, now: float) -> bool:
+        """Whether at least half of the allowance is there."""
+        return self._left + (now - self._since) * CPU_SHARE >= CPU_ALLOWANCE_SECONDS / 2
+
     @property
     def free_at(self) -> float:
         """From when on there is something to spend."""
@@ -174,6 +178,11 @@ class Pace:
         """The moment of whichever comes first; None when there is nothing to do."""
         moments = [moment for moment in (self.restore_at, self.look_at) if moment is not None]
         return min(moments, default=None)
+
+    def may_end(self, now: float) -> bool:
+        """Whether there is nothing to do, and a process that begins anew would gain nothing."""
+        budgets = self._look_budget, self._restore_budget
+        return self.next_at is None and all(budget.is_ample(now) for budget in budgets)
 
     @property
     def failures(self) -> int:
